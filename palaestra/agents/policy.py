@@ -1,0 +1,125 @@
+"""What acts: a batch of requests in, a batch of completions out.
+
+A policy keeps no episode state, so rewinding an agent costs nothing. It may keep caches of what it computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from palaestra.agents.episode import Actor
+from palaestra.envs import TextEnv
+
+if TYPE_CHECKING:
+    from palaestra.agents.template import ChatTemplate
+
+
+class Message(TypedDict):
+    """One message of a conversation, in the form every chat API uses."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Sampling(BaseModel):
+    """How completions are sampled.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus; 1 is off.
+        max_tokens: completion tokens a turn at the most.
+        seed: all sampling follows from it; each request adds its own number.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=1.0, ge=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_tokens: int = Field(default=64, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One waiting turn.
+
+    Attributes:
+        messages: the conversation so far, the newest observation last.
+        prompt_ids: the exact ids of the transcript so far, generation prompt included; empty without a template.
+        actions: the admissible actions, where the environment lists them and the policy `wants_actions`.
+        env: the running environment, for policies that `looks_inside` (oracles, humans' undo); None for all others.
+        seed: of this one turn: a function of the run's seed, the start, the sample and the turn.
+    """
+
+    messages: Sequence[Message]
+    seed: int = 0
+    prompt_ids: Sequence[int] = ()
+    actions: Sequence[str] | None = None
+    env: TextEnv[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The answer to one request.
+
+    Attributes:
+        text: what was written, without the template's end-of-turn token.
+        ids: the sampled ids, end-of-turn token included when it was sampled; empty for policies without template.
+        logprobs: log-probability of each id under the distribution it was sampled from; empty where unknown.
+        finished: False when `max_tokens` cut it off.
+    """
+
+    text: str
+    ids: Sequence[int] = ()
+    logprobs: Sequence[float] = ()
+    finished: bool = True
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What acts.
+
+    Attributes:
+        name: shown to people; part of the provenance.
+        version: changes whenever the weights do; part of the episode key.
+        actor: as whom it is recorded.
+        sampling: how it samples, for the provenance.
+        template: renders conversations to exact ids; None for policies that read messages.
+        batch_size: how many requests are worth handing over at once.
+        wants_actions: hand over the admissible actions.
+        looks_inside: hand over the environment itself.
+    """
+
+    name: str
+    version: str
+    actor: Actor
+    sampling: Sampling | None
+    template: ChatTemplate | None
+    batch_size: int
+    wants_actions: bool
+    looks_inside: bool
+
+    def act(self, requests: Sequence[Request]) -> Sequence[Completion]:
+        """Answer every request, in order. Raises what the engine raises: the collector turns it into `policy_error`."""
+        ...
+
+
+@dataclass
+class PolicyBase:
+    """Defaults of `Policy` for policies without a model."""
+
+    name: str = "policy"
+    version: str = "0"
+    actor: Actor = Actor.POLICY
+    sampling: Sampling | None = None
+    template: ChatTemplate | None = None
+    batch_size: int = 1024
+    wants_actions: bool = False
+    looks_inside: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)

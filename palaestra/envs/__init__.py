@@ -1,0 +1,27 @@
+"""The gym: the contract of an environment, the registry, and one folder an environment family."""
+
+from palaestra.envs.core import Actions, Fidelity, Info, Reply, Snapshot, Task, Text, TextEnv
+from palaestra.envs.errors import BadInput, EnvFault, MissingExtra, PalaestraError, ReplayDiverged
+from palaestra.envs.registry import EnvSpec, Oracle, find, make, register, specs
+
+__all__ = [
+    "Actions",
+    "BadInput",
+    "EnvFault",
+    "EnvSpec",
+    "Fidelity",
+    "Info",
+    "MissingExtra",
+    "Oracle",
+    "PalaestraError",
+    "ReplayDiverged",
+    "Reply",
+    "Snapshot",
+    "Task",
+    "Text",
+    "TextEnv",
+    "find",
+    "make",
+    "register",
+    "specs",
+]
