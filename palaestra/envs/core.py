@@ -8,8 +8,8 @@ An environment of your own says two things: how an episode begins and what an ac
 
 `state` holds *all* that changes during an episode. Because it does, the base class can do the rest: the five-tuple,
 limits, `info`, rewinding, pickling. An environment whose state cannot be copied (a JVM, a browser) sets
-`fidelity = Fidelity.REPLAY`; the base class then rewinds by resetting and replaying the actions, and compares the digest
-of every observation on the way.
+`fidelity = Fidelity.REPLAY`; the base class then rewinds by resetting and replaying the actions, and compares the
+digest of every observation on the way.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class _Progress(Generic[S]):
 class TextEnv(gymnasium.Env[str, str], Generic[S]):
     """A `gymnasium.Env[str, str]` that can be rewound. Subclasses write `begin` and `act`; the rest is here.
 
-    Construction is cheap in every environment: what is heavy (a JVM, a browser, a data set) starts at the first `reset`.
+    Construction is cheap in every environment: what is heavy (a JVM, a browser, a data set) starts at `reset`.
 
     Attributes:
         fidelity: how this environment rewinds (class attribute).
@@ -272,7 +272,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
 
     @abstractmethod
     def begin(self, task: Task, rng: np.random.Generator) -> tuple[S, str]:
-        """Start the task: its first state and first observation. Draw all randomness from `rng`, now or kept in state."""
+        """Start the task: first state and first observation. All randomness comes from `rng` (keep it in the state)."""
 
     @abstractmethod
     def act(self, state: S, action: str) -> Reply:
@@ -420,7 +420,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
             raise BadInput(f"snapshot was made with settings {snapshot.settings}, this instance has {here}")
         if snapshot.fingerprint != self.fingerprint():
             raise BadInput(
-                f"snapshot was made by {snapshot.fingerprint}, this instance is {self.fingerprint()}; use the same versions"
+                f"snapshot was made by {snapshot.fingerprint}, this instance is {self.fingerprint()}"
             )
         if snapshot.fidelity is Fidelity.REPLAY:
             return self._replay(snapshot.task, snapshot.actions, snapshot.digests, None)
@@ -434,7 +434,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         """Reset to `task` and take `actions`, from where this instance already stands if that lies on the way.
 
         Args:
-            observations: the recorded ones, one more than `actions`; each is compared by its digest. None compares none.
+            observations: the recorded ones, one more than `actions`; each is compared by its digest. None: no check.
 
         Raises:
             ReplayDiverged: with the step and both texts.

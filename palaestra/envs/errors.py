@@ -1,7 +1,7 @@
 """Every error that Palaestra raises on purpose.
 
-`BadInput` is what a person can mend: the command line prints its one line and exits with status 2. `EnvFault` is what no
-policy can be blamed for: the collector turns it into a fault, never into a reward.
+`BadInput` is what a person can mend: the command line prints its one line and exits with status 2. `EnvFault` is what
+no policy can be blamed for: the collector turns it into a fault, never into a reward.
 """
 
 from __future__ import annotations

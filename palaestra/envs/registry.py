@@ -149,6 +149,7 @@ def specs() -> dict[str, EnvSpec]:
     global _entry_points_loaded
     if not _entry_points_loaded:
         _entry_points_loaded = True
+        importlib.import_module("palaestra.envs.builtin").register_all()
         for point in metadata.entry_points(group="palaestra.envs"):
             loaded = point.load()
             if callable(loaded) and not isinstance(loaded, type):

@@ -1,0 +1,5 @@
+"""Under construction."""
+
+
+def register_all() -> None:
+    """Register nothing yet."""
