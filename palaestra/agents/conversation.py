@@ -49,7 +49,7 @@ class Conversation(BaseModel):
         style: `action` (the whole completion is the action) or `react` ("Thought: ... Action: ...", Yao et al. 2022,
             arXiv 2210.03629).
         actions: how many admissible actions are listed under the newest observation; 0 lists none. They are not shown
-            again with earlier turns, so listing them needs `window=0`.
+            again with earlier turns, so a conversation that lists them starts a new transcript at every step.
         max_observation: characters of an observation shown; the middle of a longer one is cut. 0 cuts nothing.
     """
 
@@ -62,7 +62,7 @@ class Conversation(BaseModel):
 
     def forgets(self, step: int) -> bool:
         """Does the transcript start anew at this step (counted from the root's reset)."""
-        return step == 0 or (self.window is not None and step > self.window)
+        return step == 0 or self.actions > 0 or (self.window is not None and step > self.window)
 
     def shown(self, step: int) -> int:
         """Index of the first turn that is shown at this step."""
@@ -79,22 +79,49 @@ class Conversation(BaseModel):
             observation: the newest one.
             actions: the admissible actions, if `self.actions` asks for them.
         """
-        shown = turns[self.shown(len(turns)) :]
         messages: list[Message] = [Message(role="system", content=f"{instructions}\n{_STYLES[self.style]}".strip())]
-        for turn in shown:
-            messages.append(Message(role="user", content=self.observation(turn.observation)))
-            messages.append(Message(role="assistant", content=turn.completion))
-        messages.append(self.newest(observation, actions))
+        for step in range(self.shown(len(turns)), len(turns)):
+            messages.append(Message(role="user", content=self.shown_observation(turns[:step], turns[step].observation)))
+            messages.append(Message(role="assistant", content=self.shown_completion(turns[step])))
+        messages.append(self.newest(turns, observation, actions))
         return messages
 
-    def newest(self, observation: str, actions: Sequence[str] | None = None) -> Message:
-        """The message of the newest observation: what a transcript that goes on is extended by."""
-        text = self.observation(observation)
+    def newest(self, turns: Sequence[Turn], observation: str, actions: Sequence[str] | None = None) -> Message:
+        """The message of the newest observation: what a transcript that goes on is extended by.
+
+        Args:
+            turns: all turns before it (only the last one matters), from the root on.
+            observation: as the environment said it.
+            actions: the admissible actions, if `self.actions` asks for them.
+        """
+        text = self.shown_observation(turns, observation)
         if self.actions and actions is not None:
             listed = [str(action) for action in actions[: self.actions]]
             more = len(actions) - len(listed)
             text += "\nActions: " + "; ".join(listed) + (f"; and {more} more" if more else "")
         return Message(role="user", content=text)
+
+    def shown_observation(self, turns: Sequence[Turn], observation: str) -> str:
+        """What the agent reads at the step after `turns`: the observation, below what was wrong with its last answer.
+
+        Turns hold the observations as the environment said them, so that replays can be compared; the problem follows
+        from the turn before and is put in front only here.
+        """
+        problem = self.problem(turns[-1]) if turns else None
+        return f"{problem}\n{self.observation(observation)}" if problem else self.observation(observation)
+
+    def shown_completion(self, turn: Turn) -> str:
+        """What stands as the agent's answer of an earlier turn: its own words, word for word.
+
+        A turn that was written in another style (by an expert, before a fork) is shown in this one.
+        """
+        if not turn.action or self.read(turn.completion).action == turn.action:
+            return turn.completion
+        return self.write(turn.action, turn.thought)
+
+    def problem(self, turn: Turn) -> str | None:
+        """What the agent is told when its answer of this turn could not be read; None when it could."""
+        return self.read(turn.completion).problem if not turn.action else None
 
     def observation(self, text: str) -> str:
         """An observation as it is shown: the middle of a too long one is cut and the cut is marked."""

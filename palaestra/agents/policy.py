@@ -71,6 +71,8 @@ class Completion:
         ids: the sampled ids, end-of-turn token included when it was sampled; empty for policies without template.
         logprobs: log-probability of each id under the distribution it was sampled from; empty where unknown.
         finished: False when `max_tokens` cut it off.
+        action: set by policies that choose an action instead of writing (oracles, scripts): the collector then writes
+            the completion in the conversation's style, and `text` is not looked at.
     """
 
     text: str
@@ -79,6 +81,7 @@ class Completion:
     finished: bool = True
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    action: str | None = None
 
 
 @runtime_checkable
@@ -93,7 +96,8 @@ class Policy(Protocol):
         template: renders conversations to exact ids; None for policies that read messages.
         batch_size: how many requests are worth handing over at once.
         wants_actions: hand over the admissible actions.
-        looks_inside: hand over the environment itself.
+        looks_inside: hand over the environment itself. Such a policy is asked in the environment's own thread, one
+            request at a time and from several threads at once.
     """
 
     name: str
