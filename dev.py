@@ -1,0 +1,134 @@
+"""Sets everything up and runs the project's commands. Needs Python 3.11+ and nothing else.
+
+    python3 dev.py demo [--budget N]   the main job: RFT on ScienceWorld with a real model, on a CPU
+    python3 dev.py test [PYTEST ARGS]  lint, types and all tests
+    python3 dev.py lint                lint and types only
+    python3 dev.py setup               the virtual environment only
+
+The virtual environment is `.venv` beside this file (or $PALAESTRA_VENV). Nothing outside it is changed, but for Debian
+packages that are missing where this runs as root with apt-get.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = Path(os.environ.get("PALAESTRA_VENV", ROOT / ".venv")).resolve()
+PYTHON = VENV / "bin" / "python"
+TORCH = "2.13.0"
+
+
+def say(text: str) -> None:
+    print(f"[dev] {text}", flush=True)
+
+
+def die(text: str) -> None:
+    print(f"[dev] {text}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def run(*command: str | Path, **environ: str) -> int:
+    return subprocess.call([str(part) for part in command], cwd=ROOT, env={**os.environ, **environ})
+
+
+def pip(*args: str, quiet: bool = False) -> int:
+    silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} if quiet else {}
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *args]
+    return subprocess.call(command, cwd=ROOT, **silence)  # type: ignore[call-overload, no-any-return]
+
+
+def make_venv() -> None:
+    """Create the virtual environment; on Debian its module may be a package of its own."""
+    if PYTHON.exists():
+        return
+    say(f"creating {VENV}")
+    try:
+        venv.create(VENV, with_pip=True)
+    except (subprocess.CalledProcessError, ImportError):
+        shutil.rmtree(VENV, ignore_errors=True)
+        package = f"python3.{sys.version_info.minor}-venv"
+        if not apt(package):
+            die(f"Python's venv module is incomplete; install the system package {package} and run this again")
+        venv.create(VENV, with_pip=True)
+
+
+def apt(*packages: str) -> bool:
+    """Install Debian packages where this runs as root with apt-get; False where it cannot."""
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        return False
+    say(f"installing system packages: {' '.join(packages)}")
+    environ = {"DEBIAN_FRONTEND": "noninteractive"}
+    quiet = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    run(*quiet, "update", **environ)
+    return run(*quiet, "install", "-y", "--no-install-recommends", *packages, **environ) == 0
+
+
+def install_torch() -> None:
+    """The CPU build where there is no GPU: the default build brings gigabytes of CUDA libraries."""
+    if subprocess.call([str(PYTHON), "-c", "import torch"], stderr=subprocess.DEVNULL) == 0:
+        return
+    gpu = shutil.which("nvidia-smi") is not None
+    say(f"installing torch {TORCH} ({'GPU' if gpu else 'CPU'} build)")
+    if not gpu and pip(f"torch=={TORCH}+cpu", quiet=True) == 0:
+        return
+    if not gpu:
+        say("no CPU build in pip's indexes (PIP_EXTRA_INDEX_URL can name PyTorch's); taking the default build")
+    if pip(f"torch=={TORCH}") != 0:
+        die(f"torch {TORCH} could not be installed; see pip's message above")
+
+
+def setup(extra: str) -> None:
+    """Virtual environment with Palaestra and one of its extras; done again only when the pins change."""
+    if sys.version_info < (3, 11):  # noqa: UP036  # this file is started by whatever Python is there
+        die(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
+    make_venv()
+    inputs = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "dev.py")]
+    stamp, wanted = VENV / f"palaestra-{extra}.stamp", hashlib.sha256(b"".join(inputs)).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    install_torch()
+    say(f"installing palaestra[{extra}]")
+    if pip("--constraint", "constraints.txt", "--editable", f".[{extra}]") != 0:
+        die("installation failed; see pip's message above")
+    stamp.write_text(wanted)
+
+
+def lint() -> int:
+    """Ruff and the strict type checker over all of palaestra/."""
+    commands = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
+    return max([run(VENV / "bin" / name, *rest) for name, *rest in commands])
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+        print(__doc__)
+        return 0
+    command, rest = sys.argv[1], sys.argv[2:]
+    if command == "setup":
+        setup("dev")
+        return 0
+    if command == "demo":
+        setup("all")
+        return run(VENV / "bin" / "palaestra", "demo", *rest)
+    if command == "lint":
+        setup("dev")
+        return lint()
+    if command == "test":
+        setup("dev")
+        if (failed := lint()) != 0:
+            return failed
+        # One thread a process: the two workers of the test run share two cores.
+        return run(PYTHON, "-m", "pytest", *(rest or ["-n", "2", "--dist", "loadgroup"]), OMP_NUM_THREADS="1")
+    die(f"unknown command {command!r}; `python3 dev.py --help` lists them")
+    return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,5 @@
+"""`python -m palaestra` is the command line."""
+
+from palaestra.cli import main
+
+main()

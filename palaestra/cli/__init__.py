@@ -1,0 +1,77 @@
+"""The command line: thin; it parses, calls and prints.
+
+Every error that a person can mend is one line on stderr and exit status 2; a fault of Palaestra itself keeps its
+traceback. `--json` prints one JSON document on stdout and nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import sys
+
+import click
+import typer
+
+from palaestra.cli import environments, episodes, training
+from palaestra.cli.doctor import doctor
+from palaestra.envs.errors import PalaestraError
+
+app = typer.Typer(
+    name="palaestra",
+    help="A gym and a trainer for language agents: go back to any step of any episode and act on from there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+environments.add_to(app)
+episodes.add_to(app)
+training.add_to(app)
+app.command()(doctor)
+
+_FULL = {errno.ENOSPC: "the disk is full; free some space", errno.EDQUOT: "the disk quota is used up; free some space"}
+_CLOSED = {
+    errno.EACCES: "may not be written",
+    errno.EROFS: "is on a read-only file system",
+    errno.EPERM: "is protected",
+}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the result is negative, 2 bad input, 130 interrupted."""
+    raise SystemExit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: list[str]) -> int:
+    """Run the command line and return the exit status."""
+    try:
+        status = app(args, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return 2
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "palaestra"
+        return _fail(f"{error.format_message()} See `{command} --help`.")
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
+        return 130
+    except PalaestraError as error:
+        return _fail(str(error))
+    except OSError as error:
+        where = error.filename or "a file"
+        if error.errno in _FULL:
+            return _fail(f"{where}: {_FULL[error.errno]}, then run the same command again")
+        if error.errno in _CLOSED:
+            return _fail(f"{where} {_CLOSED[error.errno]}; choose another place")
+        raise
+    except sqlite3.DatabaseError as error:
+        return _fail(f"episode store: {error}; `palaestra show STORE` checks it")
+
+
+def _fail(line: str) -> int:
+    print("error: " + " ".join(line.split()), file=sys.stderr)
+    return 2

@@ -1,0 +1,125 @@
+"""`palaestra doctor`: what this machine has, which environments are ready, and what to do about the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from palaestra import __version__
+from palaestra.cli.options import Json
+from palaestra.envs import specs
+from palaestra.envs.errors import BadInput
+
+_MODULES = {
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf"),
+    "sciworld": ("scienceworld", "psutil"),
+    "openai": ("httpx",),
+    "parquet": ("pyarrow",),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked at.
+        ok: is it there and usable. Optional parts that are missing are not ok and say what to do.
+        detail: what was found, or what to do.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has: Python, extras, Java, torch and its device, caches, data, and each environment.
+
+    Example: `palaestra doctor --json`.
+    """
+    findings = [_system(), *_extras(), _ask("java", _java), _ask("torch", _torch), _data(), _cache(), *_envs()]
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        return
+    console = Console()
+    for finding in findings:
+        mark = "[green]ok[/]     " if finding.ok else "[yellow]missing[/]"
+        console.print(f"{mark} [bold]{finding.name}[/]  {escape(finding.detail)}")
+
+
+def _ask(name: str, question: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, question())
+    except (BadInput, ImportError) as error:
+        return Finding(name, False, str(error))
+
+
+def _system() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    python = f"Python {platform.python_version()} at {sys.executable}"
+    return Finding("palaestra", True, f"{__version__}, {python}, {cores} cores, {platform.platform()}")
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for extra, modules in _MODULES.items():
+        missing = [module for module in modules if util.find_spec(module) is None]
+        found = ", ".join(f"{module} {_version(module)}" for module in modules if module not in missing)
+        todo = f"without {', '.join(missing)}; run: pip install 'palaestra[{extra}]'"
+        findings.append(Finding(f"extra {extra}", not missing, found if not missing else todo))
+    return findings
+
+
+def _version(module: str) -> str:
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        return "?"
+
+
+def _java() -> str:
+    from palaestra.envs.jdk import find_java
+
+    java = find_java()
+    return f"{java.version} at {java.path} (from {java.origin})"
+
+
+def _torch() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.__version__} on {torch.cuda.get_device_name(0)}"
+    return f"{torch.__version__} on the CPU, {torch.get_num_threads()} threads"
+
+
+def _data() -> Finding:
+    folder = os.environ.get("PALAESTRA_DATA")
+    if not folder:
+        return Finding("data", True, "PALAESTRA_DATA is not set; no environment here needs it")
+    return Finding("data", Path(folder).is_dir(), f"PALAESTRA_DATA={folder}")
+
+
+def _cache() -> Finding:
+    from palaestra.agents.models import cache_dir
+
+    folder = cache_dir()
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    return Finding("cache", True, f"{folder}, {size / 1e6:.0f} MB")
+
+
+def _envs() -> list[Finding]:
+    findings = []
+    for spec in specs().values():
+        problem = spec.why_not_ready()
+        findings.append(Finding(spec.id, problem is None, problem or f"ready, rewind: {spec.fidelity}"))
+    return findings
