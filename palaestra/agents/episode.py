@@ -9,15 +9,39 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from pathlib import PurePath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from palaestra.envs import Task
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy made of what JSON has, so that a stored episode reads back equal and nobody can change it later."""
+    if value is None or type(value) in (str, bool, int, float):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        odd = next((key for key in value if not isinstance(key, str)), None)
+        if odd is not None:
+            raise ValueError(f"key {odd!r} is no text; settings and labels hold only what JSON can hold")
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, PurePath):
+        return str(value)
+    for kind in (str, int, float):  # members of enumerations, numpy.float64
+        if isinstance(value, kind):
+            return kind(value)
+    raise ValueError(f"{type(value).__name__} {value!r:.80} is not of a kind that JSON can hold")
+
+
+Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
+"""A mapping of what JSON can hold. Tuples become lists, paths texts; anything else that JSON lacks is refused."""
 
 
 class Outcome(StrEnum):
@@ -152,9 +176,9 @@ class Provenance(_Record):
     policy_version: str = "0"
     recipe: str | None = None
     iteration: int | None = None
-    sampling: dict[str, Any] = Field(default_factory=dict)
-    conversation: dict[str, Any] = Field(default_factory=dict)
-    env_settings: dict[str, Any] = Field(default_factory=dict)
+    sampling: Plain = Field(default_factory=dict)
+    conversation: Plain = Field(default_factory=dict)
+    env_settings: Plain = Field(default_factory=dict)
     env_fingerprint: str = ""
     palaestra: str = ""
     cost: Cost = Cost()
@@ -184,7 +208,7 @@ class Episode(_Record):
     score: float = Field(default=0.0, ge=0.0, le=1.0)
     provenance: Provenance
     error: str | None = None
-    labels: dict[str, Any] = Field(default_factory=dict)
+    labels: Plain = Field(default_factory=dict)
 
     @property
     def success(self) -> bool:
@@ -220,7 +244,9 @@ class Episode(_Record):
 def episode_key(start: Start, provenance: Provenance, sample: int) -> str:
     """The idempotent key of an episode, before it has happened."""
     recipe = f"{provenance.recipe or '-'}#{provenance.iteration if provenance.iteration is not None else '-'}"
-    return "|".join([start.id, provenance.actor, provenance.policy, provenance.policy_version, recipe, str(sample)])
+    parts = [start.id, provenance.actor, provenance.policy, provenance.policy_version, recipe, str(sample)]
+    # A bar inside a part is escaped: two different episodes must never share a key, or the second would be dropped.
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
 
 
 def episode_id(key: str) -> str:
