@@ -32,7 +32,7 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-"""The plain ChatML template. It keeps everything, so it can stand in for a refused one where the tokens are ChatML's."""
+"""The plain ChatML template. It keeps everything, so it can stand in for a refused one of a model with its tokens."""
 
 _FROZEN_DATE = (
     "26 Jul 2024"  # Llama 3.x writes today's date into the system message; a transcript must not change daily
