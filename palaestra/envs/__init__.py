@@ -1,5 +1,6 @@
 """The gym: the contract of an environment, the registry, and one folder an environment family."""
 
+from palaestra.envs.builtin import register_all
 from palaestra.envs.core import Actions, Fidelity, Info, Reply, Snapshot, Task, Text, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra, PalaestraError, ReplayDiverged
 from palaestra.envs.registry import EnvSpec, Oracle, find, make, register, specs
@@ -25,3 +26,5 @@ __all__ = [
     "register",
     "specs",
 ]
+
+register_all()  # so that `import palaestra` is all that `gymnasium.make("palaestra/Bandit-v0")` needs

@@ -21,7 +21,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsFloat, TypedDict, TypeVar, cast, overload
 
 import gymnasium
@@ -175,15 +175,21 @@ class Text(spaces.Space[str]):
 
 
 class Actions(Sequence[str]):
-    """The admissible actions of one step, listed when first looked at.
+    """The admissible actions of one step, listed when first looked at. Pickled and copied as a plain list.
 
     Listing them is four fifths of a step's time in some environments, and most policies never look. If the environment
     has moved on before anyone looked, looking raises RuntimeError.
+
+    Args:
+        listing: lists them.
+        step: which step they belong to: its task, and the episode's growing list of actions with its length then.
+            Those of the same step are equal without being listed, so that `info`s can be compared afterwards.
     """
 
-    def __init__(self, listing: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, listing: Callable[[], Sequence[str]], step: tuple[Task, list[str], int] | None = None) -> None:
         self._listing: Callable[[], Sequence[str]] | None = listing
         self._known: tuple[str, ...] | None = None
+        self._step = step
 
     def _all(self) -> tuple[str, ...]:
         if self._known is None:
@@ -213,7 +219,26 @@ class Actions(Sequence[str]):
         return value in self._all()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
+        if self is other:
+            return True
+        if isinstance(other, Actions):
+            if self._same_step(other):
+                return True
+            if self._lost or other._lost:
+                return False
+        elif not isinstance(other, list | tuple) or self._lost:
+            return False
+        return list(self) == list(other)
+
+    @property
+    def _lost(self) -> bool:
+        return self._known is None and self._listing is None
+
+    def _same_step(self, other: Actions) -> bool:
+        if self._step is None or other._step is None:
+            return False
+        (task, actions, length), (other_task, other_actions, other_length) = self._step, other._step
+        return task == other_task and length == other_length and actions[:length] == other_actions[:length]
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -253,7 +278,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
     """
 
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}  # type: ignore[misc]  # Gymnasium: not a ClassVar
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium: not a ClassVar
 
     registration: EnvSpec | None = None
     max_steps: int | None = None
@@ -284,7 +309,8 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
 
     def fingerprint(self) -> str:
         """What this environment's behaviour depends on besides the task: package version and data hash."""
-        return code_fingerprint(type(self))
+        cls: type = type(self)
+        return code_fingerprint(cls)
 
     def instructions(self, task: Task) -> str:
         """What an agent is told before its first observation: rules and action format."""
@@ -339,7 +365,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
 
         Raises:
             gymnasium.error.ResetNeeded: before the first `reset` or after the episode's end.
-            EnvFault: the environment itself broke.
+            EnvFault: the environment itself broke. The episode is lost; reset or restore to go on.
         """
         now = self._going()
         if now.over or now.truncated:
@@ -347,7 +373,11 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         if not isinstance(action, str):
             action = str(action)
         self._move_on()
-        reply = self.act(now.state, action)
+        try:
+            reply = self.act(now.state, action)
+        except BaseException:
+            self._now = None  # the state may be half changed
+            raise
         before = now.score
         now.actions.append(action)
         now.observation = reply.observation
@@ -412,18 +442,17 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
             The observation and `info` of that step, as `reset` would.
 
         Raises:
-            BadInput: the snapshot is of other settings, or of another version of the environment or its data.
+            BadInput: the snapshot is of another environment or settings, or of another version of its code or data.
             ReplayDiverged: (replay only) the environment answered otherwise than when the snapshot was made.
         """
         here = _settings_text(self.settings)
         if snapshot.settings != here:
             raise BadInput(f"snapshot was made with settings {snapshot.settings}, this instance has {here}")
         if snapshot.fingerprint != self.fingerprint():
-            raise BadInput(
-                f"snapshot was made by {snapshot.fingerprint}, this instance is {self.fingerprint()}"
-            )
+            raise BadInput(f"snapshot was made by {snapshot.fingerprint}, this instance is {self.fingerprint()}")
         if snapshot.fidelity is Fidelity.REPLAY:
             return self._replay(snapshot.task, snapshot.actions, snapshot.digests, None)
+        self._pick(snapshot.task)
         self._move_on()
         self._now = cast("_Progress[S]", pickle.loads(snapshot.payload))
         return self._now.observation, self._info()
@@ -491,12 +520,16 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         if isinstance(wanted, Task):
             if self.registration is not None and wanted.env != self.registration.id:
                 raise BadInput(f"task {wanted.id} belongs to {wanted.env}, this is {self.registration.id}")
+            if self.registration is not None and wanted.split not in self.splits():
+                raise BadInput(f"task {wanted.id} is of no split of {wanted.env}: {', '.join(self.splits())}")
             return wanted
         if wanted is None:
             names = self.splits()
             if not names:
                 raise BadInput(f"{type(self).__name__} has no splits; pass options={{'task': Task(...)}}")
             tasks = self.tasks(names[0])
+            if not tasks:
+                raise BadInput(f"split {names[0]!r} of {type(self).__name__} has no tasks")
             return tasks[int(self.np_random.integers(len(tasks)))]
         for split in self.splits():
             for task in self.tasks(split):
@@ -514,9 +547,14 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         self._move_on()
         actions: Actions | None = None
         if self.lists_actions:
-            actions = self._listed = Actions(lambda: [] if now.over else (self.admissible(now.state) or []))
+            actions = self._listed = Actions(partial(self._list, now), (now.task, now.actions, len(now.actions)))
+            if now.over or now.truncated:
+                len(actions)  # none: known at once, so that a vector environment can still ship them after its reset
         info = Info(score=now.score, success=now.success, valid=now.valid, actions=actions, task=now.task)
         return {**(now.extra or {}), **info}
+
+    def _list(self, now: _Progress[S]) -> Sequence[str]:
+        return () if now.over or now.truncated else self.admissible(now.state) or ()
 
     @property
     def lists_actions(self) -> bool:
@@ -524,11 +562,12 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         return type(self).admissible is not TextEnv.admissible
 
 
+@lru_cache(maxsize=256)
 def code_fingerprint(cls: type, *data: str) -> str:
     """Fingerprint of an environment: its package's version, its source, and the hashes of its `data`."""
     from importlib import metadata
 
-    package = cls.__module__.split(".")[0]
+    package = cls.__module__.split(".")[0].replace("__mp_main__", "__main__")  # a script's name in its child processes
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from importlib import metadata, util
 from typing import Any, Protocol
 
@@ -62,20 +64,25 @@ class EnvSpec:
     fidelity: Fidelity = Fidelity.EXACT
     protocols: Sequence[str] = ()
     not_ready: Callable[[], str | None] | str | None = None
+    _tasks: dict[str, tuple[Task, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def load(self) -> type[TextEnv[Any]]:
         """The class. Raises MissingExtra when a module that it needs is not installed."""
         for module in self.requires:
-            if util.find_spec(module) is None:
+            if not _importable(module):
                 raise MissingExtra(f"{self.id} needs the Python module {module!r}, which", self.extra or "all")
         loaded: type[TextEnv[Any]] = _load(self.entry_point)
+        if not (isinstance(loaded, type) and issubclass(loaded, TextEnv)):
+            raise BadInput(f"entry point {self.entry_point!r} of {self.id} is not a TextEnv class")
         return loaded
 
     def split(self, name: str) -> Sequence[Task]:
         """The tasks of a split. Raises BadInput for an unknown one."""
         if name not in self.splits:
             raise BadInput(f"{self.id} has no split {name!r}; it has: {', '.join(self.splits)}")
-        return _tasks(self.id, name, tuple(str(task) for task in self.splits[name]))
+        if name not in self._tasks:  # made once: `reset` asks for them every time
+            self._tasks[name] = tuple(Task(env=self.id, name=str(task), split=name) for task in self.splits[name])
+        return self._tasks[name]
 
     def oracle(self, name: str | None = None) -> Oracle:
         """An oracle by name, or the default one. Raises BadInput when there is none."""
@@ -97,16 +104,21 @@ class EnvSpec:
         return ask() if ask else None
 
 
-@lru_cache(maxsize=64)
-def _tasks(env: str, split: str, names: tuple[str, ...]) -> tuple[Task, ...]:
-    return tuple(Task(env=env, name=name, split=split) for name in names)
+def _importable(module: str) -> bool:
+    try:
+        return util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package that `module` lies in
+        return False
 
 
 def _load(target: Any) -> Any:
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadInput(f"cannot load {target!r}, which should be 'module:name': {error}") from error
 
 
 _specs: dict[str, EnvSpec] = {}
@@ -119,14 +131,16 @@ def register(id: str, entry_point: type[TextEnv[Any]] | str, *, splits: Mapping[
     Raises:
         BadInput: the id is not of the form `namespace/Name-v0`, is taken by another entry point, or has no splits.
     """
-    namespace, slash, name = id.partition("/")
-    if not (namespace and slash and "-v" in name):
+    if not re.fullmatch(r"[\w-]+/[\w.-]+-v\d+", id):  # what Gymnasium takes, too
         raise BadInput(f"environment id {id!r} is not of the form 'namespace/Name-v0'")
+    namespace, name = id.split("/")
     if not splits:
         raise BadInput(f"{id} needs at least one split of tasks, for instance splits={{'train': range(100)}}")
-    unknown = set(rest) - set(EnvSpec.__dataclass_fields__)
+    unknown = set(rest) - {name for name, known in EnvSpec.__dataclass_fields__.items() if known.init}
     if unknown:
         raise BadInput(f"register({id!r}): unknown field {sorted(unknown)[0]!r}")
+    if rest.get("max_steps") is not None and rest["max_steps"] < 1:
+        raise BadInput(f"register({id!r}): max_steps must be at least 1, got {rest['max_steps']}")
     if isinstance(entry_point, type):
         rest.setdefault("fidelity", entry_point.fidelity)
     rest.setdefault("family", namespace if namespace != "palaestra" else name.split("-v")[0].lower())
@@ -145,15 +159,21 @@ def _name_of(entry_point: type | str) -> str:
 
 
 def specs() -> dict[str, EnvSpec]:
-    """All registered environments by id: Palaestra's own, those registered by hand and those of entry points."""
+    """All registered environments by id: Palaestra's own, those registered by hand and those of entry points.
+
+    Palaestra's own are registered by `import palaestra`, those of entry points when this is first called.
+    """
     global _entry_points_loaded
     if not _entry_points_loaded:
         _entry_points_loaded = True
-        importlib.import_module("palaestra.envs.builtin").register_all()
         for point in metadata.entry_points(group="palaestra.envs"):
-            loaded = point.load()
-            if callable(loaded) and not isinstance(loaded, type):
-                loaded()
+            try:
+                loaded = point.load()  # a module that registers when imported, or a function that registers
+                if callable(loaded) and not isinstance(loaded, type):
+                    loaded()
+            except Exception as error:  # somebody else's package must not take all environments along
+                text = f"{type(error).__name__}: {error}"
+                warnings.warn(f"entry point {point.name} = {point.value} failed to load: {text}", stacklevel=2)
     return dict(sorted(_specs.items()))
 
 
@@ -193,6 +213,8 @@ def make(name: str, **settings: Any) -> TextEnv[Any]:
 
 
 def _create(id: str, *, max_steps: int | None = None, render_mode: str | None = None, **settings: Any) -> TextEnv[Any]:
+    if render_mode not in (None, "ansi"):
+        raise BadInput(f"{id} cannot render as {render_mode!r}; the only mode is 'ansi'")
     spec = find(id)
     cls = spec.load()
     parameters = inspect.signature(cls).parameters
