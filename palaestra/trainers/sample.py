@@ -5,7 +5,18 @@ A method only ever maps episodes to samples; the trainer is blind to which metho
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Episode, Path
+from palaestra.agents.transcript import tokenise
+from palaestra.envs import BadInput
+
+if TYPE_CHECKING:
+    from palaestra.agents.template import ChatTemplate
 
 
 class Sample(BaseModel):
@@ -42,3 +53,89 @@ class Sample(BaseModel):
     def trained_tokens(self) -> int:
         """Number of ids with a weight."""
         return sum(weight != 0 for weight in self.weights)
+
+
+def trainable(episode: Episode, splits: Collection[str] = ("train",)) -> Episode:
+    """The episode itself, if it may be learnt from. A fork has its root's split, so a fork of a test task may not.
+
+    Raises:
+        BadInput: the episode ended in a fault, or its task is not for training.
+    """
+    split = episode.start.task.split
+    if split not in splits:
+        raise BadInput(
+            f"episode {episode.id} is of split {split!r} and may not be trained on; training splits: "
+            f"{', '.join(splits)}"
+        )
+    if episode.outcome.is_fault:
+        raise BadInput(f"episode {episode.id} ended in a fault ({episode.outcome}) and may not be trained on")
+    return episode
+
+
+def sample_of(
+    path: Path,
+    conversation: Conversation,
+    template: ChatTemplate,
+    instructions: str,
+    train: Collection[int] | Mapping[int, float] | None = None,
+    *,
+    kind: str = "positive",
+    weight: float = 1.0,
+    splits: Collection[str] = ("train",),
+) -> list[Sample]:
+    """What a path teaches: a weight on the completions of some turns, none on all that was only read.
+
+    The completion of a turn includes the end-of-turn token if the model sampled it (or, for what no model sampled, as
+    the template writes it). One sample a transcript: a conversation that forgets gives one each time it forgets.
+    Transcripts without a weight are left out.
+
+    Args:
+        path: the episode with all that came before it.
+        train: the turns to learn, counted from the root's reset (a range, a set), or a weight for each; None is the
+            episode's own turns, so that what was before a fork is context.
+        kind: what it is to the method, for reports.
+        weight: multiplies all weights.
+        splits: the splits that may be learnt from.
+
+    Raises:
+        BadInput: the episode may not be trained on (see `trainable`), or `train` names a turn that does not exist.
+    """
+    episode = trainable(path.episode, splits)
+    count = len(path.turns)
+    chosen = train if train is not None else range(path.own, count)
+    if outside := [step for step in chosen if not 0 <= step < count]:
+        raise BadInput(f"episode {episode.id} has turns 0..{count - 1}, so turn {outside[0]} cannot be trained")
+    records = tokenise(path.turns, conversation, template, instructions)
+    samples: list[Sample] = []
+    ids: list[int] = []
+    weights: list[float] = []
+    origins: list[str] = []
+    for step, record in enumerate(records):
+        if record.fresh:
+            samples += _whole(ids, weights, origins, episode, kind)
+            ids, weights, origins = [], [], []
+        worth = (chosen[step] if isinstance(chosen, Mapping) else 1.0) * weight if step in chosen else 0.0
+        ids += [*record.context, *record.completion]
+        weights += [0.0] * len(record.context) + [worth] * len(record.completion)
+        if path.origins[step] not in origins:
+            origins.append(path.origins[step])
+    return samples + _whole(ids, weights, origins, episode, kind)
+
+
+def _whole(ids: list[int], weights: list[float], origins: list[str], episode: Episode, kind: str) -> list[Sample]:
+    """One transcript as a sample; nothing if no token has a weight."""
+    if not any(weights):
+        return []
+    # what follows the last weight teaches nothing
+    end = max(index for index, weight in enumerate(weights) if weight != 0) + 1
+    task = episode.start.task
+    return [
+        Sample(
+            ids=tuple(ids[:end]),
+            weights=tuple(weights[:end]),
+            episodes=tuple(dict.fromkeys([*origins, episode.id])),
+            task=task.id,
+            split=task.split,
+            kind=kind,
+        )
+    ]

@@ -1,0 +1,329 @@
+"""Weighted cross-entropy on TRL's SFTTrainer.
+
+TRL brings the loop, the optimiser, devices, adapters and checkpointing of activations. What is our own is that every
+token has a weight, that the loss is normalised by the total weight of the *whole* optimiser step, and that the head
+(by far the largest layer of a small model) is computed only where a token has a weight. One row of the dataset is one
+process's share of one step; `training_step` sends its micro-batches through the trainer's own step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from palaestra.envs import BadInput
+from palaestra.trainers.batches import MicroBatch, micro_batches, shares, steps
+from palaestra.trainers.objective import CrossEntropy, FitReport, Progress
+from palaestra.trainers.sample import Sample
+
+
+@dataclass
+class Collate:
+    """From the number of a dataset row to the tensors of its micro-batches.
+
+    Each micro-batch holds `input_ids` and `weights` of shape [rows, length] and, where there is padding,
+    `attention_mask` of the same shape; where samples share a row, `position_ids` that begin anew with each sample,
+    from which transformers makes the block-diagonal attention mask.
+    """
+
+    samples: Sequence[Sample]
+    plan: Sequence[Sequence[MicroBatch]]
+
+    def __call__(self, rows: list[dict[str, int]]) -> dict[str, list[dict[str, Tensor]]]:
+        return {"micro_batches": [self.tensors(micro) for row in rows for micro in self.plan[row["row"]]]}
+
+    def tensors(self, micro: MicroBatch) -> dict[str, Tensor]:
+        """One micro-batch. A process without a share of a step gets a row without weight."""
+        lengths = [sum(len(self.samples[i].ids) for i in row) for row in micro]
+        width = max(lengths)
+        ids = torch.zeros(len(micro), width, dtype=torch.long)
+        weights = torch.zeros(len(micro), width)
+        for number, row in enumerate(micro):
+            ids[number, : lengths[number]] = torch.tensor([id for i in row for id in self.samples[i].ids])
+            weights[number, : lengths[number]] = torch.tensor([w for i in row for w in self.samples[i].weights])
+        tensors = {"input_ids": ids, "weights": weights}
+        if min(lengths) < width:
+            tensors["attention_mask"] = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+        elif any(len(row) > 1 for row in micro):
+            tensors["position_ids"] = torch.stack(
+                [torch.cat([torch.arange(len(self.samples[i].ids)) for i in row]) for row in micro]
+            )
+        return tensors
+
+
+@contextlib.contextmanager
+def head_at(head: nn.Module, picked: Tensor) -> Iterator[None]:
+    """Within this block the output embeddings see only the picked positions.
+
+    Args:
+        head: the model's output embeddings.
+        picked: bool [rows, length - 1]: is the *next* id to be predicted here.
+    """
+
+    def pick(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0][:, :-1][picked], *args[1:])
+
+    hook = head.register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def weighted_loss(model: nn.Module, head: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Sum of weight * -log p over a micro-batch, and the sum of the weights.
+
+    Args:
+        model: a causal language model, wrapped or not.
+        head: its output embeddings.
+        inputs: `input_ids`, `weights` [rows, length]; `attention_mask` or `position_ids` where needed.
+    """
+    context = {key: value for key, value in inputs.items() if key != "weights"}
+    weights = inputs["weights"][:, 1:]
+    picked = weights != 0
+    with head_at(head, picked):
+        logits = model(**context, use_cache=False).logits
+    targets = inputs["input_ids"][:, 1:][picked]
+    losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    chosen = weights[picked]
+    # without any weight the empty sum still hangs on the model, so that every process has a backward pass
+    return (losses * chosen).sum() + 0.0 * logits.float().sum(), chosen.sum()
+
+
+class WeightedTrainer(SFTTrainer):
+    """SFTTrainer whose steps are planned beforehand and whose tokens have weights.
+
+    Attributes:
+        step_losses: loss of each step so far, over all processes.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.step_losses: list[float] = []
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        rows: Dataset = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(rows)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # the trainer's estimate reads `input_ids`, of which a step here has several
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        micros: list[dict[str, Tensor]] = inputs["micro_batches"]
+        local = torch.stack([micro["weights"][:, 1:].sum() for micro in micros]).sum().to(self.args.device)
+        total = self.accelerator.gather(local.reshape(1)).sum()
+        loss = torch.zeros((), device=self.args.device)
+        for number, micro in enumerate(micros):
+            last = number == len(micros) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                loss += super().training_step(model, micro, num_items_in_batch=total)  # type: ignore[no-untyped-call]
+        # every process has scaled its part by the number of processes: the mean over processes is the step's loss
+        self.step_losses.append(float(self.accelerator.gather(loss.reshape(1)).mean()))
+        return loss
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        summed, _ = weighted_loss(model, head, inputs)
+        # DDP averages gradients over processes, while `num_items_in_batch` is the weight of all of them
+        loss: Tensor = summed * self.accelerator.num_processes / num_items_in_batch
+        return loss
+
+
+class _Report(TrainerCallback):
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.trainer: WeightedTrainer | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer is not None and state.is_world_process_zero:
+            self.progress(state.global_step, state.max_steps, self.trainer.step_losses[-1])
+
+
+def plan_rows(samples: Sequence[Sample], config: CrossEntropy, seed: int, ranks: int) -> list[list[MicroBatch]]:
+    """The micro-batches of every dataset row: row `step * ranks + rank` is that process's share of that step."""
+    lengths = [len(sample.ids) for sample in samples]
+    rows: list[list[MicroBatch]] = []
+    for step in steps(
+        lengths, batch=config.batch, batch_tokens=config.batch_tokens, epochs=config.epochs, seed=seed, ranks=ranks
+    ):
+        for share in shares(step, lengths, ranks):
+            rows.append(micro_batches(share, lengths, config.micro_tokens, config.packing))
+    return rows
+
+
+def train_loaded(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    samples: Sequence[Sample],
+    config: CrossEntropy,
+    *,
+    scratch: Path,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[PreTrainedModel, FitReport]:
+    """Train a model that is in memory. Full training changes it in place.
+
+    Args:
+        scratch: a folder that the trainer may use and nothing is kept in.
+
+    Returns:
+        The trained model (adapters merged) and the report, whose `version` is empty.
+
+    Raises:
+        BadInput: a weight is negative, or no sample fits into `max_length`.
+    """
+    limit = _max_length(model, config)
+    kept = [sample for sample in samples if limit is None or len(sample.ids) <= limit]
+    kept = [sample for sample in kept if sample.trained_tokens]
+    if any(weight < 0 for sample in kept for weight in sample.weights):
+        raise BadInput("cross_entropy: a sample has a negative weight; pushing tokens away needs another objective")
+    if not kept:
+        raise BadInput(
+            f"none of the {len(samples)} samples can be trained on: all are longer than max_length={limit} or have no "
+            "weight; raise objective.max_length or show fewer turns (conversation.window)"
+        )
+    cuda = torch.cuda.is_available()
+    bf16 = config.bf16 if config.bf16 is not None else cuda and torch.cuda.is_bf16_supported()
+    arguments = _arguments(config, scratch, seed, bf16=bf16, cuda=cuda)
+    plan = plan_rows(kept, config, seed, max(1, arguments.world_size))
+    # an empty share becomes the step's smallest sample without its weights
+    shortest = min(range(len(kept)), key=lambda i: len(kept[i].ids))
+    blank = kept[shortest].model_copy(update={"weights": (0.0,) * len(kept[shortest].ids)})
+    plan = [row or [[[len(kept)]]] for row in plan]
+    total = len(plan) // max(1, arguments.world_size)
+    arguments.max_steps, arguments.warmup_steps = total, math.floor(config.warmup * total)
+    report = [_Report(progress)] if progress else []
+    model.train()
+    if config.lora is None:
+        model.requires_grad_(True)
+    trainer = WeightedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"row": list(range(len(plan)))}),
+        data_collator=Collate([*kept, blank], plan),
+        processing_class=tokenizer,
+        peft_config=_lora(config),
+        callbacks=report,
+    )
+    trainer.remove_callback(PrinterCallback)  # what it prints is in the report
+    for callback in report:
+        callback.trainer = trainer
+    began = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - began
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    parameters = sum(p.numel() for p in trained.parameters() if p.requires_grad)
+    if config.lora is not None:
+        trained = trained.merge_and_unload()
+    trained.__dict__.pop("forward", None)  # TRL's patched forward; the class's own is what others expect
+    trained.eval()
+    return trained, FitReport(
+        objective=config.kind,
+        losses=tuple(trainer.step_losses),
+        epochs=config.epochs,
+        samples=len(kept),
+        dropped=sum(limit is not None and len(sample.ids) > limit for sample in samples),
+        tokens_seen=config.epochs * sum(len(sample.ids) for sample in kept),
+        tokens_trained=config.epochs * sum(sample.trained_tokens for sample in kept),
+        seconds=seconds,
+        version="",
+        seed=seed,
+        precision="bf16" if bf16 else "float32",
+        device="cuda" if cuda else "cpu",
+        trainable_parameters=parameters,
+        max_length=limit,
+    )
+
+
+def _max_length(model: PreTrainedModel, config: CrossEntropy) -> int | None:
+    own = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [limit for limit in (config.max_length, own) if isinstance(limit, int)]
+    return min(limits) if limits else None
+
+
+def _lora(config: CrossEntropy) -> Any:
+    if config.lora is None:
+        return None
+    from peft import LoraConfig
+
+    lora = config.lora
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",  # peft leaves the head out of it
+        task_type="CAUSAL_LM",
+    )
+
+
+def _arguments(config: CrossEntropy, scratch: Path, seed: int, *, bf16: bool, cuda: bool) -> SFTConfig:
+    schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+    return SFTConfig(
+        output_dir=str(scratch),
+        max_steps=1,  # set when the plan is known
+        per_device_train_batch_size=1,  # one row of the plan
+        gradient_accumulation_steps=1,  # the trainer accumulates inside a row
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=schedules[config.schedule],
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        gradient_checkpointing=config.gradient_checkpointing,
+        bf16=bf16,
+        use_cpu=not cuda,
+        seed=seed,
+        data_seed=seed,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        max_length=None,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def train(
+    model: str | Path,
+    samples: Sequence[Sample],
+    config: CrossEntropy,
+    out: Path,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> FitReport:
+    """Load, train, save. See `palaestra.trainers.objective.fit`."""
+    from palaestra.agents.models import load_model, save_model, version_of
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    loaded = load_model(model)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        trained, report = train_loaded(
+            loaded.model, loaded.tokenizer, samples, config, scratch=scratch / "trainer", seed=seed, progress=progress
+        )
+        save_model(trained, loaded.tokenizer, scratch / "model")
+        report = report.model_copy(update={"version": version_of(scratch / "model")})
+        if out.exists():
+            shutil.rmtree(out)
+        (scratch / "model").rename(out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return report
