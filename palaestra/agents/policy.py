@@ -73,6 +73,8 @@ class Completion:
         finished: False when `max_tokens` cut it off.
         action: set by policies that choose an action instead of writing (oracles, scripts): the collector then writes
             the completion in the conversation's style, and `text` is not looked at.
+        error: why this one request could not be answered (a prompt longer than the model's context), in one line. The
+            collector ends that episode as `policy_error`; the others of the batch go on.
     """
 
     text: str
@@ -82,6 +84,7 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     action: str | None = None
+    error: str | None = None
 
 
 @runtime_checkable
