@@ -97,8 +97,9 @@ def load_model(name_or_path: str | Path, *, device: str = "auto", dtype: str = "
     """
     need_train()
     folder = resolve(name_or_path)
+    import torch
+
     with quiet():
-        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         place = _device(device)
@@ -114,9 +115,8 @@ def load_model(name_or_path: str | Path, *, device: str = "auto", dtype: str = "
             raise
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        model.requires_grad_(True)
-        model.to(device=place)  # type: ignore[arg-type]  # its stub is generated from a decorator
-        model.eval()
+        torch.nn.Module.to(model, place)  # transformers decorates its own `to` beyond what a checker can follow
+        torch.nn.Module.eval(model)
     return LoadedModel(model, tokenizer, _shown_name(name_or_path, folder), version_of(folder))
 
 
@@ -218,7 +218,7 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(40)  # errors only
     if not sys.stderr.isatty():
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
