@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
-from palaestra.agents.packing import from_json, to_column, to_json
+from palaestra.agents.packing import from_column, from_json, to_column, to_json
 from palaestra.envs.errors import BadInput
 
 SCHEMA_VERSION = 1
@@ -58,12 +58,16 @@ class Database:
     Raises:
         BadInput: the file is missing (`r`), is no episode store, is damaged, of another schema version, or the place
             cannot be written (`rw`).
+
+    Attributes:
+        file: the path of the file.
+        mode: as given.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, mode: Literal["rw", "r"] = "rw") -> None:
         if mode not in ("rw", "r"):
             raise BadInput(f"mode of an episode store is 'rw' or 'r', not {mode!r}")
-        self.path = FilePath(path)
+        self.file = FilePath(path)
         self.mode = mode
         self._lock = threading.RLock()
         self._pid = os.getpid()
@@ -77,8 +81,7 @@ class Database:
         """All rows of a statement that only reads."""
         self._own()
         with self._lock, self._readable_errors():
-            rows: list[tuple[Any, ...]] = self._live().execute(sql, parameters).fetchall()  # type: ignore[arg-type]
-            return rows
+            return self._live().execute(sql, parameters).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -86,7 +89,7 @@ class Database:
         self._own()
         with self._lock:
             if self.mode == "r":
-                raise BadInput(f"episode store {self.path} was opened to read only; open it with mode='rw' to add")
+                raise BadInput(f"episode store {self.file} was opened to read only; open it with mode='rw' to add")
             with self._readable_errors():
                 connection = self._live()
                 connection.execute("BEGIN IMMEDIATE")
@@ -100,7 +103,9 @@ class Database:
 
     def meta(self) -> dict[str, Any]:
         """What is noted about the run: its configuration, model, tokenizer, whatever `set_meta` was given."""
-        return {key: from_json(value) for key, value in self._query("SELECT key, value FROM meta WHERE key != 'schema'")}
+        return {
+            key: from_json(value) for key, value in self._query("SELECT key, value FROM meta WHERE key != 'schema'")
+        }
 
     def set_meta(self, key: str, value: object) -> None:
         """Note something about the run, replacing what the key held. `value` is anything that JSON can hold."""
@@ -140,18 +145,18 @@ class Database:
     # -- opening it --------------------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        if self.mode == "r" and not self.path.exists():
-            raise BadInput(f"no episode store at {self.path}; check the path, or collect episodes first")
+        if self.mode == "r" and not self.file.exists():
+            raise BadInput(f"no episode store at {self.file}; check the path, or collect episodes first")
         try:
             if self.mode == "rw":
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists():
-                with self.path.open("rb") as file:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+            if self.file.exists():
+                with self.file.open("rb") as file:
                     start = file.read(len(_MAGIC))
                 if start not in (_MAGIC, b""):
-                    raise BadInput(f"{self.path} is not an episode store (not an SQLite file); name another file")
+                    raise BadInput(f"{self.file} is not an episode store (not an SQLite file); name another file")
         except OSError as error:
-            raise BadInput(f"episode store {self.path} cannot be opened: {error.strerror or error}") from None
+            raise BadInput(f"episode store {self.file} cannot be opened: {error.strerror or error}") from None
         with self._readable_errors():
             connection = self._connect()
             try:
@@ -166,16 +171,17 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         options: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": _BUSY_SECONDS}
         if self.mode == "rw":
-            return sqlite3.connect(self.path, **options)
-        uri = self.path.absolute().as_uri() + "?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, **options)
+            writer: sqlite3.Connection = sqlite3.connect(self.file, **options)
+            return writer
+        uri = self.file.absolute().as_uri() + "?mode=ro"
+        connection: sqlite3.Connection = sqlite3.connect(uri, uri=True, **options)
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:
             # In a read-only folder SQLite cannot make the files that WAL needs. Without a log nobody is writing, and
             # the file alone is the whole store.
             connection.close()
-            log = self.path.with_name(self.path.name + "-wal")
+            log = self.file.with_name(self.file.name + "-wal")
             if log.exists() and log.stat().st_size:
                 raise
             connection = sqlite3.connect(uri + "&immutable=1", uri=True, **options)
@@ -184,7 +190,6 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA foreign_keys=OFF")  # parents are checked with a message of our own
         # Asking for the write lock now shows a read-only file before hours of collecting; and two processes that make
         # the store at once do it one after the other.
         connection.execute("BEGIN IMMEDIATE")
@@ -202,9 +207,9 @@ class Database:
     def _recognise(self, connection: sqlite3.Connection) -> None:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
-            raise BadInput(f"episode store {self.path} is empty: its first writer died before it began; collect again")
+            raise BadInput(f"episode store {self.file} is empty: its first writer died before it began; collect again")
         if not {"meta", "episodes", "bodies", "faults"} <= tables:
-            raise BadInput(f"{self.path} is an SQLite file but not an episode store; name another file")
+            raise BadInput(f"{self.file} is an SQLite file but not an episode store; name another file")
         row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         try:
             version = from_json(row[0]) if row else None
@@ -214,13 +219,13 @@ class Database:
             raise self._damaged("its schema version cannot be read")
         if version != SCHEMA_VERSION:
             raise BadInput(
-                f"episode store {self.path} has schema version {version}, this Palaestra reads version "
+                f"episode store {self.file} has schema version {version}, this Palaestra reads version "
                 f"{SCHEMA_VERSION}; open it with the Palaestra that wrote it, or a newer one"
             )
 
     def _live(self) -> sqlite3.Connection:
         if self._closed:
-            raise BadInput(f"episode store {self.path} is closed")
+            raise BadInput(f"episode store {self.file} is closed")
         return self._connection
 
     def _own(self) -> None:
@@ -255,10 +260,10 @@ class Database:
             sqlite3.SQLITE_BUSY: f"another process has held it for {_BUSY_SECONDS:.0f} s; wait for it to finish",
             sqlite3.SQLITE_LOCKED: "another process holds it; wait for it to finish",
         }.get(code, "check the file")
-        return BadInput(f"episode store {self.path}: {text}; {advice}")
+        return BadInput(f"episode store {self.file}: {text}; {advice}")
 
     def _damaged(self, what: str) -> BadInput:
         return BadInput(
-            f"episode store {self.path} is damaged ({what}); restore a copy, or rescue what is left with "
+            f"episode store {self.file} is damaged ({what}); restore a copy, or rescue what is left with "
             f"`sqlite3 FILE .recover`"
         )
