@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -307,23 +306,19 @@ def train(
     out: Path,
     *,
     seed: int = 0,
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> FitReport:
     """Load, train, save. See `palaestra.trainers.objective.fit`."""
-    from palaestra.agents.models import load_model, save_model, version_of
+    from palaestra.agents.models import load_model, save_model
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    loaded = load_model(model)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    loaded = load_model(model, dtype="float32")  # bf16 is autocast: the weights themselves stay in float32
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         trained, report = train_loaded(
-            loaded.model, loaded.tokenizer, samples, config, scratch=scratch / "trainer", seed=seed, progress=progress
+            loaded.model, loaded.tokenizer, samples, config, scratch=Path(scratch), seed=seed, progress=progress
         )
-        save_model(trained, loaded.tokenizer, scratch / "model")
-        report = report.model_copy(update={"version": version_of(scratch / "model")})
-        if out.exists():
-            shutil.rmtree(out)
-        (scratch / "model").rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return report
+    notes: dict[str, str | int | float] = {"objective": config.kind, "seed": seed, "samples": report.samples}
+    called = name or f"{loaded.name.removesuffix('-trained')}-trained"
+    version = save_model(trained, loaded.tokenizer, out, name=called, parent=loaded.version, notes=notes)
+    return report.model_copy(update={"version": version})

@@ -68,7 +68,7 @@ class Objective(BaseModel):
     Attributes:
         kind: name in configuration files.
         learns_from: type of one datum (`Sample` here; a pair for preferences).
-        trainer: "module:function" called as `function(model, data, objective, out, seed=, progress=) -> FitReport`.
+        trainer: "module:function" called as `function(model, data, objective, out, seed=, name=, progress=) -> FitReport`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -166,6 +166,7 @@ def fit(
     *,
     seed: int = 0,
     splits: Collection[str] = ("train",),
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> FitReport:
     """Train `model` on `data` and save the result as a plain model folder `out`.
@@ -178,6 +179,7 @@ def fit(
         data: what the objective learns from, such as samples.
         out: folder of the new model; what is there is replaced.
         splits: the splits that may be learnt from.
+        name: what people will call the new model; by default the old name and `-trained`.
 
     Raises:
         BadInput: nothing to learn from, data of another kind, or data of a task that is not for training.
@@ -198,4 +200,4 @@ def fit(
         train: Callable[..., FitReport] = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise MissingExtra(f"training needs the Python module {error.name!r}, which", "train") from error
-    return train(model, data, objective, Path(out), seed=seed, progress=progress)
+    return train(model, data, objective, Path(out), seed=seed, name=name, progress=progress)
