@@ -314,7 +314,8 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
 
     def instructions(self, task: Task) -> str:
         """What an agent is told before its first observation: rules and action format."""
-        return self.registration.instructions if self.registration else (inspect.getdoc(type(self)) or "")
+        registered = self.registration.instructions if self.registration else ""
+        return registered or inspect.getdoc(type(self)) or ""
 
     def tasks(self, split: str) -> Sequence[Task]:
         """All tasks of a split. Raises BadInput for a split that does not exist."""
