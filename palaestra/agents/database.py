@@ -104,7 +104,8 @@ class Database:
     def meta(self) -> dict[str, Any]:
         """What is noted about the run: its configuration, model, tokenizer, whatever `set_meta` was given."""
         return {
-            key: from_json(value) for key, value in self._query("SELECT key, value FROM meta WHERE key != 'schema'")
+            str(from_column(key)): from_json(value)
+            for key, value in self._query("SELECT key, value FROM meta WHERE key != 'schema'")
         }
 
     def set_meta(self, key: str, value: object) -> None:

@@ -145,3 +145,15 @@ def to_column(text: str | None) -> str | bytes | None:
 def from_column(value: str | bytes | None) -> str | None:
     """The inverse of `to_column`."""
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
+
+
+def pack_whole(episode: Episode) -> bytes:
+    """`pack` in one piece: length of the head (4 bytes), head, body."""
+    head, body = pack(episode)
+    return struct.pack("<I", len(head)) + head + body
+
+
+def unpack_whole(raw: bytes) -> Episode:
+    """The inverse of `pack_whole`; raises as `unpack` does."""
+    (length,) = struct.unpack_from("<I", raw)
+    return unpack(raw[4 : 4 + length], raw[4 + length :])

@@ -1,0 +1,188 @@
+"""Episodes out of a store and into one: Parquet, our own JSON lines (both lossless), and the chat forms of others.
+
+    export_episodes(store, "won.parquet", outcome="success")
+    export_chats(store, "sft.jsonl", form="messages", conversation=Conversation(), instructions="...")
+    import_episodes(store, "won.parquet")
+    import_conversations(store, "experts.json", env="scienceworld", naming=lambda record: names[record["item_id"]])
+
+A file is written whole or not at all; a file with one bad line is not imported at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path as FilePath
+from typing import Any, Unpack
+
+from pydantic import ValidationError
+
+from palaestra.agents.chat_files import CHAT_FORMS, Naming, chat_records, check_form, read_conversations
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Actor, Episode
+from palaestra.agents.forest import Forest
+from palaestra.agents.packing import pack_whole, unpack_whole
+from palaestra.agents.parquet import read_parquet, write_parquet
+from palaestra.agents.record_files import Record, line_of, read_records, what_is_wrong, whole_file
+from palaestra.agents.selection import Where
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import Task, find
+from palaestra.envs.errors import BadInput
+
+__all__ = [
+    "CHAT_FORMS",
+    "export_chats",
+    "export_episodes",
+    "import_conversations",
+    "import_episodes",
+    "read_episodes",
+    "write_episodes",
+]
+
+AnyPath = str | os.PathLike[str]
+
+# JSON has one spelling for an astral character and for two surrogates side by side.
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def write_episodes(episodes: Iterable[Episode], path: AnyPath) -> int:
+    """Write episodes losslessly: Parquet if the name ends in `.parquet`, else JSON lines. Returns how many.
+
+    Raises:
+        BadInput: the file cannot be written. MissingExtra: Parquet without pyarrow.
+    """
+    file, count = FilePath(path), 0
+    if file.suffix == ".parquet":
+        return write_parquet(episodes, file)
+    with whole_file(file) as draft, draft.open("w", encoding="utf-8", newline="\n") as lines:
+        for episode in episodes:
+            record: Record = episode.model_dump()
+            if _PAIR.search(_texts(record)):
+                record["exact"] = base64.b64encode(pack_whole(episode)).decode()
+            lines.write(line_of(record))
+            count += 1
+    return count
+
+
+def read_episodes(path: AnyPath) -> Iterator[Episode]:
+    """Episodes that `write_episodes` wrote. Raises BadInput with file, line and what is wrong."""
+    file = FilePath(path)
+    if file.suffix == ".parquet":
+        yield from read_parquet(file)
+        return
+    for where, record in read_records(file):
+        try:
+            exact = record.pop("exact", None)
+            yield Episode.model_validate(record) if exact is None else unpack_whole(base64.b64decode(exact))
+        except ValidationError as error:
+            raise BadInput(f"{where}: not an episode ({what_is_wrong(error)})") from None
+        except (binascii.Error, zlib.error, struct.error, ValueError, TypeError) as error:
+            raise BadInput(f"{where}: its field 'exact' is damaged ({error})") from None
+
+
+def export_episodes(store: Forest, path: AnyPath, **where: Unpack[Where]) -> int:
+    """Write the episodes that pass the filters, and the ancestors of forks among them, before their forks.
+
+    The ancestors come along so that the file can be imported anywhere. Returns how many were written.
+    """
+    return write_episodes(_with_ancestors(store, where), path)
+
+
+def export_chats(
+    store: Forest,
+    path: AnyPath,
+    *,
+    form: str,
+    conversation: Conversation,
+    instructions: str | Callable[[Task], str] | None = None,
+    **where: Unpack[Where],
+) -> int:
+    """Write the whole paths of the episodes that pass the filters as chat records. Returns the number of records.
+
+    Args:
+        form: one of `CHAT_FORMS`; see `chat_files`.
+        conversation: how a path is shown.
+        instructions: what the agent is told first, or a function of the task (`TextEnv.instructions`); None takes the
+            registration's.
+
+    Raises:
+        BadInput: unknown form, a conversation that lists actions, no instructions, or the file cannot be written.
+    """
+    check_form(form, conversation)
+    file, count = FilePath(path), 0
+    with whole_file(file) as draft, draft.open("w", encoding="utf-8", newline="\n") as lines:
+        for whole in store.paths(**where):
+            told = _instructions(whole.episode.start.task, instructions)
+            for record in chat_records(whole, form, conversation, told):
+                lines.write(line_of(record))
+                count += 1
+    return count
+
+
+def import_episodes(store: EpisodeStore, path: AnyPath) -> int:
+    """Add all episodes of a file that `write_episodes` wrote, in one transaction. Returns how many were new.
+
+    Raises:
+        BadInput: the first line that is wrong, with file and number, or see `EpisodeStore.add_all`; nothing is added.
+    """
+    return _import(store, lambda: read_episodes(path))
+
+
+def import_conversations(
+    store: EpisodeStore,
+    path: AnyPath,
+    *,
+    env: str | None = None,
+    naming: Naming | None = None,
+    conversation: Conversation | None = None,
+    actor: Actor = Actor.EXPERT,
+    policy: str | None = None,
+    score: float | None = 1.0,
+) -> int:
+    """Add recorded conversations as episodes, in one transaction; arguments and errors as `read_conversations`.
+
+    Importing the same file again adds nothing. Returns how many were new.
+    """
+    rest: dict[str, Any] = {"conversation": conversation, "actor": actor, "policy": policy, "score": score}
+    return _import(store, lambda: read_conversations(FilePath(path), env=env, naming=naming, **rest))
+
+
+def _import(store: EpisodeStore, read: Callable[[], Iterable[Episode]]) -> int:
+    for _ in read():  # find what is wrong before the store is locked; reading twice keeps memory flat
+        pass
+    return store.add_all(read())
+
+
+def _with_ancestors(store: Forest, where: Where) -> Iterator[Episode]:
+    written: set[str] = set()
+    for episode in store.episodes(**where):
+        if episode.start.parent is not None and episode.start.parent not in written:
+            for ancestor in reversed(store.ancestors(episode.id)):
+                if ancestor.id not in written:
+                    written.add(ancestor.id)
+                    yield store.get(ancestor.id)
+        if episode.id not in written:
+            written.add(episode.id)
+            yield episode
+
+
+def _instructions(task: Task, instructions: str | Callable[[Task], str] | None) -> str:
+    if instructions is None:
+        instructions = find(task.env).instructions
+        if not instructions:
+            raise BadInput(f"{task.env} is registered without instructions; pass instructions=")
+    return instructions if isinstance(instructions, str) else instructions(task)
+
+
+def _texts(value: object) -> str:
+    """All texts of an episode's record, apart from each other, to be searched."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return "\n".join(_texts(item) for pair in value.items() if pair[0] != "tokens" for item in pair)
+    return "\n".join(map(_texts, value)) if isinstance(value, (list, tuple)) else ""
