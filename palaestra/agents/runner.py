@@ -1,0 +1,280 @@
+"""One episode on its way: what was seen, what is asked next, and what is stored of it in the end.
+
+An `Attempt` knows nothing of threads and queues. The driver runs `begin`, `step` and `choose` in the environment's
+thread and hands over what came of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Cost, Episode, Outcome, Path, Provenance, Start, Turn, episode_id
+from palaestra.agents.policy import Completion, Policy, Request
+from palaestra.agents.progress import Tally
+from palaestra.agents.transcript import Transcript, resume
+from palaestra.agents.workers import EnvWorker
+from palaestra.envs import BadInput, TextEnv
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all episodes of a collection share.
+
+    Attributes:
+        policy, conversation: who acts, and how episodes are shown to it.
+        provenance: of every episode, without the environment's fingerprint and the cost.
+        seed: of the run; the seed of every request follows from it.
+        max_context: ids that fit into the model's context, completion included; None for no limit.
+        labels: go to every episode.
+        tally: where all that is spent is counted.
+    """
+
+    policy: Policy
+    conversation: Conversation
+    provenance: Provenance
+    seed: int = 0
+    max_context: int | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One planned episode.
+
+    Attributes:
+        start, sample, key: which one.
+        parent: the path of the episode that is forked; None for a start at a task.
+        attempt: 0, then 1, 2, ... after faults.
+    """
+
+    start: Start
+    sample: int
+    key: str
+    parent: Path | None = None
+    attempt: int = 0
+
+    @property
+    def before(self) -> tuple[Turn, ...]:
+        """The turns before the episode's first own one."""
+        return self.parent.turns[: self.start.fork_step] if self.parent is not None else ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the environment said: after its reset, its replay to the fork's step, or a step."""
+
+    observation: str
+    score: float
+    success: bool
+    valid: bool = True
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    actions: Sequence[str] | None = None
+    instructions: str = ""
+    fingerprint: str = ""
+    replayed: int = 0
+
+
+def turn_seed(seed: int, key: str, step: int) -> int:
+    """Seed of one request: a function of the run's seed, the episode's key and the step, below 2**63."""
+    raw = hashlib.blake2b(f"{seed}|{step}|{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(raw, "little") >> 1
+
+
+class Attempt:
+    """One try at a planned episode.
+
+    Attributes:
+        item: what is tried.
+        worker: where its environment lives.
+        stage: what is waited for: "env", "policy", or "inside" for a policy that acts in the environment's thread.
+    """
+
+    def __init__(self, item: Item, worker: EnvWorker, setup: Setup) -> None:
+        self.item, self.worker, self.setup = item, worker, setup
+        self.stage = "env"
+        self.request = Request(messages=())
+        self.turns: list[Turn] = []
+        self._seen = Seen("", 0.0, False)
+        self._first: Seen | None = None
+        self._answer = Completion("")
+        self._transcript: Transcript | None = None
+        self._cost: dict[str, float] = dict.fromkeys(Cost.model_fields, 0)
+        self._began = time.monotonic()
+
+    # -- in the environment's thread -----------------------------------------------------------------------------------
+
+    def begin(self) -> Seen:
+        """Put the environment where the episode starts.
+
+        Raises:
+            ReplayDiverged: the environment does not answer as it did in the parent.
+            BadInput: there is no such task, or the fork lies at the environment's end under these settings.
+        """
+        env, start = self.worker.env(), self.item.start
+        if self.worker.fingerprint is None:
+            self.worker.fingerprint = env.fingerprint()
+        replayed = 0
+        if self.item.parent is None:
+            observation, info = env.reset(options={"task": start.task})
+        else:
+            actions = [turn.action for turn in self.item.before]
+            way = env.distance(start.task, actions)
+            replayed = len(actions) if way is None else way
+            observation, info = env.replay(start.task, actions, self.item.parent.observations()[: start.fork_step + 1])
+            if env.distance(start.task, actions) is None:
+                raise BadInput(f"fork {start.id}: the episode is over at this step under these settings (max_steps?)")
+        return Seen(
+            observation,
+            info["score"],
+            info["success"],
+            actions=self._list(info),
+            instructions=env.instructions(start.task),
+            fingerprint=self.worker.fingerprint,
+            replayed=replayed,
+        )
+
+    def step(self, action: str) -> Seen:
+        """Hand an action to the environment."""
+        observation, reward, terminated, truncated, info = self.worker.env().step(action)
+        over = terminated or truncated
+        return Seen(
+            observation,
+            info["score"],
+            info["success"],
+            valid=info["valid"],
+            reward=float(reward),
+            terminated=terminated,
+            truncated=truncated,
+            actions=None if over else self._list(info),
+        )
+
+    def choose(self) -> Completion:
+        """Ask a policy that looks inside."""
+        env: TextEnv[Any] = self.worker.env()
+        request = Request(self.request.messages, self.request.seed, actions=self.request.actions, env=env)
+        (answer,) = self.setup.policy.act([request])
+        return answer
+
+    def _list(self, info: Mapping[str, Any]) -> Sequence[str] | None:
+        """The admissible actions if anybody wants them: listing them can take most of a step's time."""
+        listed: Sequence[str] | None = info["actions"]
+        if listed is None or not (self.setup.policy.wants_actions or self.setup.conversation.actions):
+            return None
+        if self.setup.policy.looks_inside and not self.setup.conversation.actions:
+            return listed  # such a policy looks while the environment stands here, if it looks at all
+        return list(listed)
+
+    # -- in the driver's thread ----------------------------------------------------------------------------------------
+
+    def saw(self, seen: Seen) -> None:
+        """The environment has answered: write the turn, if this was the answer to an action."""
+        if self._first is None:
+            self._first = seen
+            self._spend(replayed_steps=seen.replayed)
+        else:
+            self.turns.append(self._turn(seen))
+            self._spend(env_steps=1)
+        self._seen = seen
+
+    @property
+    def over(self) -> bool:
+        """Has the environment ended the episode."""
+        return self._seen.terminated or self._seen.truncated
+
+    def ask(self) -> bool:
+        """Prepare the request for the next turn. False when it would not fit into the model's context."""
+        conversation, turns, seen = self.setup.conversation, [*self.item.before, *self.turns], self._seen
+        assert self._first is not None
+        messages = conversation.opening(self._first.instructions, turns, seen.observation, seen.actions)
+        prompt: list[int] = []
+        policy = self.setup.policy
+        if policy.template is not None:
+            if self._transcript is None:
+                self._transcript = resume(turns, conversation, policy.template, self._first.instructions)
+            if conversation.forgets(len(turns)):
+                self._transcript.open(messages)
+            else:
+                self._transcript.observe([conversation.newest(turns, seen.observation, seen.actions)])
+            prompt = list(self._transcript.ids)
+        self.request = Request(
+            messages,
+            turn_seed(self.setup.seed, self.item.key, len(turns)),
+            prompt,
+            seen.actions if policy.wants_actions else None,
+        )
+        room = policy.sampling.max_tokens if policy.sampling is not None else 0
+        return self.setup.max_context is None or len(prompt) + room <= self.setup.max_context
+
+    def answered(self, answer: Completion) -> str:
+        """The policy has answered: the action to hand to the environment, empty where the answer cannot be read."""
+        conversation = self.setup.conversation
+        if answer.action is not None:
+            answer = Completion(conversation.write(answer.action), action=answer.action)
+        self._answer = answer
+        self._spend(
+            model_calls=1,
+            prompt_tokens=answer.prompt_tokens or len(self.request.prompt_ids),
+            completion_tokens=answer.completion_tokens or len(answer.ids),
+        )
+        return conversation.read(answer.text).action
+
+    def _turn(self, seen: Seen) -> Turn:
+        read = self.setup.conversation.read(self._answer.text)
+        tokens = None
+        if self._transcript is not None:
+            tokens = self._transcript.answer(self._answer.ids, self._answer.logprobs)
+        return Turn(
+            observation=self._seen.observation,
+            completion=self._answer.text,
+            action=read.action,
+            thought=read.thought,
+            reward=seen.reward,
+            score=seen.score,
+            valid=seen.valid and read.problem is None,
+            tokens=tokens,
+        )
+
+    def finish(self) -> Episode:
+        """The episode as it ended."""
+        if self._seen.success:
+            outcome = Outcome.SUCCESS
+        elif self._seen.terminated:
+            outcome = Outcome.FAILURE
+        else:
+            outcome = Outcome.TRUNCATED
+        return self._episode(outcome, self._seen.score, None, {} if self.over else {"truncated_by": "context"})
+
+    def fault(self, outcome: Outcome, error: str) -> Episode:
+        """The episode as a fault, with the turns that were taken. It has no score."""
+        return self._episode(outcome, 0.0, error, {"attempt": self.item.attempt})
+
+    def _episode(self, outcome: Outcome, score: float, error: str | None, labels: dict[str, object]) -> Episode:
+        cost = Cost.model_validate({**self._cost, "seconds": time.monotonic() - self._began})
+        provenance = self.setup.provenance.model_copy(
+            update={"env_fingerprint": self._first.fingerprint if self._first else "", "cost": cost}
+        )
+        return Episode(
+            id=episode_id(self.item.key),
+            start=self.item.start,
+            sample=self.item.sample,
+            turns=tuple(self.turns),
+            final_observation=self._seen.observation,
+            outcome=outcome,
+            score=score,
+            provenance=provenance,
+            error=error,
+            labels={**self.setup.labels, **labels},
+        )
+
+    def _spend(self, **amounts: int) -> None:
+        for name, amount in amounts.items():
+            self._cost[name] += amount
+            setattr(self.setup.tally, name, getattr(self.setup.tally, name) + amount)
