@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import pickle
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -315,7 +316,8 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
     def instructions(self, task: Task) -> str:
         """What an agent is told before its first observation: rules and action format."""
         registered = self.registration.instructions if self.registration else ""
-        return registered or inspect.getdoc(type(self)) or ""
+        classes = itertools.takewhile(lambda cls: cls is not TextEnv, type(self).__mro__)
+        return registered or next((inspect.cleandoc(cls.__doc__) for cls in classes if cls.__doc__), "")
 
     def tasks(self, split: str) -> Sequence[Task]:
         """All tasks of a split. Raises BadInput for a split that does not exist."""
