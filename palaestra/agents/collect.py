@@ -145,7 +145,7 @@ def collect(
         policy_version=policy.version,
         recipe=recipe,
         iteration=iteration,
-        sampling={**sampling, "run_seed": seed},
+        sampling={**sampling, **getattr(policy, "extra", {}), "run_seed": seed},
         conversation=conversation.model_dump(mode="json"),
         env_settings=settings,
         palaestra=palaestra.__version__,
