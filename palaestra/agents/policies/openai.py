@@ -1,0 +1,209 @@
+"""A model behind any server that speaks the OpenAI chat-completions format (vLLM, llama.cpp, Ollama, a provider).
+
+Such a server takes messages and gives text, so there are no token ids: its turns are tokenised once when a model is
+trained on them, and carry no log-probs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from palaestra.agents.episode import Actor
+from palaestra.agents.policy import Completion, Request, Sampling
+from palaestra.envs import BadInput, MissingExtra
+
+if TYPE_CHECKING:
+    import httpx
+
+_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+_LONGEST_PAUSE = 30.0
+
+
+class OpenAIPolicy:
+    """Asks a server for chat completions, many at once. See `Policy` for the common attributes.
+
+    A request that the server refuses, or does not answer properly before the deadline, fails alone
+    (`Completion.error`).
+
+    Args:
+        url: the base, such as `http://localhost:8000/v1`.
+        model: which of the server's models; the first one if not given.
+        sampling: how to sample. Each request's seed is sent along; whether it counts is up to the server.
+        api_key_env: name of the environment variable that holds the key; nothing is sent if it is not set.
+        concurrency: requests under way at once.
+        timeout: seconds for one attempt.
+        deadline: seconds for one request with all its attempts.
+        pause: seconds before the first repetition; doubled with every further one.
+        version: part of the episodes' key; the model's name if not given.
+
+    Raises:
+        BadInput: nothing there, not such a server, no such model, or a key that is refused. MissingExtra: `openai`.
+    """
+
+    actor = Actor.POLICY
+    template = None
+    wants_actions = False
+    looks_inside = False
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        sampling: Sampling | None = None,
+        api_key_env: str = "OPENAI_API_KEY",
+        concurrency: int = 32,
+        timeout: float = 120.0,
+        deadline: float = 600.0,
+        pause: float = 0.5,
+        version: str | None = None,
+    ) -> None:
+        if find_spec("httpx") is None:
+            raise MissingExtra("httpx, which talks to model servers,", "openai")
+        import httpx
+
+        self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise BadInput(f"{url!r} is no server; give its base, for instance http://localhost:8000/v1")
+        key = os.environ.get(api_key_env)
+        self._key_env = api_key_env
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=timeout,
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+        )
+        self._deadline, self._pause = deadline, pause
+        try:
+            self.model = self._choose(model)
+        except BaseException:
+            self._client.close()
+            raise
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="openai")
+        self.name = self.model
+        self.version = version or self.model
+        self.sampling: Sampling = sampling or Sampling()
+        self.batch_size = concurrency
+        self.extra: dict[str, Any] = {"url": self.url}
+
+    def act(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer every request, in order. Raises BadInput when the server refuses the key."""
+        return list(self._pool.map(self._ask, requests))
+
+    def close(self) -> None:
+        """Give connections and threads back."""
+        self._pool.shutdown(cancel_futures=True)
+        self._client.close()
+
+    # -- one request -------------------------------------------------------------------------------------------------
+
+    def _ask(self, request: Request) -> Completion:
+        import httpx
+
+        body = {
+            "model": self.model,
+            "messages": list(request.messages),
+            "temperature": self.sampling.temperature,
+            "top_p": self.sampling.top_p,
+            "max_tokens": self.sampling.max_tokens,
+            "seed": (self.sampling.seed * 1_000_003 + request.seed) % 2**31,
+        }
+        until = time.monotonic() + self._deadline
+        pause, why = self._pause, ""
+        jitter = random.Random(request.seed)
+        while True:
+            wait = 0.0
+            try:
+                reply = self._client.post(f"{self.url}/chat/completions", json=body)
+            except httpx.TimeoutException:
+                why = "no answer in time"
+            except httpx.TransportError as error:
+                why = f"connection failed: {_line(error)}"
+            else:
+                if reply.status_code not in _AGAIN:
+                    return self._read(reply)
+                why = f"status {reply.status_code}: {_message(reply)}"
+                wait = _retry_after(reply)
+            # Many requests fail together; without jitter they would all come back together.
+            wait = max(wait, min(pause, _LONGEST_PAUSE) * (0.5 + jitter.random() / 2))
+            if time.monotonic() + wait >= until:
+                return Completion("", error=f"{self.url} gave up after {self._deadline:g} s ({why})")
+            time.sleep(wait)
+            pause *= 2
+
+    def _read(self, reply: httpx.Response) -> Completion:
+        if reply.status_code in (401, 403):
+            raise BadInput(self._refused())
+        if reply.status_code != 200:
+            return Completion("", error=f"{self.url} refused: status {reply.status_code}: {_message(reply)}")
+        try:
+            answer = reply.json()
+            choice = answer["choices"][0]
+            text = choice["message"]["content"]
+            usage = answer.get("usage") or {}
+            return Completion(
+                text="" if text is None else _text(text),
+                finished=choice.get("finish_reason") != "length",
+                prompt_tokens=int(usage.get("prompt_tokens") or 0),
+                completion_tokens=int(usage.get("completion_tokens") or 0),
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            return Completion("", error=f"{self.url} did not answer with a chat completion: {reply.text[:80]!r}")
+
+    # -- the server --------------------------------------------------------------------------------------------------
+
+    def _choose(self, wanted: str | None) -> str:
+        import httpx
+
+        hint = "is it the base URL of an OpenAI-compatible server, with /v1 at its end?"
+        try:
+            reply = self._client.get(f"{self.url}/models")
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise BadInput(f"{self.url} cannot be reached: {_line(error)}; {hint}") from error
+        if reply.status_code in (401, 403):
+            raise BadInput(self._refused())
+        try:
+            names = [str(entry["id"]) for entry in reply.json()["data"]] if reply.status_code == 200 else []
+        except (ValueError, KeyError, TypeError):
+            names = []
+        if not names:
+            raise BadInput(f"{self.url}/models lists no models (status {reply.status_code}); {hint}")
+        if wanted is None or wanted in names:
+            return wanted or names[0]
+        near = difflib.get_close_matches(wanted, names, n=2, cutoff=0.4) or names[:3]
+        raise BadInput(f"{self.url} has no model {wanted!r}; it has {', '.join(near)}")
+
+    def _refused(self) -> str:
+        state = "holds a key it does not take" if os.environ.get(self._key_env) else "is not set"
+        return f"{self.url} refuses access: ${self._key_env} {state}"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("content is no text")
+    return value
+
+
+def _message(reply: httpx.Response) -> str:
+    try:
+        error = reply.json()["error"]
+        return str(error["message"] if isinstance(error, dict) else error)[:200]
+    except (ValueError, KeyError, TypeError):
+        return " ".join(reply.text.split())[:80]
+
+
+def _retry_after(reply: httpx.Response) -> float:
+    try:
+        return min(max(0.0, float(reply.headers.get("retry-after", 0))), _LONGEST_PAUSE)
+    except ValueError:
+        return 0.0
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
