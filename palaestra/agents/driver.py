@@ -97,11 +97,13 @@ class Driver:
             self._fill()
             self._ask()
             if not self._going:
-                return
+                break
             for event in self._next():
                 self._handle(event)
             self._expire()
             self._progress.update(self.tally)
+        if self.tally.faults and not (self.tally.episodes or self.tally.skipped):
+            raise self._too_many()
 
     def close(self, seconds: float = 10.0) -> None:
         """End all threads and close all environments; what has not ended within `seconds` is left behind."""
@@ -282,14 +284,16 @@ class Driver:
         self._judge()
 
     def _judge(self) -> None:
-        attempts = self.tally.faults + self.tally.episodes
-        rate = self.tally.faults / attempts
-        nothing_made = not self.tally.episodes and not self._going and not self._retry and self._items is None
-        if (self.tally.faults >= self._limits.min_faults and rate > self._limits.max_fault_rate) or nothing_made:
-            raise TooManyFaults(
-                f"{self.tally.faults} of {attempts} attempts ended in a fault ({rate:.0%}, allowed are "
-                f"{self._limits.max_fault_rate:.0%}); the last one: {self._last_error}"
-            )
+        tally, limits = self.tally, self._limits
+        if tally.faults >= limits.min_faults and tally.faults > limits.max_fault_rate * tally.attempts:
+            raise self._too_many()
+
+    def _too_many(self) -> TooManyFaults:
+        faults, attempts = self.tally.faults, self.tally.attempts
+        return TooManyFaults(
+            f"{faults} of {attempts} attempts ended in a fault ({faults / attempts:.0%}, allowed are "
+            f"{self._limits.max_fault_rate:.0%}); the last one: {self._last_error}"
+        )
 
 
 def _stack(worker: EnvWorker) -> str:

@@ -51,6 +51,11 @@ class Tally:
         return self.episodes + self.skipped + self.given_up
 
     @property
+    def attempts(self) -> int:
+        """Attempts that ended, in a fault or not."""
+        return self.episodes + self.faults
+
+    @property
     def seconds(self) -> float:
         """Since the collection began."""
         return time.monotonic() - self.started

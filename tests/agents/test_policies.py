@@ -123,7 +123,7 @@ def test_a_random_policy_can_be_given_words_and_needs_something() -> None:
     policy = RandomPolicy(["up", "down"])
     assert not policy.wants_actions
     assert {act(policy, Request(messages=(), seed=seed)) for seed in range(20)} == {"up", "down"}
-    for listed in (None, []):
+    for listed in (None, ()):
         with pytest.raises(BadInput, match="lists none"):
             RandomPolicy().act([Request(messages=(), actions=listed)])
     with pytest.raises(BadInput, match="at least one action"):
