@@ -33,7 +33,7 @@ def check(
 
     The same `seed` walks the same episodes. An environment that is slow gets fewer of them: each promise is tried on at
     least one task of each split, then on further ones while its share of the time lasts (about 3 s fast, 45 s in full;
-    the create/close cycles have 8 s and 2 minutes), and every result says how many it was tried on.
+    the create/close cycles have 6 s and 2 minutes), and every result says how many it was tried on.
 
     A script that calls this for an environment of its own must do so under `if __name__ == "__main__":`, since one of
     the promises is about another process.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import pickle
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ class Trace:
         offered: which of the actions were picked from the listed ones.
         snapshots: step -> snapshot made there, or why none could be made.
         listed: step -> the actions listed there, at the steps of the snapshots.
+        info: the pickled `info` of the reset.
     """
 
     task: Task
@@ -55,6 +57,7 @@ class Trace:
     offered: list[bool] = field(default_factory=list)
     snapshots: dict[int, Snapshot | str] = field(default_factory=dict)
     listed: dict[int, list[str] | None] = field(default_factory=dict)
+    info: bytes = b""
 
 
 def begin(env: TextEnv[Any], task: Task) -> Seen:
@@ -95,7 +98,7 @@ def walk(
     replies = _overhear(env)
     answer: Any = env.reset(options={"task": task})
     inspect(answer, None)
-    trace = Trace(task, [of_info(*answer)])
+    trace = Trace(task, [of_info(*answer)], info=pickle.dumps(answer[1]))
     vocabulary = _words(env.instructions(task))
     while len(trace.actions) < steps and not (trace.seen[-1].over or trace.seen[-1].truncated):
         if len(trace.actions) in marks:
