@@ -1,0 +1,277 @@
+"""One small JVM with a gateway in it, spoken to over one socket.
+
+The JVM is started by py4j's own gateway server, with a token, and reads its standard input: when the process that
+started it ends, however it ends (`kill -9` included), the pipe closes and the JVM exits. Children that were forked
+from that process close their copies of the pipe, so they do not keep it alive. There are no threads on this side.
+
+The client is a few lines of py4j's wire format (its `JavaGateway` sends a call again when the answer is lost, which
+would take a step twice, and needs a request for every value of an answer).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import IO
+
+from palaestra.envs.errors import BadInput, EnvFault
+from palaestra.envs.jdk import Java, quiet_environment
+
+HASH_FLAG = "-XX:hashCode=2"
+"""Makes every identity hash 1, so that orders in the engine no longer depend on where objects lie in memory."""
+
+FLAGS = ("-Xmx256m", "-Xss4m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
+START_SECONDS = 120
+CALL_SECONDS = 600
+
+Value = str | int | float | bool | None
+
+
+class Ref(str):
+    """A Java object that lives in the JVM."""
+
+    __slots__ = ()
+
+
+class JavaError(Exception):
+    """A call ended in a Java exception. The JVM goes on."""
+
+
+class Jvm:
+    """A running JVM. One thread at a time may call it; `kill` may be called from any thread.
+
+    Args:
+        java: which Java to run.
+        classpath: jar files; py4j's own is added.
+        fixed_hash: start with `HASH_FLAG` and make sure that it works. Only the proof of its need turns it off.
+
+    Raises:
+        BadInput: this Java does not know the flags.
+        EnvFault: it did not start.
+    """
+
+    def __init__(self, java: Java, classpath: Sequence[str], *, fixed_hash: bool = True) -> None:
+        from py4j.java_gateway import find_jar_path
+
+        self.java, self.owner, self.since = java, os.getpid(), time.monotonic()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the JVM
+        flags = [*FLAGS, *(["-XX:+UnlockExperimentalVMOptions", HASH_FLAG] if fixed_hash else [])]
+        command = [java.path, *flags, "-cp", os.pathsep.join([find_jar_path(), *classpath]), "py4j.GatewayServer"]
+        try:
+            self.process = subprocess.Popen(
+                [*command, "--die-on-broken-pipe", "--enable-auth", "0"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                cwd=tempfile.gettempdir(),
+                env=quiet_environment(),
+                start_new_session=True,  # Ctrl-C at the terminal stops the run, which then closes the JVMs in order
+            )
+        except OSError as error:
+            self._errors.close()
+            raise EnvFault(f"cannot start {java}: {error}") from error
+        LIVE[id(self)] = self
+        self._socket: socket.socket | None = None
+        self._stream: IO[bytes] | None = None
+        try:
+            self._connect()
+            if fixed_hash and self.call("z:java.lang.System", "identityHashCode", self.new("java.lang.Object")) != 1:
+                raise BadInput(f"{java} ignores {HASH_FLAG}, without which ScienceWorld does not replay; {_USE}")
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> None:
+        port, token = self._greeting()
+        self._socket = socket.create_connection(("127.0.0.1", int(port)), timeout=CALL_SECONDS)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stream = self._socket.makefile("rb")
+        self._exchange([f"A\n{token}\n"])
+        # The engine prints every step. Nothing would read it, so it must not be written.
+        nowhere = self.new("java.io.PrintStream", self.reference("z:java.io.OutputStream", "nullOutputStream"))
+        for stream in ("setOut", "setErr"):
+            self.call("z:java.lang.System", stream, nowhere)
+
+    def _greeting(self) -> tuple[str, str]:
+        """Port and token, as the gateway prints them; waits no longer than START_SECONDS."""
+        assert self.process.stdout is not None
+        pipe, text, deadline = self.process.stdout.fileno(), b"", time.monotonic() + START_SECONDS
+        while text.count(b"\n") < 2:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+            more = os.read(pipe, 4096) if ready else b""
+            if not more:
+                self._did_not_start(bool(ready))
+            text += more
+        port, token = text.decode().split("\n")[:2]
+        return port, token.strip()
+
+    def _did_not_start(self, ended: bool) -> None:
+        if not ended:
+            raise EnvFault(f"{self.java} did not start within {START_SECONDS} s")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        words = self.last_words()
+        if "Unrecognized" in words or "hashCode" in words or "must be enabled" in words:
+            raise BadInput(f"{self.java} does not know a flag that ScienceWorld needs ({words}); {_USE}")
+        raise EnvFault(f"{self.java} did not start: {words or f'status {self.process.returncode}'}")
+
+    def last_words(self) -> str:
+        """The first line that the JVM itself wrote to its standard error; empty if none."""
+        with contextlib.suppress(OSError, ValueError):
+            size = os.fstat(self._errors.fileno()).st_size
+            lines = os.pread(self._errors.fileno(), min(size, 4096), 0).decode(errors="replace").splitlines()
+            return next((line.strip() for line in lines if line.strip()), "")
+        return ""
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Is it running, and is it this process that started it."""
+        return self._socket is not None and self.owner == os.getpid() and self.process.poll() is None
+
+    def call(self, target: str, method: str, *arguments: Value) -> Value:
+        """Call a method. Raises JavaError for an exception in Java, EnvFault when the JVM is gone."""
+        return self.calls([(target, method, *arguments)])[0]
+
+    def calls(self, requests: Sequence[tuple[Value, ...]]) -> list[Value]:
+        """Several calls in one go: (target, method, arguments...). Raises as `call` does, for the first that fails."""
+        answers = self._exchange([_request("c", *request) for request in requests])
+        failed = [answer for answer in answers if not answer.startswith("!y")]
+        if failed:
+            raise JavaError(self._explain(failed[0]))
+        return [_value(answer[2:]) for answer in answers]
+
+    def reference(self, target: str, method: str, *arguments: Value) -> Ref:
+        """Call a method that answers with an object. Raises EnvFault when it does not."""
+        answer = self.call(target, method, *arguments)
+        if not isinstance(answer, Ref):
+            raise EnvFault(f"the engine's {method} gave {answer!r} instead of an object")
+        return answer
+
+    def new(self, name: str, *arguments: Value) -> Ref:
+        """A new object of a Java class."""
+        (answer,) = self._exchange([_request("i", name, *arguments)])
+        if not answer.startswith("!y"):
+            raise JavaError(self._explain(answer))
+        return Ref(answer[3:])
+
+    def free(self, *references: str) -> None:
+        """Let the JVM forget objects that were handed out."""
+        self._exchange([f"m\nd\n{reference}\ne\n" for reference in references])
+
+    def lines(self, target: str, method: str) -> list[str]:
+        """Call a method that answers with a list of strings."""
+        items = self.reference(target, method)
+        text = self.call("z:java.lang.String", "join", "\n", items)
+        self.free(items)
+        return str(text).split("\n") if text else []
+
+    def _explain(self, answer: str) -> str:
+        if answer[2:3] == "r":
+            said = str(self.call(answer[3:], "toString"))
+            self.free(answer[3:])
+            return said
+        return str(_value(answer[2:]) or "unknown Java error").splitlines()[0]
+
+    def _exchange(self, requests: Sequence[str]) -> list[str]:
+        if self._socket is None or self._stream is None or self.owner != os.getpid():
+            raise EnvFault("the ScienceWorld JVM of this instance is closed")
+        try:
+            self._socket.sendall("".join(requests).encode("utf-8", "replace"))
+            answers = [self._stream.readline().decode("utf-8", "replace").rstrip("\n") for _ in requests]
+        except (OSError, ValueError) as error:
+            self.kill()
+            raise EnvFault(f"the ScienceWorld JVM does not answer: {error}") from error
+        if not all(answers):
+            self.kill()
+            words = self.last_words()
+            raise EnvFault(f"the ScienceWorld JVM (pid {self.process.pid}) died{f': {words}' if words else ''}")
+        return answers
+
+    # -- end ---------------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """End the process at once. From any thread: a call that hangs in another one then raises EnvFault."""
+        if self.owner == os.getpid():
+            with contextlib.suppress(OSError):
+                self.process.kill()
+
+    def close(self) -> None:
+        """End the process and give everything back. May be called twice."""
+        if self.owner != os.getpid():
+            return
+        LIVE.pop(id(self), None)
+        self.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for thing in (self._stream, self._socket, self.process.stdin, self.process.stdout, self._errors):
+            if thing is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    thing.close()
+        self._socket = self._stream = None
+
+
+_USE = "use a HotSpot JDK 17, 21 or 25 (pip install 'palaestra[jdk]', or set PALAESTRA_JAVA)"
+
+LIVE: dict[int, Jvm] = {}
+"""All JVMs that this process has started and not closed."""
+
+
+def _forked() -> None:
+    """In a forked child: let go of the parent's JVMs, so that they end with the parent."""
+    for jvm in list(LIVE.values()):
+        jvm._let_go()
+        jvm.process.returncode = 0  # not this process's child: never wait for it
+    LIVE.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def _request(command: str, *parts: Value) -> str:
+    head, arguments = (parts[:2], parts[2:]) if command == "c" else (parts[:1], parts[1:])
+    lines = [command, *(str(part) for part in head), *(_argument(part) for part in arguments), "e"]
+    return "\n".join(lines) + "\n"
+
+
+def _argument(value: Value) -> str:
+    if isinstance(value, Ref):
+        return f"r{value}"
+    if isinstance(value, bool):
+        return f"b{value}"
+    if isinstance(value, int):
+        return f"i{value}"
+    if isinstance(value, float):
+        return f"d{value!r}"
+    if value is None:
+        return "n"
+    return "s" + value.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n")
+
+
+_ESCAPES = {"\\": "\\", "r": "\r", "n": "\n"}
+
+
+def _value(text: str) -> Value:
+    kind, rest = text[:1], text[1:]
+    if kind == "s":
+        if "\\" not in rest:
+            return rest
+        pieces = iter(rest)
+        return "".join(_ESCAPES.get(next(pieces, ""), "") if letter == "\\" else letter for letter in pieces)
+    if kind in ("i", "L"):
+        return int(rest)
+    if kind == "d":
+        return float(rest)
+    if kind == "b":
+        return rest.lower() == "true"
+    return None if kind in ("v", "n", "") else Ref(rest)

@@ -1,0 +1,55 @@
+"""The gold oracle: the engine's own path to the goal.
+
+The engine draws a gold path by playing the task through. Under the fixed hash it draws the same path each time, so the
+oracle needs no memory: it finds its place by following the history. In a few variations the path does not win (the
+world takes another course than while it was drawn); bench/scienceworld_replay.py measures how many.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+
+from palaestra.envs.core import TextEnv
+from palaestra.envs.errors import BadInput
+from palaestra.envs.scienceworld import pool
+from palaestra.envs.scienceworld.env import ScienceWorld, State
+from palaestra.envs.scienceworld.tasks import parse
+
+_one_at_a_time = threading.Lock()
+
+
+def gold(env: TextEnv[State]) -> str:
+    """The next action of the gold path: the first one that the history has not yet taken, in order.
+
+    A question of the engine is answered with the first choice. After the end of the path it looks around.
+
+    Raises:
+        BadInput: not a ScienceWorld. EnvFault: the engine broke while drawing the path.
+    """
+    inner = env.unwrapped
+    if not isinstance(inner, ScienceWorld):
+        raise BadInput(f"the gold oracle plays ScienceWorld, not {type(inner).__name__}")
+    path = gold_path(inner.task.name, inner.simplifications)
+    place = 0
+    for action in inner.history:
+        if place < len(path) and action == path[place]:
+            place += 1
+    following = path[place] if place < len(path) else "look around"
+    return "0" if inner.state.choices and not following.isdigit() else following
+
+
+def gold_path(name: str, simplifications: str) -> tuple[str, ...]:
+    """The gold path of a task such as `boil/12`, drawn once in a JVM of its own (0.1 to 15 s) and remembered."""
+    with _one_at_a_time:
+        return _drawn(name, simplifications)
+
+
+@lru_cache(maxsize=4096)
+def _drawn(name: str, simplifications: str) -> tuple[str, ...]:
+    task, variation = parse(name)
+    engine = pool.borrow()
+    try:
+        return tuple(engine.gold(task, variation, simplifications))
+    finally:
+        pool.give_back(engine)
