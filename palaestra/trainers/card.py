@@ -27,7 +27,7 @@ class EvaluationCard(BaseModel):
         samples: episodes a task.
         step_cap: actions until an episode is truncated; None: no limit, or one for each task by the protocol.
         instructions: what the agent is told first (of the first task); `conversation`: how turns are shown.
-        sampling: temperature, top_p, max_tokens, seed.
+        sampling: temperature, top_p, max_tokens, seed, and whether only admissible actions could be written.
         metric: definition of the figures.
         interval: how the intervals were made.
         model, model_version, policy: who acted.
@@ -51,7 +51,7 @@ class EvaluationCard(BaseModel):
     step_cap: int | None
     instructions: str
     conversation: dict[str, Any]
-    sampling: dict[str, Any] | None
+    sampling: dict[str, Any]
     metric: str = METRIC
     interval: str
     policy: str

@@ -200,7 +200,8 @@ def evaluate(
     try:
         everything = held_out(spec, instance, split)
         chosen = choose_tasks(everything, tasks, f"split {split!r} of {spec.id}")
-        sampling = policy.sampling.model_dump(mode="json") if policy.sampling is not None else None
+        sampling: dict[str, Any] = policy.sampling.model_dump(mode="json") if policy.sampling is not None else {}
+        sampling |= getattr(policy, "extra", {})  # such as `constrain`
         recipe = "eval-" + _digest(settings, conversation.model_dump(mode="json"), sampling, seed)
         report = collect(
             chosen,

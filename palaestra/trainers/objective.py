@@ -68,7 +68,7 @@ class Objective(BaseModel):
     Attributes:
         kind: name in configuration files.
         learns_from: type of one datum (`Sample` here; a pair for preferences).
-        trainer: "module:function" called as `function(model, data, objective, out, seed=, name=, progress=) -> FitReport`.
+        trainer: "module:function" called as `function(model, data, objective, out, seed=, name=, progress=)`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

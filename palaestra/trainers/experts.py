@@ -1,0 +1,114 @@
+"""Experts: episodes to begin with, from an environment's oracle (flawed if asked) or a file of recorded episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from palaestra.agents.collect import collect
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Episode, Provenance, Start, episode_id, episode_key
+from palaestra.agents.policies.oracle import OraclePolicy, flawed
+from palaestra.agents.progress import Progress
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, EnvSpec, Task, TextEnv
+
+
+class Experts(BaseModel):
+    """Where expert episodes come from: an oracle or a file, never both.
+
+    Attributes:
+        oracle: name of one of the environment's oracles; "default" is its first one.
+        slip: probability that the oracle takes another admissible action at a turn, which makes failed experts.
+        samples: episodes a task by the oracle.
+        file: recorded episodes: Parquet or JSON lines that `palaestra.agents.export` wrote, or conversations in the
+            forms of others (ETO, AgentGym, messages) whose records name their `task`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    oracle: str | None = None
+    slip: float = Field(default=0.0, ge=0.0, le=1.0)
+    samples: int = Field(default=1, ge=1)
+    file: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Experts:
+        if (self.oracle is None) == (self.file is None):
+            raise ValueError("experts come from 'oracle' or from 'file': give one of the two")
+        if self.file is not None and (self.slip or self.samples != 1):
+            raise ValueError("'slip' and 'samples' are of an oracle; episodes of a file are taken as they are")
+        return self
+
+
+def gather(
+    experts: Experts,
+    spec: EnvSpec,
+    tasks: Sequence[Task],
+    store: EpisodeStore,
+    *,
+    splits: Sequence[str],
+    env_settings: Mapping[str, Any],
+    conversation: Conversation,
+    recipe: str,
+    seed: int,
+    concurrency: int,
+    progress: Progress | Literal["auto", "bar", "lines", "quiet"],
+    env_factory: Callable[[str], TextEnv[Any]] | None = None,
+) -> list[str]:
+    """Put the expert episodes into the store, faults apart.
+
+    Returns:
+        Ids of the expert episodes, successes and failures, in an order that depends on the tasks alone.
+
+    Raises:
+        BadInput: no such oracle or file, or a recorded episode of another environment or of a task that is not for
+            training.
+    """
+    if experts.file is not None:
+        return _from_file(Path(experts.file), spec, store, splits)
+    name = None if experts.oracle == "default" else experts.oracle
+    policy = OraclePolicy(spec, name)
+    if experts.slip:
+        policy = flawed(policy, experts.slip)
+    collect(
+        tasks,
+        policy,
+        store,
+        samples=experts.samples,
+        env_settings=env_settings,
+        conversation=conversation,
+        concurrency=concurrency,
+        recipe=recipe,
+        iteration=0,
+        progress=progress,
+        seed=seed,
+        env_factory=env_factory,
+    )
+    by = Provenance(actor=policy.actor, policy=policy.name, policy_version=policy.version, recipe=recipe, iteration=0)
+    keys = [episode_key(Start(task=task), by, sample) for task in tasks for sample in range(experts.samples)]
+    return [episode_id(key) for key in keys if store.has(key)]
+
+
+def _from_file(file: Path, spec: EnvSpec, store: EpisodeStore, splits: Sequence[str]) -> list[str]:
+    from palaestra.agents.chat_files import read_conversations
+    from palaestra.agents.export import read_episodes
+    from palaestra.agents.record_files import read_records
+
+    if not file.is_file():
+        raise BadInput(f"experts file {file} does not exist")
+    ours = file.suffix == ".parquet" or "start" in next((record for _, record in read_records(file)), {"start": 0})
+    recorded: list[Episode] = list(read_episodes(file) if ours else read_conversations(file, env=spec.id))
+    if not recorded:
+        raise BadInput(f"experts file {file} holds no episodes")
+    for episode in recorded:
+        task = episode.start.task
+        if task.env != spec.id:
+            raise BadInput(f"{file}: episode {episode.id} is of {task.env}, this run is of {spec.id}")
+        if task.split not in splits:
+            raise BadInput(f"{file}: episode {episode.id} is of split {task.split!r} and may not be trained on")
+    store.add_all(recorded)
+    return [episode.id for episode in recorded if not episode.outcome.is_fault]

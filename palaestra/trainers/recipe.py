@@ -1,0 +1,469 @@
+"""The loop of every method: collect -> mine -> fit -> evaluate, repeated. A method says only what is its own.
+
+    class Mine(Recipe[MyConfig]):
+        name, config_type = "mine", MyConfig
+        def starts(self, iteration):  ...    # where the rollouts of this iteration begin
+        def mine(self, iteration):    ...    # what they teach
+        def base(self, iteration):    ...    # from which weights to fit
+
+Each phase writes its result into the run directory (`rundir`) before the next starts. Going on in a directory skips the
+phases whose results are there; seeds follow from the configuration, so a run that was killed ends as an undisturbed
+one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from palaestra.agents import episode as episodes
+from palaestra.agents.collect import collect
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Start
+from palaestra.agents.policy import Policy, Sampling
+from palaestra.agents.progress import Progress
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, MissingExtra, Task, TextEnv, find, make
+from palaestra.trainers.evaluate import (
+    Cluster,
+    Evaluation,
+    choose_tasks,
+    evaluate,
+    held_out,
+    training_splits,
+    with_protocol,
+)
+from palaestra.trainers.experts import Experts, gather
+from palaestra.trainers.objective import CrossEntropy, FitReport, fit
+from palaestra.trainers.objective import Progress as FitProgress
+from palaestra.trainers.rundir import RunDir
+from palaestra.trainers.sample import Sample, sample_of
+
+Shown = Progress | Literal["auto", "bar", "lines", "quiet"]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HeldOut(_Config):
+    """How the weights of every iteration are measured.
+
+    Attributes:
+        split, tasks, samples: see `evaluate`; `tasks` are spread over the types.
+        temperature: 0 is greedy.
+        cluster: what the intervals draw.
+    """
+
+    split: str = "test"
+    tasks: int | tuple[str, ...] | None = None
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0.0)
+    cluster: Cluster = "task"
+
+
+class RecipeConfig(_Config):
+    """What every method needs to know.
+
+    Attributes:
+        env, env_settings, protocol: where the agent acts.
+        model: short name, hub id or folder of the start model (pi_0).
+        conversation, sampling: how episodes are shown and answers drawn while collecting.
+        constrain: write admissible actions only, in collecting and in evaluation.
+        iterations: rounds of collect -> mine -> fit -> evaluate after the experts' round.
+        samples: rollouts a start and iteration.
+        budget: rollouts of the policy in all iterations together. Without `samples` it is shared out evenly among the
+            iterations; with `samples` it is a limit. One of the two is needed.
+        tasks: training tasks: a number (spread over the types), names or types, or None for all of the split.
+        experts: expert episodes to begin with; None begins with the start model alone.
+        objective: what is minimised.
+        evaluation: how every iteration is measured.
+        seed: all randomness follows from it.
+    """
+
+    env: str
+    env_settings: dict[str, Any] = Field(default_factory=dict)
+    protocol: str | None = None
+    model: str = "smollm2-135m"
+    conversation: Conversation = Conversation()
+    sampling: Sampling = Sampling(temperature=1.0, max_tokens=32)
+    constrain: bool = False
+    iterations: int = Field(default=2, ge=1)
+    samples: int | None = Field(default=None, ge=1)
+    budget: int | None = Field(default=None, ge=1)
+    tasks: int | tuple[str, ...] | None = None
+    experts: Experts | None = None
+    objective: CrossEntropy = CrossEntropy()
+    evaluation: HeldOut = HeldOut()
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> RecipeConfig:
+        if self.samples is None and self.budget is None:
+            raise ValueError("give 'budget' (rollouts in all) or 'samples' (rollouts a task and iteration)")
+        return self
+
+
+C = TypeVar("C", bound=RecipeConfig)
+
+
+def config_of(kind: type[C], settings: Mapping[str, Any]) -> C:
+    """A configuration from a file or the command line. Raises BadInput that names the key."""
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise BadInput(f"unknown configuration key {where!r}; there are: {', '.join(kind.model_fields)}") from error
+        raise BadInput(f"configuration{f' key {where!r}' if where else ''}: {first['msg']}") from error
+
+
+class Plan(_Config):
+    """How many rollouts an iteration makes. Written first, so that a larger budget never changes what was done."""
+
+    rollouts: int
+    before: int
+
+
+class Collected(_Config):
+    """What an iteration's collecting gave: ids in an order that depends on the plan alone."""
+
+    episodes: tuple[str, ...]
+    successes: int
+    faults: int
+
+
+class Fitted(_Config):
+    """What an iteration's fit did. `report` is None when there was nothing to learn and the weights stay."""
+
+    base: str
+    model: str
+    samples: int
+    report: FitReport | None
+
+
+class Recipe(ABC, Generic[C]):
+    """Base of all methods.
+
+    Args:
+        config: what to do.
+        out: the run directory.
+        concurrency: episodes at once; changes speed only.
+        progress: how collecting is shown.
+        fitting: called after every optimiser step with (phase's name, steps done, steps in all, loss).
+        command: how the run was started, for the records.
+        env_factory: makes an environment from its id, in place of `palaestra.make` with the settings.
+
+    Attributes:
+        run: the run directory, while `train` runs.
+        store: all episodes.
+        tasks: the training tasks.
+    """
+
+    name: ClassVar[str]
+    config_type: ClassVar[type[RecipeConfig]]
+    growable: ClassVar[Collection[str]] = ("budget", "iterations")
+
+    run: RunDir
+    store: EpisodeStore
+
+    def __init__(
+        self,
+        config: C,
+        out: str | Path,
+        *,
+        concurrency: int = 16,
+        progress: Shown = "auto",
+        fitting: Callable[[str, int, int, float], None] | None = None,
+        command: str | None = None,
+        env_factory: Callable[[str], TextEnv[Any]] | None = None,
+    ) -> None:
+        self.config, self.out = config, Path(out)
+        self.concurrency, self.progress, self.fitting = concurrency, progress, fitting
+        self.command, self.env_factory = command, env_factory
+        self.spec = find(config.env)
+        self.env_settings = with_protocol(self.spec, config.env_settings, config.protocol)
+        self.env = env_factory(self.spec.id) if env_factory else make(self.spec.id, **self.env_settings)
+        self.splits = training_splits(self.env)
+        split = self.splits[0]
+        self.tasks: list[Task] = choose_tasks(self.env.tasks(split), config.tasks, f"split {split!r} of {self.spec.id}")
+        held_out(self.spec, self.env, config.evaluation.split)
+        self._acting: tuple[str, Any] | None = None
+
+    # -- what a method writes ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def starts(self, iteration: int, rollouts: int) -> Sequence[tuple[Start, int]]:
+        """Where this iteration's rollouts begin, and how many from each: `rollouts` in all."""
+
+    @abstractmethod
+    def mine(self, iteration: int) -> list[Sample]:
+        """What is learnt in this iteration (0: from the experts), from stored episodes of the iterations so far."""
+
+    def base(self, iteration: int) -> str:
+        """The model that this iteration's fit begins with: pi_0 unless a method says otherwise."""
+        return self.config.model
+
+    # -- what a method uses ------------------------------------------------------------------------------------------
+
+    def experts(self) -> list[str]:
+        """Ids of the expert episodes; empty without experts."""
+        return list(self.collected(0).episodes) if self.config.experts is not None else []
+
+    def collected(self, iteration: int) -> Collected:
+        """What an iteration collected."""
+        return self.run.load(f"iteration-{iteration}/collected.json", Collected)
+
+    def model(self, iteration: int) -> str:
+        """The weights after an iteration; -1, or 0 without experts, is the start model."""
+        for earlier in range(iteration, -1, -1):
+            if self.run.has(f"iteration-{earlier}/fit.json"):
+                found = self.run.load(f"iteration-{earlier}/fit.json", Fitted).model
+                return str(self.run.path / found) if found else self.config.model
+        return self.config.model
+
+    def samples_of(
+        self,
+        path: episodes.Path,
+        train: Collection[int] | Mapping[int, float] | None = None,
+        *,
+        kind: str = "positive",
+        weight: float = 1.0,
+    ) -> list[Sample]:
+        """What a path teaches (see `sample_of`), with this run's conversation, template and training splits."""
+        return sample_of(
+            path,
+            self.config.conversation,
+            self._template(),
+            self.env.instructions(path.episode.start.task),
+            train,
+            kind=kind,
+            weight=weight,
+            splits=self.splits,
+        )
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def train(self) -> Path:
+        """Run, or go on with, the whole loop.
+
+        Returns:
+            The path of `report.html`.
+
+        Raises:
+            BadInput: the directory, the configuration or an input cannot be used. TooManyFaults, Interrupted: see
+                `collect`; running again goes on.
+        """
+        with self._opened():
+            self._grown()
+            self._evaluate("start/evaluation.json", self.config.model, "start model")
+            if self.config.experts is not None:
+                self._iteration(0, "cloned experts")
+            for number in range(1, self.config.iterations + 1):
+                if self._plan(number).rollouts == 0:
+                    break
+                self._iteration(number, f"iteration {number}")
+            from palaestra.trainers.report import write_report
+
+            path = write_report(self.run.path)
+            self.run.log("done", report=str(path))
+            return path
+
+    def _iteration(self, number: int, label: str) -> None:
+        folder = f"iteration-{number}"
+        if not self.run.has(f"{folder}/collected.json"):
+            self._collect(number)
+        if not self.run.has(f"{folder}/samples.jsonl.gz"):
+            mined = self.mine(number)
+            self.run.save_samples(f"{folder}/samples.jsonl.gz", mined)
+            self.run.log("mined", iteration=number, samples=len(mined))
+        if not self.run.has(f"{folder}/fit.json"):
+            self._fit(number)
+        self._evaluate(f"{folder}/evaluation.json", self.model(number), label)
+
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        with (
+            RunDir.open(self.out, self.name, self.config, growable=self.growable, command=self.command) as self.run,
+            EpisodeStore(self.run.path / "episodes.sqlite") as self.store,
+        ):
+            try:
+                yield
+            finally:
+                self._acting = None
+                self.env.close()
+
+    def _plan(self, number: int) -> Plan:
+        """Rollouts of an iteration: what is left of the budget, evenly over the iterations that are left."""
+        file = f"iteration-{number}/plan.json"
+        if self.run.has(file):
+            return self.run.load(file, Plan)
+        earlier = self._plan(number - 1) if number > 1 else Plan(rollouts=0, before=0)
+        before = earlier.before + earlier.rollouts
+        config = self.config
+        left = max(0, config.budget - before) if config.budget is not None else None
+        if config.samples is not None:
+            rollouts = config.samples * len(self.tasks)
+            rollouts = min(rollouts, left) if left is not None else rollouts
+        else:
+            assert left is not None
+            rollouts = -(-left // (config.iterations - number + 1))
+        plan = Plan(rollouts=rollouts, before=before)
+        if rollouts:
+            self.run.save(file, plan)
+        return plan
+
+    def _grown(self) -> None:
+        last = self.config.iterations
+        if not self.run.has(f"iteration-{last}/plan.json") or self.config.budget is None:
+            return
+        plan = self._plan(last)
+        over = self.config.budget - plan.before - plan.rollouts
+        if over > 0 and self.config.samples is None:
+            raise BadInput(
+                f"{self.run.path} has shared out its budget over {last} iterations; to spend {over} more rollouts "
+                "raise 'iterations' as well"
+            )
+
+    # -- phases ------------------------------------------------------------------------------------------------------
+
+    def _collect(self, number: int) -> None:
+        self.run.log("collect", iteration=number)
+        faults = self.store.n_faults
+        if number == 0:
+            assert self.config.experts is not None
+            ids = gather(
+                self.config.experts,
+                self.spec,
+                self.tasks,
+                self.store,
+                splits=self.splits,
+                env_settings=self.env_settings,
+                conversation=self.config.conversation,
+                recipe=self.name,
+                seed=self.config.seed,
+                concurrency=self.concurrency,
+                progress=self.progress,
+                env_factory=self.env_factory,
+            )
+        else:
+            ids = self._rollouts(number)
+        won = sum(self.store.head(id).success for id in ids)
+        record = Collected(episodes=tuple(ids), successes=won, faults=self.store.n_faults - faults)
+        self.run.save(f"iteration-{number}/collected.json", record)
+        self.run.log("collected", iteration=number, episodes=len(ids), successes=won, faults=record.faults)
+
+    def _rollouts(self, number: int) -> list[str]:
+        policy = self._policy(self.model(number - 1), self.config.sampling)
+        plan = list(self.starts(number, self._plan(number).rollouts))
+        for count in sorted({count for _, count in plan}):
+            collect(
+                [start for start, wanted in plan if wanted == count],
+                policy,
+                self.store,
+                samples=count,
+                env_settings=self.env_settings,
+                conversation=self.config.conversation,
+                concurrency=self.concurrency,
+                recipe=self.name,
+                iteration=number,
+                progress=self.progress,
+                seed=self.config.seed,
+                env_factory=self.env_factory,
+            )
+        by = episodes.Provenance(
+            actor=policy.actor,
+            policy=policy.name,
+            policy_version=policy.version,
+            recipe=self.name,
+            iteration=number,
+        )
+        keys = [episodes.episode_key(start, by, sample) for start, count in plan for sample in range(count)]
+        return [episodes.episode_id(key) for key in keys if self.store.has(key)]
+
+    def _fit(self, number: int) -> None:
+        folder = f"iteration-{number}"
+        data = self.run.load_samples(f"{folder}/samples.jsonl.gz")
+        if not data:
+            before = Path(self.model(number - 1))
+            kept = str(before.relative_to(self.run.path)) if before.is_relative_to(self.run.path) else ""
+            self.run.log("nothing to learn", iteration=number)
+            self.run.save(f"{folder}/fit.json", Fitted(base="", model=kept, samples=0, report=None))
+            return
+        base = self.base(number)
+        self._acting = None  # one model in memory at a time
+        self.run.log("fit", iteration=number, base=base, samples=len(data))
+        report = fit(
+            base,
+            data,
+            self.config.objective,
+            self.run.path / folder / "model",
+            seed=self.config.seed * 1000 + number,
+            splits=self.splits,
+            name=f"{Path(self.config.model).name}-{self.name}-{number}",
+            progress=self._fit_progress(folder),
+        )
+        self.run.save(
+            f"{folder}/fit.json", Fitted(base=base, model=f"{folder}/model", samples=len(data), report=report)
+        )
+        self.run.log("fitted", iteration=number, seconds=round(report.seconds, 1), version=report.version)
+
+    def _fit_progress(self, name: str) -> FitProgress | None:
+        shown = self.fitting
+        return None if shown is None else lambda step, steps, loss: shown(name, step, steps, loss)
+
+    def _evaluate(self, file: str, model: str, label: str) -> None:
+        if self.run.has(file):
+            return
+        plan = self.config.evaluation
+        sampling = self.config.sampling.model_copy(update={"temperature": plan.temperature})
+        self.run.log("evaluate", model=model)
+        evaluation: Evaluation = evaluate(
+            self.spec.id,
+            self._policy(model, sampling),
+            self.store,
+            split=plan.split,
+            tasks=list(plan.tasks) if isinstance(plan.tasks, tuple) else plan.tasks,
+            samples=plan.samples,
+            protocol=self.config.protocol,
+            env_settings=self.config.env_settings,
+            conversation=self.config.conversation,
+            seed=self.config.seed,
+            cluster=plan.cluster,
+            label=label,
+            concurrency=self.concurrency,
+            progress=self.progress,
+            command=self.command,
+            env_factory=self.env_factory,
+        )
+        self.run.save(file, evaluation)
+        self.run.log("evaluated", label=label, success=evaluation.success.mean, score=evaluation.score.mean)
+
+    # -- models ------------------------------------------------------------------------------------------------------
+
+    def _loaded(self, model: str) -> Any:
+        from palaestra.agents.models import load_model
+
+        if self._acting is None or self._acting[0] != model:
+            self._acting = None
+            self._acting = (model, load_model(model))
+        return self._acting[1]
+
+    def _policy(self, model: str, sampling: Sampling) -> Policy:
+        try:
+            from palaestra.agents.policies.hf import HFPolicy
+        except ImportError as error:
+            raise MissingExtra(f"a model needs the Python module {error.name!r}, which", "train") from error
+        policy = HFPolicy(self._loaded(model), sampling=sampling, constrain=self.config.constrain)
+        return cast(Policy, policy)  # its attributes are narrower than the protocol's, which are mutable
+
+    def _template(self) -> Any:
+        template = self._policy(self.config.model, self.config.sampling).template
+        assert template is not None
+        return template

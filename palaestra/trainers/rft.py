@@ -1,0 +1,103 @@
+"""RFT: rejection-sampling fine-tuning on the agent's own successes (methods: Yuan et al. 2023, arXiv 2308.01825; as the
+ReST-EM loop, Singh et al. 2023, arXiv 2312.06585; as an agent baseline in ETO, arXiv 2403.02502).
+
+    D_pos = successful expert episodes;  pi_1 = SFT(pi_0, D_pos)
+    for i = 1..I:  roll out pi_i on the training tasks, keep what won, drop doubles;  pi_{i+1} = SFT(start, D_pos +
+    kept)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from palaestra.agents.episode import Episode, Start
+from palaestra.trainers.recipe import Recipe, RecipeConfig
+from palaestra.trainers.sample import Sample
+
+
+class RFTConfig(RecipeConfig):
+    """What is RFT's own.
+
+    Attributes:
+        threshold: keep episodes with at least this final score; None keeps successes.
+        data: learn from all iterations so far, or from the experts and the latest one only.
+        start: fit from pi_0 each time (ReST-EM, less drift) or from the weights of the iteration before (as ETO does).
+        per_task: at most so many of the agent's own episodes of a task are kept; None keeps all.
+        prefer: which ones, if there are more: the shortest, or drawn by the seed.
+        task_weight: "uniform" weighs every episode the same; "inverse" gives each 1 / (episodes kept of its task), so
+            that easy tasks do not drown the others.
+        drop_invalid: leave out episodes with an action that was not understood.
+    """
+
+    threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    data: Literal["cumulative", "latest"] = "cumulative"
+    start: Literal["base", "previous"] = "base"
+    per_task: int | None = Field(default=4, ge=1)
+    prefer: Literal["shortest", "random"] = "random"
+    task_weight: Literal["uniform", "inverse"] = "uniform"
+    drop_invalid: bool = False
+
+
+class RFT(Recipe[RFTConfig]):
+    """Rejection-sampling fine-tuning."""
+
+    name = "rft"
+    config_type = RFTConfig
+
+    def starts(self, iteration: int, rollouts: int) -> Sequence[tuple[Start, int]]:
+        """Every training task as often as the others, give or take one. Where there are fewer rollouts than tasks, an
+        iteration goes on with the tasks after those of the one before."""
+        count = len(self.tasks)
+        first = self._plan(iteration).before % count
+        order = [*self.tasks[first:], *self.tasks[:first]]
+        each, more = divmod(rollouts, count)
+        counts = [each + (place < more) for place in range(count)]
+        return [(Start(task=task), wanted) for task, wanted in zip(order, counts, strict=True) if wanted]
+
+    def base(self, iteration: int) -> str:
+        return self.config.model if self.config.start == "base" else self.model(iteration - 1)
+
+    def mine(self, iteration: int) -> list[Sample]:
+        config = self.config
+        first = iteration if config.data == "latest" else 1
+        own = [id for number in range(max(first, 1), iteration + 1) for id in self.collected(number).episodes]
+        experts = self.kept(self.experts(), cap=None)
+        chosen = [*experts, *self.kept(own, cap=config.per_task, known=experts)]
+        of_task: dict[str, int] = {}
+        for episode in chosen:
+            task = episode.start.task.id
+            of_task[task] = of_task.get(task, 0) + 1
+        return [
+            sample
+            for episode in chosen
+            for sample in self.samples_of(
+                self.store.path(episode.id),
+                kind="expert" if episode in experts else "positive",
+                weight=1 / of_task[episode.start.task.id] if config.task_weight == "inverse" else 1.0,
+            )
+        ]
+
+    def kept(self, ids: Sequence[str], cap: int | None, known: Sequence[Episode] = ()) -> list[Episode]:
+        """Those that won, without doubles (the same actions in the same task), at most `cap` a task."""
+        seen = {(episode.start.task.id, episode.actions) for episode in known}
+        by_task: dict[str, list[Episode]] = {}
+        for id in ids:
+            head = self.store.head(id)
+            if not (head.success if self.config.threshold is None else head.score >= self.config.threshold):
+                continue
+            episode = self.store.get(id)
+            double = (episode.start.task.id, episode.actions) in seen
+            if double or (self.config.drop_invalid and not all(turn.valid for turn in episode.turns)):
+                continue
+            seen.add((episode.start.task.id, episode.actions))
+            by_task.setdefault(episode.start.task.id, []).append(episode)
+        return [episode for found in by_task.values() for episode in sorted(found, key=self._rank)[:cap]]
+
+    def _rank(self, episode: Episode) -> tuple[int, str]:
+        """What comes first is kept first: the shortest, or an order drawn by seed and id."""
+        drawn = hashlib.blake2b(f"{self.config.seed}|{episode.id}".encode(), digest_size=8).hexdigest()
+        return (len(episode.turns) if self.config.prefer == "shortest" else 0, drawn)
