@@ -265,7 +265,7 @@ class Driver:
         late = [worker for worker in self._going if worker.deadline is not None and now >= worker.deadline]
         for worker in late:
             attempt = self._going[worker]
-            what = f"{'step ' + str(len(attempt.turns) + 1) if attempt.turns else 'the start or first step'}"
+            what = attempt.doing
             error = (
                 f"{worker.env_id}: {what} took longer than {self._limits.deadline:g} s; it hung in\n{_stack(worker)}"
             )

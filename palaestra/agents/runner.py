@@ -109,7 +109,7 @@ class Attempt:
         self._cost: dict[str, float] = dict.fromkeys(Cost.model_fields, 0)
         self._began = time.monotonic()
 
-    # -- in the environment's thread -----------------------------------------------------------------------------------
+    # -- in the environment's thread ----------------------------------------------------------------------------------
 
     def begin(self) -> Seen:
         """Put the environment where the episode starts.
@@ -172,7 +172,7 @@ class Attempt:
             return listed  # such a policy looks while the environment stands here, if it looks at all
         return list(listed)
 
-    # -- in the driver's thread ----------------------------------------------------------------------------------------
+    # -- in the driver's thread ---------------------------------------------------------------------------------------
 
     def saw(self, seen: Seen) -> None:
         """The environment has answered: write the turn, if this was the answer to an action."""
@@ -183,6 +183,13 @@ class Attempt:
             self.turns.append(self._turn(seen))
             self._spend(env_steps=1)
         self._seen = seen
+
+    @property
+    def doing(self) -> str:
+        """What the environment's thread is at, in words."""
+        if self._first is None:
+            return "the reset" if self.item.parent is None else "the replay to the fork"
+        return f"{'choosing for ' if self.stage == 'inside' else ''}step {len(self.turns) + 1}"
 
     @property
     def over(self) -> bool:

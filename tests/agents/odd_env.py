@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import threading
 from collections import Counter
@@ -119,10 +120,8 @@ class Odd(TextEnv[State]):
             self.process.wait()
             for pipe in (self.process.stdin, self.process.stdout):
                 if pipe is not None and not pipe.closed:
-                    try:
+                    with contextlib.suppress(BrokenPipeError):
                         pipe.close()
-                    except BrokenPipeError:
-                        pass
 
 
 class CountingPolicy(PolicyBase):

@@ -45,7 +45,7 @@ def gist(store: EpisodeStore) -> dict[str, Any]:
     }
 
 
-# -- what is stored ------------------------------------------------------------------------------------------------------
+# -- what is stored ------------------------------------------------------------------------------------------------
 
 
 def test_every_start_gets_its_samples_with_outcome_score_and_whole_provenance(store: EpisodeStore) -> None:
@@ -131,7 +131,7 @@ def test_the_runs_seed_and_the_sample_change_what_is_random(tmp_path: Path) -> N
     assert len(set(actions)) == 6
 
 
-# -- many at once --------------------------------------------------------------------------------------------------------
+# -- many at once --------------------------------------------------------------------------------------------------
 
 
 def test_starts_are_read_no_further_than_needed(store: EpisodeStore) -> None:
@@ -208,7 +208,7 @@ def test_a_slow_episode_holds_nobody_up(store: EpisodeStore) -> None:
     assert world.ended[-1] == "gated/0"
 
 
-# -- how it is shown and read --------------------------------------------------------------------------------------------
+# -- how it is shown and read --------------------------------------------------------------------------------------
 
 
 class Writer(PolicyBase):
@@ -263,7 +263,7 @@ def test_admissible_actions_are_handed_over_and_shown_when_asked_for(store: Epis
     assert policy.batches[1][0].messages[-1]["content"] == "1\nActions: count; and 1 more"
 
 
-# -- forks ---------------------------------------------------------------------------------------------------------------
+# -- forks ---------------------------------------------------------------------------------------------------------
 
 
 def forkable(store: EpisodeStore, world: World) -> Episode:
@@ -341,7 +341,7 @@ def test_forks_that_cannot_be_are_refused(store: EpisodeStore) -> None:
         run([parent.fork(3)], CountingPolicy(), store, env_factory=short)
 
 
-# -- people, bad input ---------------------------------------------------------------------------------------------------
+# -- people, bad input ---------------------------------------------------------------------------------------------
 
 
 def test_a_person_is_asked_for_one_episode_at_a_time_and_may_take_longer_than_any_deadline(store: EpisodeStore) -> None:
