@@ -23,6 +23,8 @@ _MAGIC = b"SQLite format 3\x00"
 _BUSY_SECONDS = 60.0
 
 # Rows of `episodes` are light, so that heads are listed without touching turns; `bodies` holds the turns.
+# Each index costs a page of log a commit, so only what picks few rows has one: splits and outcomes are filtered by
+# reading the light rows.
 # `head` is all of an episode but its turns; the other columns are what is asked for. A fault goes nowhere but `faults`.
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -41,9 +43,7 @@ CREATE TABLE faults (row INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, key NOT 
 CREATE INDEX by_task ON episodes (task);
 CREATE INDEX by_name ON episodes (name);
 CREATE INDEX by_parent ON episodes (parent, fork_step);
-CREATE INDEX by_split ON episodes (env, split, outcome);
 CREATE INDEX by_iteration ON episodes (recipe, iteration);
-CREATE INDEX by_version ON episodes (policy_version);
 CREATE INDEX faults_by_key ON faults (key);
 """
 

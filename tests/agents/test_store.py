@@ -226,7 +226,7 @@ def _add_from_a_process(path: Path, process: int) -> None:
 
 
 def test_several_processes_make_and_fill_one_store(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("fork")
     path = tmp_path / "s.sqlite"
     processes = [context.Process(target=_add_from_a_process, args=(path, i)) for i in range(4)]
     [process.start() for process in processes]

@@ -85,8 +85,6 @@ QUERIES: list[tuple[str, Callable[[EpisodeStore], object]]] = [
     ("wins of a task", lambda store: store.wins(episode(task("x")).start)),
     ("by task", lambda store: list(store.heads(task="t5"))),
     ("by iteration", lambda store: store.count(recipe="rft", iteration=3)),
-    ("by version", lambda store: store.count(policy_version="none")),
-    ("by split", lambda store: store.count(env="mine/Lab-v0", split="test")),
     ("by parent", lambda store: list(store.episodes(parent="id9"))),
     ("the newest", lambda store: list(store.episodes(order="-added", limit=5))),
 ]
