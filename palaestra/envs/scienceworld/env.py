@@ -6,6 +6,7 @@ import unicodedata
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from typing import ClassVar
 
@@ -148,10 +149,7 @@ class ScienceWorld(TextEnv[State]):
 
     def fingerprint(self) -> str:
         """Versions of this class and of the engine, hash of its jar, major version of the Java, the flag."""
-        version = metadata.version("scienceworld")
-        java = find_java().major
-        own = code_fingerprint(ScienceWorld)  # type: ignore[arg-type]  # gymnasium.Env hides that classes hash
-        return f"{own} scienceworld {version} jar {jar_hash()} java {java} {HASH_FLAG}"
+        return _fingerprint(find_java().major)
 
     # -- the JVM -----------------------------------------------------------------------------------------------------
 
@@ -202,6 +200,12 @@ def clean(action: str) -> str | None:
     seen = "".join(" " if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in action)
     line = " ".join(seen.split())
     return line if len(line) <= LONGEST_ACTION else None
+
+
+@lru_cache(maxsize=8)
+def _fingerprint(java: int) -> str:
+    engine = f"scienceworld {metadata.version('scienceworld')} jar {jar_hash()}"
+    return f"{code_fingerprint(ScienceWorld)} {engine} java {java} {HASH_FLAG}"
 
 
 def _checked(simplifications: str) -> str:

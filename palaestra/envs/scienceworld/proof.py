@@ -31,15 +31,13 @@ class Case:
 
     Attributes:
         task, variation, simplifications: what is loaded.
-        steps: how many actions at the most.
-        gold: follow the gold path; else wander among the listed actions.
+        steps: how many actions of the gold path at the most; 0 only loads.
     """
 
     task: str
     variation: int
     simplifications: str
     steps: int
-    gold: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,9 @@ class Difference:
 
 PROBE = (
     Case("lifespan-longest-lived", 1, "easy", 8),
-    Case("find-non-living-thing", 1, "", 8),
-    Case("chemistry-mix", 1, "easy", 2, gold=False),
-    Case("boil", 1, "", 0, gold=False),
-    Case("test-conductivity", 1, "", 0, gold=False),
-    Case("use-thermometer", 1, "easy", 0, gold=False),
+    Case("boil", 1, "", 0),
+    Case("test-conductivity", 1, "", 0),
+    Case("chemistry-mix", 1, "easy", 0),
 )
 """The short proof: seconds. Variation 1 begins where three paint cups are listed in the order of their hashes, so that
 JVMs without the flag show one of six orders at each load."""
@@ -93,7 +89,7 @@ def replay_proof(
 
 def compare(case: Case, one: Engine, other: Engine) -> Difference | None:
     """Run a case in both engines and once more in the first; the first difference, or None."""
-    actions = gold_actions(case, one) if case.gold else _wander(case, one)
+    actions = gold_actions(case, one)
     first = _run(case, one, actions, looks=True)
     for again in (_run(case, other, actions, looks=True, lists=True), _run(case, one, actions, looks=False)):
         for step, (a, b) in enumerate(zip(first, again, strict=True)):
@@ -105,17 +101,7 @@ def compare(case: Case, one: Engine, other: Engine) -> Difference | None:
 
 def gold_actions(case: Case, engine: Engine) -> list[str]:
     """The first actions of the gold path."""
-    return engine.gold(case.task, case.variation, case.simplifications)[: case.steps]
-
-
-def _wander(case: Case, engine: Engine) -> list[str]:
-    taken: list[str] = []
-    _, answer = engine.load(case.task, case.variation, case.simplifications)
-    while len(taken) < case.steps and not answer.completed and answer.score >= 0:
-        listed = [action for action in engine.actions() if not action.startswith(("focus", "reset"))]
-        taken.append(listed[(7919 * (len(taken) + 1)) % len(listed)])
-        answer = engine.step(taken[-1])
-    return taken
+    return engine.gold(case.task, case.variation, case.simplifications)[: case.steps] if case.steps else []
 
 
 def _run(case: Case, engine: Engine, actions: list[str], *, looks: bool, lists: bool = False) -> list[tuple[str, str]]:
