@@ -103,14 +103,22 @@ class Policy(Protocol):
             request at a time and from several threads at once.
     """
 
-    name: str
-    version: str
-    actor: Actor
-    sampling: Sampling | None
-    template: ChatTemplate | None
-    batch_size: int
-    wants_actions: bool
-    looks_inside: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def actor(self) -> Actor: ...
+    @property
+    def sampling(self) -> Sampling | None: ...
+    @property
+    def template(self) -> ChatTemplate | None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def wants_actions(self) -> bool: ...
+    @property
+    def looks_inside(self) -> bool: ...
 
     def act(self, requests: Sequence[Request]) -> Sequence[Completion]:
         """Answer every request, in order. Raises what the engine raises: the collector turns it into `policy_error`."""

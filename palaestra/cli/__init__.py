@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import sqlite3
 import sys
+from typing import cast
 
-import click
 import typer
 
 from palaestra.cli import environments, episodes, training
@@ -30,6 +30,9 @@ episodes.add_to(app)
 training.add_to(app)
 app.command()(doctor)
 
+# Typer brings a Click of its own, so the class is taken from what Typer exports.
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
 _FULL = {errno.ENOSPC: "the disk is full; free some space", errno.EDQUOT: "the disk quota is used up; free some space"}
 _CLOSED = {
     errno.EACCES: "may not be written",
@@ -48,16 +51,17 @@ def run(args: list[str]) -> int:
     try:
         status = app(args, standalone_mode=False)
         return status if isinstance(status, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return 2
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "palaestra"
-        return _fail(f"{error.format_message()} See `{command} --help`.")
-    except click.exceptions.Exit as stop:
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(_message(error))
+            return 2
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "palaestra"
+        return _fail(f"{_message(error)} See `{command} --help`.")
+    except typer.Exit as stop:
         return stop.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
+    except (typer.Abort, KeyboardInterrupt) as stop:
+        print(str(stop) or "interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
         return 130
     except PalaestraError as error:
         return _fail(str(error))
@@ -70,6 +74,12 @@ def run(args: list[str]) -> int:
         raise
     except sqlite3.DatabaseError as error:
         return _fail(f"episode store: {error}; `palaestra show STORE` checks it")
+
+
+def _message(error: Exception) -> str:
+    """Click composes the message of some errors only when it is asked for it."""
+    compose = getattr(error, "format_message", None)
+    return str(compose() if compose else error)
 
 
 def _fail(line: str) -> int:

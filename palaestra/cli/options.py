@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.policy import Sampling
 from palaestra.envs.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -31,3 +34,56 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
         except json.JSONDecodeError:
             settings[key] = value
     return settings
+
+
+PolicyName = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        "-p",
+        help="random, oracle[:NAME], flawed:SLIP[:NAME], human, openai:MODEL@URL, or a model: short name, folder, run.",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--tasks", "-t", help="How many tasks, or names of tasks or task types; may be given several times."),
+]
+Window = Annotated[int | None, typer.Option(help="How many earlier turns are shown; all of them without this.")]
+Style = Annotated[str, typer.Option(help="`action`, or `react` for a thought before each action.")]
+Listed = Annotated[int, typer.Option("--actions", help="How many admissible actions are listed under an observation.")]
+MaxTokens = Annotated[int, typer.Option(help="Tokens an answer at the most.")]
+Constrain = Annotated[bool, typer.Option("--constrain", help="The model writes admissible actions only.")]
+Concurrency = Annotated[int, typer.Option(help="Episodes at once.")]
+Seed = Annotated[int, typer.Option(help="All randomness follows from it.")]
+
+
+def parse_tasks(values: list[str] | None) -> int | tuple[str, ...] | None:
+    """Read `--tasks`: one number, or names. Raises BadInput for a number among names."""
+    if not values:
+        return None
+    if len(values) == 1 and values[0].lstrip("-").isdigit():
+        return int(values[0])
+    return tuple(name for value in values for name in value.split(",") if name)
+
+
+def conversation_of(window: int | None, style: str, actions: int) -> Conversation:
+    """The conversation that the options describe. Raises BadInput."""
+    try:
+        return Conversation.model_validate({"window": window, "style": style, "actions": actions})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"--{first['loc'][0]}: {first['msg']}") from error
+
+
+def sampling_of(temperature: float, max_tokens: int, seed: int, top_p: float = 1.0) -> Sampling:
+    """The sampling that the options describe. Raises BadInput."""
+    try:
+        return Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
+
+
+def shown(quiet: bool, as_json: bool) -> Literal["auto", "quiet"]:
+    """How progress is shown: not at all where it was asked for, or where it would stand in the way of JSON."""
+    return "quiet" if quiet or as_json else "auto"

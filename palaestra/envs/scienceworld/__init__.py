@@ -17,7 +17,10 @@ def register_all() -> None:
         max_steps=100,
         extra="sciworld",
         requires=("scienceworld", "py4j"),
-        oracles={"gold": "palaestra.envs.scienceworld.oracle:gold"},
+        oracles={
+            "gold": "palaestra.envs.scienceworld.oracle:gold",
+            "careful": "palaestra.envs.scienceworld.careful:careful",
+        },
         family="scienceworld",
         summary="30 science tasks in a text world: find, heat, mix, measure, grow (original engine, needs Java)",
         fidelity=Fidelity.REPLAY,

@@ -8,6 +8,7 @@ world takes another course than while it was drawn); bench/scienceworld_replay.p
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from palaestra.envs.core import TextEnv
@@ -27,10 +28,15 @@ def gold(env: TextEnv[State]) -> str:
     Raises:
         BadInput: not a ScienceWorld. EnvFault: the engine broke while drawing the path.
     """
+    return follow(env, gold_path)
+
+
+def follow(env: TextEnv[State], path_of: Callable[[str, str], Sequence[str]]) -> str:
+    """The first action of a task's path that the history has not yet taken, in order. Errors as `gold`."""
     inner = env.unwrapped
     if not isinstance(inner, ScienceWorld):
-        raise BadInput(f"the gold oracle plays ScienceWorld, not {type(inner).__name__}")
-    path = gold_path(inner.task.name, inner.simplifications)
+        raise BadInput(f"this oracle plays ScienceWorld, not {type(inner).__name__}")
+    path = path_of(inner.task.name, inner.simplifications)
     place = 0
     for action in inner.history:
         if place < len(path) and action == path[place]:

@@ -1,0 +1,87 @@
+"""Policies by name, as `--policy` takes them.
+
+random                        an admissible action at random
+oracle, oracle:NAME           the environment's expert
+flawed:SLIP, flawed:SLIP:NAME the expert, but with this probability another admissible action
+human                         a person at the terminal
+openai:MODEL@URL              a model behind an OpenAI-compatible server (its key in $OPENAI_API_KEY)
+anything else                 a model in this process: short name, folder or hub id
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palaestra.agents.policies.human import HumanPolicy
+from palaestra.agents.policies.oracle import OraclePolicy, flawed
+from palaestra.agents.policies.random import RandomPolicy
+from palaestra.agents.policy import Policy, Sampling
+from palaestra.envs import BadInput, EnvSpec
+
+
+def policy_by_name(
+    name: str, spec: EnvSpec, sampling: Sampling | None = None, *, constrain: bool = False, batch_size: int = 16
+) -> Policy:
+    """Make a policy for an environment.
+
+    Args:
+        name: see above.
+        spec: the environment it will act in.
+        sampling: how a model samples; the others have nothing to sample.
+        constrain: a model in this process writes admissible actions only.
+        batch_size: requests that a model in this process runs together.
+
+    Raises:
+        BadInput: an unknown name, an oracle that is not there, or a slip that is no probability.
+    """
+    kind, _, rest = name.partition(":")
+    simple = kind in ("random", "oracle", "flawed", "human", "openai")
+    if constrain and simple:
+        raise BadInput(f"--constrain is for models in this process, not for {name!r}")
+    if kind == "oracle":
+        return OraclePolicy(spec, rest or None)
+    if kind == "flawed":
+        slip, _, oracle = rest.partition(":")
+        return flawed(OraclePolicy(spec, oracle or None), _probability(name, slip))
+    if kind in ("random", "human"):
+        if rest:
+            raise BadInput(f"policy {name!r}: {kind!r} takes nothing after the colon")
+        return RandomPolicy() if kind == "random" else HumanPolicy()
+    if kind == "openai":
+        return _openai(name, rest, sampling)
+    from palaestra.agents.models import need_train
+
+    need_train()
+    from palaestra.agents.policies.hf import HFPolicy
+
+    model = run_model(name)
+    return HFPolicy(model, sampling=sampling, batch_size=batch_size, constrain=constrain)
+
+
+def run_model(name: str) -> str:
+    """A run directory stands for the newest weights it holds; every other name stands for itself."""
+    folder = Path(name)
+    if not (folder / "run.json").is_file():
+        return name
+    done = [path for path in folder.glob("iteration-*/model") if (path / "config.json").is_file()]
+    if not done:
+        raise BadInput(f"{name} is a run that has not trained a model yet; name a model, or finish the run")
+    return str(max(done, key=lambda path: int(path.parent.name.partition("-")[2])))
+
+
+def _probability(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadInput(f"policy {name!r} needs a probability after 'flawed:', such as flawed:0.3") from None
+
+
+def _openai(name: str, rest: str, sampling: Sampling | None) -> Policy:
+    from palaestra.agents.policies.openai import OpenAIPolicy
+
+    model, at, url = rest.partition("@")
+    if not (model and at and url):
+        raise BadInput(
+            f"policy {name!r} is not of the form openai:MODEL@URL, such as openai:qwen@http://localhost:8000/v1"
+        )
+    return OpenAIPolicy(url, model, sampling=sampling)

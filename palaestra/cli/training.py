@@ -1,0 +1,273 @@
+"""`palaestra train | eval | demo`: train an agent on its own episodes, and measure it on held-out tasks."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from palaestra.agents.policies.named import policy_by_name
+from palaestra.agents.store import EpisodeStore
+from palaestra.cli.environments import Env
+from palaestra.cli.options import (
+    Concurrency,
+    Constrain,
+    Json,
+    Listed,
+    MaxTokens,
+    PolicyName,
+    Quiet,
+    Seed,
+    Settings,
+    Style,
+    Tasks,
+    Window,
+    conversation_of,
+    parse_settings,
+    parse_tasks,
+    sampling_of,
+    shown,
+)
+from palaestra.envs import find
+from palaestra.envs.errors import BadInput
+from palaestra.trainers.config import config_of
+from palaestra.trainers.recipe import Recipe
+from palaestra.trainers.rft import RFT
+
+METHODS: dict[str, type[Recipe[Any]]] = {RFT.name: RFT}
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; going on in one is fine.")]
+Budget = Annotated[int | None, typer.Option(help="Rollouts in all.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register this file's commands."""
+    app.command()(train)
+    app.command(name="eval")(evaluate)
+    app.command()(demo)
+
+
+def train(
+    method: Annotated[str, typer.Argument(help=f"One of: {', '.join(METHODS)}.")],
+    env: Annotated[str | None, typer.Option(help="Environment id or short name.")] = None,
+    model: Annotated[str | None, typer.Option(help="Start model: short name, folder or hub id.")] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="oracle, oracle:NAME, flawed:SLIP, or a file of recorded episodes.")
+    ] = None,
+    budget: Budget = None,
+    tasks: Tasks = None,
+    config: Annotated[Path | None, typer.Option(help="JSON or TOML file with the configuration.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Any configuration key: objective.epochs=2. Comes last.")
+    ] = None,
+    out: Out = None,
+    concurrency: Concurrency = 16,
+    seed: Annotated[int | None, typer.Option(help="All randomness follows from it.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train an agent on its own episodes. The same command again goes on where it stopped.
+
+    Example: `palaestra train rft --env bandit --model tiny --experts oracle --budget 200 --out runs/first`.
+    """
+    if method not in METHODS:
+        raise BadInput(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
+    settings = _read(config) if config else {}
+    given = {"env": env, "model": model, "budget": budget, "tasks": parse_tasks(tasks), "seed": seed}
+    settings |= {key: value for key, value in given.items() if value is not None}
+    if experts is not None:
+        settings["experts"] = _experts(experts)
+    for key, value in parse_settings(change).items():
+        _put(settings, key, value)
+    if "env" not in settings:
+        raise BadInput("which environment? give --env; `palaestra envs` lists them")
+    where = out or Path("runs") / f"{method}-{settings['env'].split('/')[-1].lower()}"
+    run_method(METHODS[method], settings, where, concurrency=concurrency, quiet=quiet, as_json=as_json)
+
+
+def run_method(
+    kind: type[Recipe[Any]], settings: dict[str, Any], out: Path, *, concurrency: int, quiet: bool, as_json: bool
+) -> None:
+    """Run a recipe with bars, then print its report. Raises BadInput."""
+    from palaestra.agents.models import need_train
+
+    need_train()
+    recipe = kind(
+        config_of(kind.config_type, settings),
+        out,
+        concurrency=concurrency,
+        progress=shown(quiet, as_json),
+        command=shlex.join(["palaestra", *sys.argv[1:]]),
+    )
+    with _FitBar(hidden=quiet or as_json) as bar:
+        recipe.fitting = bar.step
+        report = recipe.train()
+    table = report.with_suffix(".md")
+    if as_json:
+        print(json.dumps({"run": str(out), "report": str(report), "table": str(table)}))
+        return
+    console = Console()
+    console.print(Markdown(table.read_text().split("\n## ", 1)[0]))
+    console.print(f"report: {report.resolve()}", soft_wrap=True)
+
+
+class _FitBar:
+    """A bar while weights are fitted: optimiser steps, loss, time left."""
+
+    def __init__(self, *, hidden: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+        left = (TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn())
+        self._hidden = hidden or not sys.stderr.isatty()
+        self._quiet = hidden
+        self._bar = Progress(*columns, *left, console=Console(stderr=True), disable=self._hidden, transient=False)
+        self._rows: dict[str, Any] = {}
+
+    def __enter__(self) -> _FitBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def step(self, name: str, done: int, total: int, loss: float) -> None:
+        """Called after every optimiser step."""
+        if not self._hidden:
+            if name not in self._rows:
+                self._bar.start()
+                self._rows[name] = self._bar.add_task(f"fit {name}", total=total, loss=loss)
+            self._bar.update(self._rows[name], completed=done, total=total, loss=loss)
+            if done >= total:
+                self._bar.stop()
+        elif not self._quiet and (done == total or done % max(1, total // 4) == 0):
+            print(f"fit {name}: step {done} of {total}, loss {loss:.3f}", file=sys.stderr, flush=True)
+
+
+def _experts(text: str) -> dict[str, Any]:
+    kind, _, rest = text.partition(":")
+    if kind == "oracle":
+        return {"oracle": rest or "default"}
+    if kind == "flawed":
+        slip, _, oracle = rest.partition(":")
+        try:
+            return {"oracle": oracle or "default", "slip": float(slip)}
+        except ValueError:
+            raise BadInput(f"--experts {text!r} needs a probability after 'flawed:', such as flawed:0.3") from None
+    if not Path(text).is_file():
+        raise BadInput(f"--experts {text!r} is neither 'oracle' nor 'flawed:SLIP' nor a file that exists")
+    return {"file": text}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        text = file.read_text(encoding="utf-8")
+        read: Any = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise BadInput(f"configuration {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInput(f"configuration {file} cannot be parsed: {error}") from error
+    if not isinstance(read, dict):
+        raise BadInput(f"configuration {file} is not an object of keys and values")
+    return read
+
+
+def _put(settings: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a nested key: `objective.epochs`."""
+    *parents, last = dotted.split(".")
+    here = settings
+    for name in parents:
+        inner = here.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise BadInput(f"--set {dotted}: {name!r} is not a group of keys")
+        here = inner
+    here[last] = value
+
+
+def evaluate(
+    env: Env,
+    policy: PolicyName,
+    split: Annotated[str, typer.Option(help="A held-out split; never the training split.")] = "test",
+    tasks: Tasks = None,
+    samples: Annotated[int, typer.Option(help="Episodes a task.")] = 1,
+    protocol: Annotated[str | None, typer.Option(help="A named evaluation protocol of the environment.")] = None,
+    settings: Settings = None,
+    out: Out = None,
+    window: Window = None,
+    style: Style = "action",
+    actions: Listed = 0,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    max_tokens: MaxTokens = 64,
+    constrain: Constrain = False,
+    concurrency: Concurrency = 16,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a policy on held-out tasks: success and score with 95 % intervals, by task, and the evaluation card.
+
+    Example: `palaestra eval scienceworld --policy oracle --protocol agentgym --tasks 30`.
+    """
+    from palaestra.trainers.evaluate import evaluate as run_evaluation
+    from palaestra.trainers.rundir import write_whole
+
+    spec = find(env)
+    acting = policy_by_name(policy, spec, sampling_of(temperature, max_tokens, seed), constrain=constrain)
+    where = out or Path("runs") / f"eval-{env.split('/')[-1].lower()}"
+    if where.is_file():
+        raise BadInput(f"--out {where} is a file; choose a directory")
+    with EpisodeStore(where / "episodes.sqlite") as store:
+        result = run_evaluation(
+            env,
+            acting,
+            store,
+            split=split,
+            tasks=parse_tasks(tasks),
+            samples=samples,
+            protocol=protocol,
+            env_settings=parse_settings(settings),
+            conversation=conversation_of(window, style, actions),
+            seed=seed,
+            concurrency=concurrency,
+            progress=shown(quiet, as_json),
+            command=shlex.join(["palaestra", *sys.argv[1:]]),
+        )
+    write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())
+    write_whole(where / "card.md", result.card.markdown().encode())
+    if as_json:
+        print(result.model_dump_json())
+        return
+    console = Console()
+    console.print(Markdown(result.card.markdown()))
+    console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")
+    console.print(f"{result.episodes} episodes, {result.missing} missing, {result.steps:.1f} actions an episode")
+    by_type: dict[str, list[bool]] = {}
+    for row in result.tasks:
+        by_type.setdefault(row.type, []).extend(row.successes)
+    for name, wins in by_type.items():
+        console.print(f"  {name}: {sum(wins)} of {len(wins)}")
+    console.print(f"written: {where / 'evaluation.json'}, {where / 'card.md'}", soft_wrap=True)
+
+
+def demo(
+    budget: Budget = None,
+    out: Out = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """The main job: RFT on ScienceWorld with SmolLM2-135M, on a CPU in about a quarter of an hour.
+
+    The agent clones a few expert episodes, collects episodes of its own on the training variations, learns from those
+    that succeeded, and is measured on held-out variations before and after. `--budget` is the number of rollouts.
+    """
+    from palaestra.cli.demo import demo_settings
+
+    settings = demo_settings(budget, seed)
+    where = out or Path("runs") / f"demo-{settings['budget']}-{seed}"
+    run_method(RFT, settings, where, concurrency=16, quiet=quiet, as_json=False)
