@@ -141,7 +141,7 @@ class Conversation(BaseModel):
         if not marks:
             return Answer("", text or None, "No 'Action:' line was found. " + _STYLES["react"])
         mark = marks[-1]
-        thought = _THOUGHT.sub("", text[: mark.start()].strip())
+        thought = _THOUGHT.sub("", text[: mark.start()].strip()).strip()
         rest = text[mark.end() :].strip()
         action = rest.splitlines()[0].strip() if rest else ""
         if not action:

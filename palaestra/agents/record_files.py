@@ -29,8 +29,8 @@ def read_records(file: FilePath) -> Iterator[tuple[str, Record]]:
                 yield from _read_array(file, lines.read())
                 return
             lines.seek(0)
-            for number, line in enumerate(lines, 1):
-                if line.strip():
+            for number, raw in enumerate(lines, 1):
+                if line := raw.strip():
                     yield _record(f"{file}, line {number}", line)
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror or error}") from None
