@@ -17,20 +17,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from palaestra.agents import episode as episodes
 from palaestra.agents.collect import collect
-from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Start
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.progress import Progress
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, MissingExtra, Task, TextEnv, find, make
+from palaestra.trainers.config import C, RecipeConfig
 from palaestra.trainers.evaluate import (
-    Cluster,
     Evaluation,
     choose_tasks,
     evaluate,
@@ -38,8 +37,8 @@ from palaestra.trainers.evaluate import (
     training_splits,
     with_protocol,
 )
-from palaestra.trainers.experts import Experts, gather
-from palaestra.trainers.objective import CrossEntropy, FitReport, fit
+from palaestra.trainers.experts import gather
+from palaestra.trainers.objective import FitReport, fit
 from palaestra.trainers.objective import Progress as FitProgress
 from palaestra.trainers.rundir import RunDir
 from palaestra.trainers.sample import Sample, sample_of
@@ -47,91 +46,18 @@ from palaestra.trainers.sample import Sample, sample_of
 Shown = Progress | Literal["auto", "bar", "lines", "quiet"]
 
 
-class _Config(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class HeldOut(_Config):
-    """How the weights of every iteration are measured.
-
-    Attributes:
-        split, tasks, samples: see `evaluate`; `tasks` are spread over the types.
-        temperature: 0 is greedy.
-        cluster: what the intervals draw.
-    """
-
-    split: str = "test"
-    tasks: int | tuple[str, ...] | None = None
-    samples: int = Field(default=1, ge=1)
-    temperature: float = Field(default=0.0, ge=0.0)
-    cluster: Cluster = "task"
-
-
-class RecipeConfig(_Config):
-    """What every method needs to know.
-
-    Attributes:
-        env, env_settings, protocol: where the agent acts.
-        model: short name, hub id or folder of the start model (pi_0).
-        conversation, sampling: how episodes are shown and answers drawn while collecting.
-        constrain: write admissible actions only, in collecting and in evaluation.
-        iterations: rounds of collect -> mine -> fit -> evaluate after the experts' round.
-        samples: rollouts a start and iteration.
-        budget: rollouts of the policy in all iterations together. Without `samples` it is shared out evenly among the
-            iterations; with `samples` it is a limit. One of the two is needed.
-        tasks: training tasks: a number (spread over the types), names or types, or None for all of the split.
-        experts: expert episodes to begin with; None begins with the start model alone.
-        objective: what is minimised.
-        evaluation: how every iteration is measured.
-        seed: all randomness follows from it.
-    """
-
-    env: str
-    env_settings: dict[str, Any] = Field(default_factory=dict)
-    protocol: str | None = None
-    model: str = "smollm2-135m"
-    conversation: Conversation = Conversation()
-    sampling: Sampling = Sampling(temperature=1.0, max_tokens=32)
-    constrain: bool = False
-    iterations: int = Field(default=2, ge=1)
-    samples: int | None = Field(default=None, ge=1)
-    budget: int | None = Field(default=None, ge=1)
-    tasks: int | tuple[str, ...] | None = None
-    experts: Experts | None = None
-    objective: CrossEntropy = CrossEntropy()
-    evaluation: HeldOut = HeldOut()
-    seed: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _bounded(self) -> RecipeConfig:
-        if self.samples is None and self.budget is None:
-            raise ValueError("give 'budget' (rollouts in all) or 'samples' (rollouts a task and iteration)")
-        return self
-
-
-C = TypeVar("C", bound=RecipeConfig)
-
-
-def config_of(kind: type[C], settings: Mapping[str, Any]) -> C:
-    """A configuration from a file or the command line. Raises BadInput that names the key."""
-    try:
-        return kind.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise BadInput(f"unknown configuration key {where!r}; there are: {', '.join(kind.model_fields)}") from error
-        raise BadInput(f"configuration{f' key {where!r}' if where else ''}: {first['msg']}") from error
-
-
-class Plan(_Config):
+class Plan(_Record):
     """How many rollouts an iteration makes. Written first, so that a larger budget never changes what was done."""
 
     rollouts: int
     before: int
 
 
-class Collected(_Config):
+class Collected(_Record):
     """What an iteration's collecting gave: ids in an order that depends on the plan alone."""
 
     episodes: tuple[str, ...]
@@ -139,7 +65,7 @@ class Collected(_Config):
     faults: int
 
 
-class Fitted(_Config):
+class Fitted(_Record):
     """What an iteration's fit did. `report` is None when there was nothing to learn and the weights stay."""
 
     base: str

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from palaestra.envs import BadInput
-from palaestra.trainers.evaluate import Comparison, Evaluation, compare
+from palaestra.trainers.evaluate import Cluster, Comparison, Evaluation, compare
 from palaestra.trainers.objective import FitReport
 from palaestra.trainers.recipe import Collected, Fitted, Plan
 from palaestra.trainers.rundir import read_run, write_whole
@@ -99,7 +99,8 @@ def write_report(run: str | Path) -> Path:
     record, done = read_run(run), rounds(run)
     if not done:
         raise BadInput(f"{run} has no evaluation yet, so there is nothing to report")
-    differences = [compare(done[0].evaluation, each.evaluation) for each in done[1:]]
+    cluster: Cluster = record["config"]["evaluation"]["cluster"]
+    differences = [compare(done[0].evaluation, each.evaluation, cluster) for each in done[1:]]
     write_whole(run / "report.md", _markdown(record, done, differences).encode())
     write_whole(run / "report.html", _html(record, done, differences).encode())
     return run / "report.html"

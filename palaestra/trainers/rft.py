@@ -15,7 +15,8 @@ from typing import Literal
 from pydantic import Field
 
 from palaestra.agents.episode import Episode, Start
-from palaestra.trainers.recipe import Recipe, RecipeConfig
+from palaestra.trainers.config import RecipeConfig
+from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.sample import Sample
 
 

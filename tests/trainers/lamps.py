@@ -90,7 +90,7 @@ def settings(model: str | Path, seed: int = 0, **more: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from palaestra.trainers.recipe import config_of
+    from palaestra.trainers.config import config_of
     from palaestra.trainers.rft import RFT, RFTConfig
 
     out, model, number = sys.argv[1:4]

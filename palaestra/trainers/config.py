@@ -1,0 +1,92 @@
+"""What a method is told: environment, model, budget, objective, evaluation. Unknown keys are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.policy import Sampling
+from palaestra.envs import BadInput
+from palaestra.trainers.evaluate import Cluster
+from palaestra.trainers.experts import Experts
+from palaestra.trainers.objective import CrossEntropy
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HeldOut(_Config):
+    """How the weights of every iteration are measured.
+
+    Attributes:
+        split, tasks, samples: see `evaluate`; `tasks` are spread over the types.
+        temperature: 0 is greedy.
+        cluster: what the intervals draw.
+    """
+
+    split: str = "test"
+    tasks: int | tuple[str, ...] | None = None
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0.0)
+    cluster: Cluster = "task"
+
+
+class RecipeConfig(_Config):
+    """What every method needs to know.
+
+    Attributes:
+        env, env_settings, protocol: where the agent acts.
+        model: short name, hub id or folder of the start model (pi_0).
+        conversation, sampling: how episodes are shown and answers drawn while collecting.
+        constrain: write admissible actions only, in collecting and in evaluation.
+        iterations: rounds of collect -> mine -> fit -> evaluate after the experts' round.
+        samples: rollouts a start and iteration.
+        budget: rollouts of the policy in all iterations together. Without `samples` it is shared out evenly among the
+            iterations; with `samples` it is a limit. One of the two is needed.
+        tasks: training tasks: a number (spread over the types), names or types, or None for all of the split.
+        experts: expert episodes to begin with; None begins with the start model alone.
+        objective: what is minimised.
+        evaluation: how every iteration is measured.
+        seed: all randomness follows from it.
+    """
+
+    env: str
+    env_settings: dict[str, Any] = Field(default_factory=dict)
+    protocol: str | None = None
+    model: str = "smollm2-135m"
+    conversation: Conversation = Conversation()
+    sampling: Sampling = Sampling(temperature=1.0, max_tokens=32)
+    constrain: bool = False
+    iterations: int = Field(default=2, ge=1)
+    samples: int | None = Field(default=None, ge=1)
+    budget: int | None = Field(default=None, ge=1)
+    tasks: int | tuple[str, ...] | None = None
+    experts: Experts | None = None
+    objective: CrossEntropy = CrossEntropy()
+    evaluation: HeldOut = HeldOut()
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> RecipeConfig:
+        if self.samples is None and self.budget is None:
+            raise ValueError("give 'budget' (rollouts in all) or 'samples' (rollouts a task and iteration)")
+        return self
+
+
+C = TypeVar("C", bound=RecipeConfig)
+
+
+def config_of(kind: type[C], settings: Mapping[str, Any]) -> C:
+    """A configuration from a file or the command line. Raises BadInput that names the key."""
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise BadInput(f"unknown configuration key {where!r}; there are: {', '.join(kind.model_fields)}") from error
+        raise BadInput(f"configuration{f' key {where!r}' if where else ''}: {first['msg']}") from error
