@@ -388,7 +388,7 @@ def _between(text: str, marks: Sequence[str]) -> list[str]:
     """What stands before, between and after the marks. Raises NotTokenExact unless each occurs once, in order."""
     pieces = re.split("|".join(map(re.escape, marks)), text)
     if re.findall("|".join(map(re.escape, marks)), text) != list(marks):
-        raise NotTokenExact("the chat template drops, repeats or moves messages")
+        raise NotTokenExact("the chat template drops, repeats, changes or moves messages")
     return pieces
 
 
