@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,9 +87,14 @@ def replay_proof(
     return None
 
 
-def compare(case: Case, one: Engine, other: Engine) -> Difference | None:
-    """Run a case in both engines and once more in the first; the first difference, or None."""
-    actions = gold_actions(case, one)
+def compare(case: Case, one: Engine, other: Engine, actions: Sequence[str] | None = None) -> Difference | None:
+    """Run a case in both engines and once more in the first; the first difference, or None.
+
+    Args:
+        actions: what to do instead of following the gold path.
+    """
+    if actions is None:
+        actions = gold_actions(case, one)
     first = _run(case, one, actions, looks=True)
     for again in (_run(case, other, actions, looks=True, lists=True), _run(case, one, actions, looks=False)):
         for step, (a, b) in enumerate(zip(first, again, strict=True)):
@@ -104,7 +109,9 @@ def gold_actions(case: Case, engine: Engine) -> list[str]:
     return engine.gold(case.task, case.variation, case.simplifications)[: case.steps] if case.steps else []
 
 
-def _run(case: Case, engine: Engine, actions: list[str], *, looks: bool, lists: bool = False) -> list[tuple[str, str]]:
+def _run(
+    case: Case, engine: Engine, actions: Sequence[str], *, looks: bool, lists: bool = False
+) -> list[tuple[str, str]]:
     """Answers as texts, with what a free look shows after each where `looks`."""
     description, answer = engine.load(case.task, case.variation, case.simplifications)
     seen = [(f"{description} {answer}", engine.look() if looks else "")]
