@@ -274,11 +274,14 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
 
     Attributes:
         fidelity: how this environment rewinds (class attribute).
+        loose_listing: the largest share of listed actions that it may still refuse (class attribute); 0 unless the
+            listing comes from an engine that lists more than it understands. The conformance check measures it.
         max_steps: actions until the episode is truncated; None for no limit.
         settings: the keyword arguments that this instance was made with.
     """
 
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
+    loose_listing: ClassVar[float] = 0.0
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium: not a ClassVar
 
     registration: EnvSpec | None = None

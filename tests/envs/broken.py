@@ -190,6 +190,12 @@ class ListsWhatItRefuses(Honest):
         return ["left", "right", "up"]
 
 
+class ListsLoosely(ListsWhatItRefuses):
+    """Lists an action that it does not understand, and says so."""
+
+    loose_listing = 0.7
+
+
 class ScoresInPercent(Honest):
     """Counts its score up to 100."""
 

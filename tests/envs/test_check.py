@@ -85,6 +85,13 @@ def test_promises_that_are_kept_are_not_blamed(cls: type[TextEnv], only: str) ->
     assert [result.name for result in checked(cls).failures] == [only]
 
 
+@pytest.mark.usefixtures("clean_registry")
+def test_a_loose_listing_that_is_declared_is_measured_and_told() -> None:
+    result = checked(broken.ListsLoosely).result("actions")
+    assert result.passed
+    assert "refused (declared: at most 70%)" in result.detail
+
+
 @pytest.fixture
 def _cleared() -> Iterator[None]:
     broken.LeaksThreads.never.clear()
