@@ -92,8 +92,8 @@ class Database:
                 raise BadInput(f"episode store {self.file} was opened to read only; open it with mode='rw' to add")
             with self._readable_errors():
                 connection = self._live()
-                connection.execute("BEGIN IMMEDIATE")
-                try:
+                try:  # a Ctrl-C may come between any two of these
+                    connection.execute("BEGIN IMMEDIATE")
                     yield connection
                     connection.execute("COMMIT")
                 except BaseException:

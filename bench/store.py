@@ -1,0 +1,169 @@
+"""Measures the episode store, and its commits against SQLite itself writing the same bytes in the same run.
+
+    python bench/store.py --episodes 100000
+
+Episodes are like those of a model in a text environment: 10 turns, some 420 sampled and 300 read token ids, log-probs
+as float32; every second one is a fork, forks of forks included. Times are CPU seconds of this process, user and system,
+so that other load on the machine does not distort them; `_wall` marks those by the clock. Writes
+bench/results/store.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import sqlite3
+import tempfile
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from palaestra.agents.episode import Episode, Outcome, Provenance, Start, TokenRecord, Turn, episode_id, episode_key
+from palaestra.agents.packing import pack
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import Task
+
+_WORDS = Path(__file__).read_text().split()
+
+
+def _turn(rng: random.Random, step: int) -> Turn:
+    logprobs = array("f", (-rng.expovariate(2) for _ in range(42)))
+    return Turn(
+        observation=f"step {step}: " + " ".join(rng.choices(_WORDS, k=25)),
+        completion="Thought: " + " ".join(rng.choices(_WORDS, k=12)) + "\nAction: open door",
+        action="open door",
+        thought=" ".join(rng.choices(_WORDS, k=12)),
+        tokens=TokenRecord(
+            context=tuple(rng.randrange(49_152) for _ in range(30)),
+            completion=tuple(rng.randrange(49_152) for _ in range(42)),
+            logprobs=tuple(logprobs),
+            fresh=step == 0,
+        ),
+    )
+
+
+def _episodes(count: int) -> Iterator[Episode]:
+    """Every second episode forks one of the last hundred; turns are drawn from a pool to keep the making cheap."""
+    rng = random.Random(0)
+    pool = [tuple(_turn(rng, step) for step in range(10)) for _ in range(200)]
+    recent: list[Episode] = []
+    for number in range(count):
+        provenance = Provenance(policy="smollm2-135m", policy_version="v1", recipe="rft", iteration=number // 5000)
+        if number % 2 and recent:
+            parent = rng.choice(recent[-100:])
+            start = parent.fork(rng.randint(parent.start.fork_step, parent.end_step))
+        else:
+            start = Start(task=Task(env="palaestra/ScienceWorld-v0", name=f"boil/{number % 3000}", split="train"))
+        outcome = rng.choice([Outcome.SUCCESS, Outcome.FAILURE])
+        made = Episode(
+            id=episode_id(episode_key(start, provenance, number)),
+            start=start,
+            sample=number,
+            turns=pool[number % 200],
+            outcome=outcome,
+            score=float(outcome is Outcome.SUCCESS),
+            provenance=provenance,
+        )
+        recent = [*recent[-99:], made]
+        yield made
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _raw_commits(path: Path, packed: list[tuple[bytes, bytes]]) -> float:
+    """Seconds in which SQLite alone commits the same bytes one by one: no keys, no indexes, no checks."""
+    raw = sqlite3.connect(path, isolation_level=None)
+    raw.execute("PRAGMA journal_mode=WAL")
+    raw.execute("PRAGMA synchronous=NORMAL")
+    raw.execute("CREATE TABLE t (row INTEGER PRIMARY KEY, head BLOB, body BLOB)")
+
+    def write() -> None:
+        for each in packed:
+            raw.execute("BEGIN IMMEDIATE")
+            raw.execute("INSERT INTO t VALUES (NULL, ?, ?)", each)
+            raw.execute("COMMIT")
+
+    seconds = _timed(write)
+    raw.close()
+    return seconds
+
+
+def measure(count: int, folder: Path) -> dict[str, float | int | str]:
+    """All figures; see the keys."""
+    source = _episodes(count)
+    single = [next(source) for _ in range(min(5000, count // 2))]
+    packed: list[tuple[bytes, bytes]] = []
+    packing = _timed(lambda: packed.extend(pack(each) for each in single))
+    path = folder / "store.sqlite"
+    store = EpisodeStore(path)
+    clock = time.perf_counter()
+    adding = _timed(lambda: [store.add(each) for each in single])
+    clock = time.perf_counter() - clock
+    raw = _raw_commits(folder / "raw.sqlite", packed)
+    bulk = _timed(lambda: store.add_all(source))
+    store.close()
+
+    opening = min(_timed(lambda: EpisodeStore(path, mode="r").close()) for _ in range(5))
+    store = EpisodeStore(path, mode="r")
+    ids = [head.id for head in store.heads()]
+    some = random.Random(1).sample(ids, 1000)
+    deep = max(some, key=lambda id: len(store.ancestors(id)))
+    keys = [head.key for head in store.heads(limit=2000)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reading = _timed(lambda: sum(1 for _ in store.episodes(limit=20_000)))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    as_json = sum(len(each.model_dump_json()) for each in single[:500]) / 500
+    return {
+        "episodes": count,
+        "file_mb": round(path.stat().st_size / 1e6, 1),
+        "bytes_per_episode": round(path.stat().st_size / count),
+        "bytes_as_json": round(as_json),
+        "json_over_stored": round(as_json / (path.stat().st_size / count), 2),
+        "adds_per_s": round(len(single) / adding),
+        "adds_per_s_wall": round(len(single) / clock),
+        "load_average": round(os.getloadavg()[0], 1),
+        "raw_sqlite_commits_per_s": round(len(single) / raw),
+        "packing_per_s": round(len(single) / packing),
+        "add_over_packing_plus_raw_sqlite": round(adding / (packing + raw), 2),
+        "add_over_raw_sqlite": round(adding / raw, 2),
+        "bulk_adds_per_s": round((count - len(single)) / bulk),
+        "open_ms": round(opening * 1000, 2),
+        "has_us": round(_timed(lambda: [store.has(key) for key in keys]) / len(keys) * 1e6, 1),
+        "path_us": round(_timed(lambda: [store.path(id) for id in some]) / len(some) * 1e6),
+        "path_of_deepest_us": round(_timed(lambda: store.path(deep)) * 1e6),
+        "deepest_forks": len(store.ancestors(deep)),
+        "episodes_read_per_s": round(min(20_000, count) / reading),
+        "heads_read_per_s": round(count / _timed(lambda: sum(1 for _ in store.heads()))),
+        "count_by_split_ms": round(_timed(lambda: store.count(split="train", outcome="success")) * 1000, 1),
+        "rss_growth_while_reading_20000_kb": grown,
+        "sqlite": sqlite3.sqlite_version,
+        "python": platform.python_version(),
+        "cores": os.cpu_count() or 0,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--episodes", type=int, default=100_000)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "store.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(options.episodes, Path(folder))
+    figures["command"] = f"python bench/store.py --episodes {options.episodes}"
+    for name, value in figures.items():
+        print(f"{name:36} {value}")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
