@@ -80,14 +80,19 @@ def test_a_hundred_kills_lose_nothing_that_was_committed_and_double_nothing(
     grew = 0
     for _ in range(KILLS):
         child = collector.start(0.01)
-        time.sleep(moments.uniform(0.0, 0.3))
+        if moments.random() < 0.5:  # in the midst of it, however slow the machine is
+            while committed(file) <= len(known):
+                time.sleep(0.002)
+            time.sleep(moments.uniform(0.0, 0.05))
+        else:  # at its very beginning, or anywhere
+            time.sleep(moments.uniform(0.0, 0.2))
         os.kill(child, signal.SIGKILL)
         assert collector.read() == signal.SIGKILL, "the child was killed while it collected"
         found = contents(file)
         assert {id: found.get(id) for id in known} == known, "what was committed is there, unchanged"
         grew += len(found) > len(known)
         known = found
-    assert grew >= 5, "the kills fell into collecting, not before it"
+    assert grew >= KILLS // 4, "the kills fell into collecting, not before it"
     assert len(known) < EPISODES, "and not after it"
 
     assert collector.start(0.0) > 0
