@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from palaestra.agents.episode import (
@@ -17,6 +18,9 @@ from palaestra.agents.episode import (
     episode_key,
 )
 from palaestra.envs import Task
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Timing never decides a test, on a busy machine neither."""
 
 
 def task(name: str = "boil/1", split: str = "train", env: str = "mine/Lab-v0") -> Task:

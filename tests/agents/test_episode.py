@@ -10,18 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from store_cases import episode, odd_episodes, task, texts
+from store_cases import calm, episode, odd_episodes, task, texts
 
 from palaestra.agents.episode import Episode, Outcome, Provenance, Start, TokenRecord, episode_key
 from palaestra.agents.packing import from_column, pack, pack_whole, to_column, unpack, unpack_whole
 
 
+@calm
 @given(odd_episodes())
 def test_an_episode_survives_packing_whatever_its_texts_and_numbers_are(odd: Episode) -> None:
     assert unpack(*pack(odd)) == odd
     assert unpack_whole(pack_whole(odd)) == odd
 
 
+@calm
 @given(texts)
 def test_a_text_survives_a_column(text: str) -> None:
     assert from_column(to_column(text)) == text
@@ -30,6 +32,7 @@ def test_a_text_survives_a_column(text: str) -> None:
 parts = st.tuples(st.text("a|\\#-", max_size=4), st.text("a|\\#-", max_size=4), st.integers(0, 3))
 
 
+@calm
 @given(parts, parts)
 def test_different_policies_and_versions_never_share_a_key(
     one: tuple[str, str, int], two: tuple[str, str, int]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_cases import episode, odd_episodes, task
+from store_cases import calm, episode, odd_episodes, task
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, TokenRecord
@@ -48,7 +48,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 # -- lossless ----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(calm, max_examples=40)
 @given(odd=st.lists(odd_episodes(), max_size=3))
 @BOTH
 def test_files_give_back_equal_episodes_however_odd(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_cases import episode, odd_episodes, task
+from store_cases import calm, episode, odd_episodes, task
 
 from palaestra.agents.episode import Actor, Episode, Outcome
 from palaestra.agents.store import EpisodeStore
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> EpisodeStore:
     return EpisodeStore(tmp_path / "run" / "episodes.sqlite")
 
 
-@settings(max_examples=25, deadline=None)  # each makes a file
+@settings(calm, max_examples=25)  # each makes a file
 @given(st.lists(odd_episodes(), max_size=3, unique_by=lambda each: each.key))
 def test_what_was_added_reads_back_equal_however_odd(
     tmp_path_factory: pytest.TempPathFactory, odd: list[Episode]
