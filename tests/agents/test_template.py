@@ -49,6 +49,7 @@ def rendered(template: ChatTemplate, messages: list[Message]) -> str:
     return template.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
+plain = st.lists(st.text("abc def\n.,:é漢", min_size=1, max_size=30), min_size=1, max_size=5)
 odd_conversations = st.tuples(
     st.none() | contents,
     st.integers(0, 3).flatmap(lambda n: st.lists(contents, min_size=2 * n + 1, max_size=2 * n + 1)),
