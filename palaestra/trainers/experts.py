@@ -43,6 +43,13 @@ class Experts(BaseModel):
             raise ValueError("'slip' and 'samples' are of an oracle; episodes of a file are taken as they are")
         return self
 
+    def check(self, spec: EnvSpec) -> None:
+        """Raises BadInput if there is no such oracle or file."""
+        if self.file is not None and not Path(self.file).is_file():
+            raise BadInput(f"experts file {self.file} does not exist")
+        if self.oracle is not None:
+            spec.oracle(None if self.oracle == "default" else self.oracle)
+
 
 def gather(
     experts: Experts,
@@ -68,6 +75,7 @@ def gather(
         BadInput: no such oracle or file, or a recorded episode of another environment or of a task that is not for
             training.
     """
+    experts.check(spec)
     if experts.file is not None:
         return _from_file(Path(experts.file), spec, store, splits)
     name = None if experts.oracle == "default" else experts.oracle
@@ -98,8 +106,6 @@ def _from_file(file: Path, spec: EnvSpec, store: EpisodeStore, splits: Sequence[
     from palaestra.agents.export import read_episodes
     from palaestra.agents.record_files import read_records
 
-    if not file.is_file():
-        raise BadInput(f"experts file {file} does not exist")
     ours = file.suffix == ".parquet" or "start" in next((record for _, record in read_records(file)), {"start": 0})
     recorded: list[Episode] = list(read_episodes(file) if ours else read_conversations(file, env=spec.id))
     if not recorded:

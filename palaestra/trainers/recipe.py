@@ -40,7 +40,7 @@ from palaestra.trainers.evaluate import (
 from palaestra.trainers.experts import gather
 from palaestra.trainers.objective import FitReport, fit
 from palaestra.trainers.objective import Progress as FitProgress
-from palaestra.trainers.rundir import RunDir
+from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
 
 Shown = Progress | Literal["auto", "bar", "lines", "quiet"]
@@ -120,6 +120,8 @@ class Recipe(ABC, Generic[C]):
         split = self.splits[0]
         self.tasks: list[Task] = choose_tasks(self.env.tasks(split), config.tasks, f"split {split!r} of {self.spec.id}")
         held_out(self.spec, self.env, config.evaluation.split)
+        if config.experts is not None:
+            config.experts.check(self.spec)
         self._acting: tuple[str, Any] | None = None
 
     # -- what a method writes ----------------------------------------------------------------------------------------
@@ -186,8 +188,11 @@ class Recipe(ABC, Generic[C]):
             BadInput: the directory, the configuration or an input cannot be used. TooManyFaults, Interrupted: see
                 `collect`; running again goes on.
         """
+        from palaestra.agents.models import resolve
+
+        resolve(self.config.model)  # what is wrong is told before anything is written
+        self._grown()
         with self._opened():
-            self._grown()
             self._evaluate("start/evaluation.json", self.config.model, "start model")
             if self.config.experts is not None:
                 self._iteration(0, "cloned experts")
@@ -246,15 +251,17 @@ class Recipe(ABC, Generic[C]):
         return plan
 
     def _grown(self) -> None:
-        last = self.config.iterations
-        if not self.run.has(f"iteration-{last}/plan.json") or self.config.budget is None:
+        """Refuse a larger budget that no iteration is left to spend."""
+        last, budget = self.config.iterations, self.config.budget
+        file = self.out / f"iteration-{last}" / "plan.json"
+        if budget is None or self.config.samples is not None or not file.is_file():
             return
-        plan = self._plan(last)
-        over = self.config.budget - plan.before - plan.rollouts
-        if over > 0 and self.config.samples is None:
+        plan = read_record(file, Plan)
+        over = budget - plan.before - plan.rollouts
+        if over > 0:
             raise BadInput(
-                f"{self.run.path} has shared out its budget over {last} iterations; to spend {over} more rollouts "
-                "raise 'iterations' as well"
+                f"{self.out} has shared out its budget over {last} iterations; to spend {over} more rollouts raise "
+                "'iterations' as well"
             )
 
     # -- phases ------------------------------------------------------------------------------------------------------

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from palaestra.envs import BadInput
 from palaestra.trainers.evaluate import Cluster, Comparison, Evaluation, compare
 from palaestra.trainers.objective import FitReport
 from palaestra.trainers.recipe import Collected, Fitted, Plan
-from palaestra.trainers.rundir import read_run, write_whole
+from palaestra.trainers.rundir import read_record, read_run, write_whole
 
 HEADS = ("weights", "success (95 %)", "score (95 %)", "episodes", "invalid", "rollouts", "trained tokens", "minutes")
 
@@ -65,7 +63,7 @@ def rounds(run: str | Path) -> list[Round]:
     read_run(run)
     found: list[Round] = []
     if (run / "start/evaluation.json").is_file():
-        found.append(Round(-1, _load(run / "start/evaluation.json", Evaluation)))
+        found.append(Round(-1, read_record(run / "start/evaluation.json", Evaluation)))
     numbers = sorted(
         int(folder.name.removeprefix("iteration-"))
         for folder in run.glob("iteration-*")
@@ -73,14 +71,14 @@ def rounds(run: str | Path) -> list[Round]:
     )
     for number in numbers:
         folder = run / f"iteration-{number}"
-        plan = _load(folder / "plan.json", Plan) if (folder / "plan.json").is_file() else None
+        plan = read_record(folder / "plan.json", Plan) if (folder / "plan.json").is_file() else None
         found.append(
             Round(
                 number,
-                _load(folder / "evaluation.json", Evaluation),
-                _load(folder / "collected.json", Collected),
+                read_record(folder / "evaluation.json", Evaluation),
+                read_record(folder / "collected.json", Collected),
                 plan,
-                _load(folder / "fit.json", Fitted),
+                read_record(folder / "fit.json", Fitted),
             )
         )
     return found
@@ -104,13 +102,6 @@ def write_report(run: str | Path) -> Path:
     write_whole(run / "report.md", _markdown(record, done, differences).encode())
     write_whole(run / "report.html", _html(record, done, differences).encode())
     return run / "report.html"
-
-
-def _load(path: Path, kind: Any) -> Any:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read; delete it and train again to have the phase done again") from error
 
 
 def _title(record: dict[str, Any]) -> str:

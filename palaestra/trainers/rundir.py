@@ -174,11 +174,7 @@ class RunDir:
 
     def load(self, name: str, kind: type[M]) -> M:
         """Read a phase's result. Raises BadInput when the file is damaged."""
-        path = self.path / name
-        try:
-            return kind.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError, ValueError) as error:
-            raise BadInput(f"{path} cannot be read ({_line(error)}); delete it to have the phase done again") from error
+        return read_record(self.path / name, kind)
 
     def save_samples(self, name: str, samples: Iterable[Sample]) -> None:
         """Write samples, one JSON line each, compressed; the same samples give the same bytes."""
@@ -208,6 +204,14 @@ class RunDir:
 
 
 _OURS = {"run.lock", ".run.json.part", "log.jsonl"}
+
+
+def read_record(path: Path, kind: type[M]) -> M:
+    """A phase's result. Raises BadInput when the file is damaged."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read ({_line(error)}); delete it to have the phase done again") from error
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
