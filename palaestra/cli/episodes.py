@@ -39,7 +39,7 @@ from palaestra.cli.options import (
     sampling_of,
     shown,
 )
-from palaestra.envs import find, make
+from palaestra.envs import Task, TextEnv, find, make
 from palaestra.envs.errors import BadInput
 
 STORE = "episodes.sqlite"
@@ -271,7 +271,7 @@ def _show_path(path: episodes.Path, as_json: bool) -> None:
 def export(
     where: Where,
     file: Annotated[Path, typer.Argument(help="*.parquet or *.jsonl; chat records always *.jsonl.")],
-    form: Annotated[str, typer.Option(help="episodes (lossless), messages, conversations or agentgym.")] = "episodes",
+    form: Annotated[str, typer.Option(help="episodes (lossless), messages, eto or agentgym.")] = "episodes",
     outcome: Annotated[str | None, typer.Option(help="Only these: success, failure, truncated.")] = None,
     style: Style = "action",
 ) -> None:
@@ -284,8 +284,23 @@ def export(
             count = exporting.export_episodes(forest, file, **chosen)
         else:
             conversation = conversation_of(None, style, 0)
-            count = exporting.export_chats(forest, file, form=form, conversation=conversation, **chosen)
+            told = _Instructions()
+            count = exporting.export_chats(
+                forest, file, form=form, conversation=conversation, instructions=told, **chosen
+            )
     print(f"{count} episodes in {file}")
+
+
+class _Instructions:
+    """What an environment tells an agent about a task; one instance an environment."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, TextEnv[Any]] = {}
+
+    def __call__(self, task: Task) -> str:
+        if task.env not in self._made:
+            self._made[task.env] = make(task.env)
+        return self._made[task.env].instructions(task)
 
 
 def import_(
