@@ -15,6 +15,7 @@ from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.progress import Progress
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvSpec, Task, TextEnv
+from palaestra.trainers.evaluate import choose_tasks
 
 
 class Experts(BaseModel):
@@ -24,6 +25,7 @@ class Experts(BaseModel):
         oracle: name of one of the environment's oracles; "default" is its first one.
         slip: probability that the oracle takes another admissible action at a turn, which makes failed experts.
         samples: episodes a task by the oracle.
+        tasks: how many of the training tasks the oracle solves (spread over the types), or None for all of them.
         file: recorded episodes: Parquet or JSON lines that `palaestra.agents.export` wrote, or conversations in the
             forms of others (ETO, AgentGym, messages) whose records name their `task`.
     """
@@ -33,14 +35,15 @@ class Experts(BaseModel):
     oracle: str | None = None
     slip: float = Field(default=0.0, ge=0.0, le=1.0)
     samples: int = Field(default=1, ge=1)
+    tasks: int | None = Field(default=None, ge=1)
     file: str | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Experts:
         if (self.oracle is None) == (self.file is None):
             raise ValueError("experts come from 'oracle' or from 'file': give one of the two")
-        if self.file is not None and (self.slip or self.samples != 1):
-            raise ValueError("'slip' and 'samples' are of an oracle; episodes of a file are taken as they are")
+        if self.file is not None and (self.slip or self.samples != 1 or self.tasks is not None):
+            raise ValueError("'slip', 'samples' and 'tasks' are of an oracle; episodes of a file are taken as they are")
         return self
 
     def check(self, spec: EnvSpec) -> None:
@@ -82,6 +85,7 @@ def gather(
     policy = OraclePolicy(spec, name)
     if experts.slip:
         policy = flawed(policy, experts.slip)
+    tasks = choose_tasks(tasks, experts.tasks, f"the training tasks of {spec.id}")
     collect(
         tasks,
         policy,
