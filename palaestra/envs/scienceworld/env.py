@@ -126,7 +126,11 @@ class ScienceWorld(TextEnv[State]):
         )
 
     def admissible(self, state: State) -> Sequence[str] | None:
-        """All actions that would be understood (hundreds; 20 to 60 ms), or the numbers of an open question."""
+        """What the engine lists (hundreds to thousands; 20 to 60 ms and more), or the numbers of an open question.
+
+        As in the package, the list also names things inside closed containers, which the parser does not know while
+        they are closed: of random picks some 80 % were understood.
+        """
         return self._engine.actions() if self._engine is not None else None
 
     def instructions(self, task: Task) -> str:

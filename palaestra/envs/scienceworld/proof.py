@@ -116,7 +116,7 @@ def _run(
     description, answer = engine.load(case.task, case.variation, case.simplifications)
     seen = [(f"{description} {answer}", engine.look() if looks else "")]
     for number, action in enumerate(actions):
-        if lists and number % 4 == 0:
+        if lists and number % 8 == 1:
             engine.actions()
         seen.append((str(engine.step(action)), engine.look() if looks else ""))
     return seen
