@@ -105,7 +105,7 @@ class CrossEntropy(Objective):
         micro_tokens: ids (padding included) that go through the model at once; a longer sample goes alone. The result
             does not depend on it, memory and speed do.
         packing: put samples behind one another in rows of `micro_tokens`, each seeing only itself, in place of padding.
-            Pays where attention has a kernel for it (GPU); on a CPU grouping by length is faster.
+            Saves what padding wastes where lengths differ much; attention over a row costs its length squared.
         max_length: longer samples are dropped whole and counted; None is the model's own limit.
         weight_decay, max_grad_norm: of AdamW and of gradient clipping.
         lora: train low-rank adapters in place of all weights.
