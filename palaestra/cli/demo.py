@@ -8,7 +8,7 @@ from palaestra.envs import find
 
 TYPES = ("lifespan-longest-lived", "lifespan-shortest-lived", "find-non-living-thing")
 BUDGET = 180
-HELD_OUT = 20
+HELD_OUT = 16
 
 
 def demo_settings(budget: int | None, seed: int) -> dict[str, Any]:
@@ -27,13 +27,13 @@ def demo_settings(budget: int | None, seed: int) -> dict[str, Any]:
             names.append(task.name)
     return {
         "env": "palaestra/ScienceWorld-v0",
-        "env_settings": {"simplifications": "easy", "max_steps": 12},
+        "env_settings": {"simplifications": "easy", "max_steps": 10},
         "model": "smollm2-135m",
         "experts": {"oracle": "careful", "tasks": 24},
         "tasks": TYPES,
         "iterations": 1,
         "budget": budget or BUDGET,
-        "sampling": {"temperature": 1.0, "max_tokens": 16},
+        "sampling": {"temperature": 1.0, "max_tokens": 12},
         "objective": {"epochs": 2, "learning_rate": 1e-4, "batch": 8, "schedule": "linear"},
         "evaluation": {"tasks": tuple(names), "temperature": 0.0},
         "seed": seed,

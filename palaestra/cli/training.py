@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from palaestra.agents.policies.named import policy_by_name
+from palaestra.agents.policies.named import model_name, policy_by_name
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
@@ -88,7 +88,10 @@ def train(
         _put(settings, key, value)
     if "env" not in settings:
         raise BadInput("which environment? give --env; `palaestra envs` lists them")
-    where = out or Path("runs") / f"{method}-{settings['env'].split('/')[-1].lower()}"
+    spec = find(settings["env"])
+    if "model" in settings:
+        settings["model"] = model_name(settings["model"], spec)
+    where = out or Path("runs") / f"{method}-{spec.family}"
     run_method(METHODS[method], settings, where, concurrency=concurrency, quiet=quiet, as_json=as_json)
 
 
@@ -219,7 +222,7 @@ def evaluate(
 
     spec = find(env)
     acting = policy_by_name(policy, spec, sampling_of(temperature, max_tokens, seed), constrain=constrain)
-    where = out or Path("runs") / f"eval-{env.split('/')[-1].lower()}"
+    where = out or Path("runs") / f"eval-{spec.family}"
     if where.is_file():
         raise BadInput(f"--out {where} is a file; choose a directory")
     with EpisodeStore(where / "episodes.sqlite") as store:

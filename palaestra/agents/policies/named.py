@@ -54,12 +54,17 @@ def policy_by_name(
     need_train()
     from palaestra.agents.policies.hf import HFPolicy
 
-    model = run_model(name)
-    return HFPolicy(model, sampling=sampling, batch_size=batch_size, constrain=constrain)
+    return HFPolicy(model_name(name, spec), sampling=sampling, batch_size=batch_size, constrain=constrain)
 
 
-def run_model(name: str) -> str:
-    """A run directory stands for the newest weights it holds; every other name stands for itself."""
+def model_name(name: str, spec: EnvSpec) -> str:
+    """The name of a model in this process, written out.
+
+    A run directory stands for the newest weights it holds, `tiny` for a tiny model of this environment's own texts;
+    every other name stands for itself. Raises BadInput for a run without weights.
+    """
+    if name == "tiny":
+        return f"tiny:{spec.id}"
     folder = Path(name)
     if not (folder / "run.json").is_file():
         return name
