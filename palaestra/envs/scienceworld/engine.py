@@ -112,22 +112,15 @@ class Engine:
             if action.strip().lower() in ("help", "objects", "task"):
                 return replace(self._last, text=str(self.jvm.call(self._server, "step", action)))
             result = self.jvm.reference(self._agent, "step", action)
-            text, score, completed, broken, waiting = self.jvm.calls(
-                [
-                    (result, "_1"),
-                    (result, "_2"),
-                    (result, "_3"),
-                    (self._agent, "isInErrorState"),
-                    (self._parser, "getNumAmbiguousMatches"),
-                ]
-            )
+            text, score, completed = str(self.jvm.call(result, "toString"))[1:-1].rsplit(",", 2)
             self.jvm.free(result)
-            if broken:
+            waiting = self.jvm.call(self._parser, "getNumAmbiguousMatches")
+            if self.jvm.call(self._agent, "isInErrorState"):
                 raise JavaError(str(self.jvm.call(self._agent, "getErrorStateMessage")))
         except JavaError as error:
             self.jvm.kill()  # its state can no longer be trusted
             raise EnvFault(f"ScienceWorld broke at the action {action[:80]!r}: {error}") from error
-        self._last = Answer(str(text) or UNKNOWN, _number(score), bool(completed), int(_number(waiting)))
+        self._last = Answer(text or UNKNOWN, float(score), completed == "true", int(str(waiting)))
         return self._last
 
     def look(self) -> str:
@@ -150,7 +143,3 @@ class Engine:
     def close(self) -> None:
         """End the JVM. May be called twice."""
         self.jvm.close()
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0

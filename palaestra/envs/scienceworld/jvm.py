@@ -5,7 +5,7 @@ started it ends, however it ends (`kill -9` included), the pipe closes and the J
 from that process close their copies of the pipe, so they do not keep it alive. There are no threads on this side.
 
 The client is a few lines of py4j's wire format (its `JavaGateway` sends a call again when the answer is lost, which
-would take a step twice, and needs a request for every value of an answer).
+would take a step twice).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Jvm:
         self._socket = socket.create_connection(("127.0.0.1", int(port)), timeout=CALL_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stream = self._socket.makefile("rb")
-        self._exchange([f"A\n{token}\n"])
+        self._exchange(f"A\n{token}\n")
         # The engine prints every step. Nothing would read it, so it must not be written.
         nowhere = self.new("java.io.PrintStream", self.reference("z:java.io.OutputStream", "nullOutputStream"))
         for stream in ("setOut", "setErr"):
@@ -138,15 +138,10 @@ class Jvm:
 
     def call(self, target: str, method: str, *arguments: Value) -> Value:
         """Call a method. Raises JavaError for an exception in Java, EnvFault when the JVM is gone."""
-        return self.calls([(target, method, *arguments)])[0]
-
-    def calls(self, requests: Sequence[tuple[Value, ...]]) -> list[Value]:
-        """Several calls in one go: (target, method, arguments...). Raises as `call` does, for the first that fails."""
-        answers = self._exchange([_request("c", *request) for request in requests])
-        failed = [answer for answer in answers if not answer.startswith("!y")]
-        if failed:
-            raise JavaError(self._explain(failed[0]))
-        return [_value(answer[2:]) for answer in answers]
+        answer = self._exchange(_request("c", target, method, *arguments))
+        if not answer.startswith("!y"):
+            raise JavaError(self._explain(answer))
+        return _value(answer[2:])
 
     def reference(self, target: str, method: str, *arguments: Value) -> Ref:
         """Call a method that answers with an object. Raises EnvFault when it does not."""
@@ -157,14 +152,15 @@ class Jvm:
 
     def new(self, name: str, *arguments: Value) -> Ref:
         """A new object of a Java class."""
-        (answer,) = self._exchange([_request("i", name, *arguments)])
+        answer = self._exchange(_request("i", name, *arguments))
         if not answer.startswith("!y"):
             raise JavaError(self._explain(answer))
         return Ref(answer[3:])
 
     def free(self, *references: str) -> None:
         """Let the JVM forget objects that were handed out."""
-        self._exchange([f"m\nd\n{reference}\ne\n" for reference in references])
+        for reference in references:
+            self._exchange(f"m\nd\n{reference}\ne\n")
 
     def lines(self, target: str, method: str) -> list[str]:
         """Call a method that answers with a list of strings."""
@@ -180,20 +176,22 @@ class Jvm:
             return said
         return str(_value(answer[2:]) or "unknown Java error").splitlines()[0]
 
-    def _exchange(self, requests: Sequence[str]) -> list[str]:
+    def _exchange(self, request: str) -> str:
+        """One request and its answer. Never two requests at once: Nagle's algorithm would hold back the second answer
+        of the Java side for some 40 ms."""
         if self._socket is None or self._stream is None or self.owner != os.getpid():
             raise EnvFault("the ScienceWorld JVM of this instance is closed")
         try:
-            self._socket.sendall("".join(requests).encode("utf-8", "replace"))
-            answers = [self._stream.readline().decode("utf-8", "replace").rstrip("\n") for _ in requests]
+            self._socket.sendall(request.encode("utf-8", "replace"))
+            answer = self._stream.readline().decode("utf-8", "replace").rstrip("\n")
         except (OSError, ValueError) as error:
             self.kill()
             raise EnvFault(f"the ScienceWorld JVM does not answer: {error}") from error
-        if not all(answers):
+        if not answer:
             self.kill()
             words = self.last_words()
             raise EnvFault(f"the ScienceWorld JVM (pid {self.process.pid}) died{f': {words}' if words else ''}")
-        return answers
+        return answer
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
