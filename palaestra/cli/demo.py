@@ -7,7 +7,7 @@ from typing import Any
 from palaestra.envs import find
 
 TYPES = ("lifespan-longest-lived", "lifespan-shortest-lived", "find-non-living-thing")
-BUDGET = 180
+BUDGET = 120
 HELD_OUT = 16
 
 
@@ -27,7 +27,7 @@ def demo_settings(budget: int | None, seed: int) -> dict[str, Any]:
             names.append(task.name)
     return {
         "env": "palaestra/ScienceWorld-v0",
-        "env_settings": {"simplifications": "easy", "max_steps": 10},
+        "env_settings": {"simplifications": "easy", "max_steps": 7},
         "model": "smollm2-135m",
         "experts": {"oracle": "careful", "tasks": 24},
         "tasks": TYPES,

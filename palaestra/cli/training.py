@@ -273,4 +273,4 @@ def demo(
 
     settings = demo_settings(budget, seed)
     where = out or Path("runs") / f"demo-{settings['budget']}-{seed}"
-    run_method(RFT, settings, where, concurrency=16, quiet=quiet, as_json=False)
+    run_method(RFT, settings, where, concurrency=8, quiet=quiet, as_json=False)
