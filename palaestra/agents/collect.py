@@ -17,7 +17,7 @@ from typing import Any, Literal
 import palaestra
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.driver import Driver, Limits, TooManyFaults
-from palaestra.agents.episode import Actor, Path, Provenance, Start, episode_key
+from palaestra.agents.episode import Actor, Path, Provenance, Start, episode_id, episode_key
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress, Tally, progress_of
 from palaestra.agents.runner import Item, Setup
@@ -133,7 +133,8 @@ def collect(
     Raises:
         TooManyFaults: the threshold was passed, or not a single episode could be made.
         Interrupted: Ctrl-C. In-flight episodes are dropped, the store is intact, collecting again goes on.
-        BadInput: an argument, a start or a task cannot be used.
+        BadInput: an argument, a start or a task cannot be used, or the store holds these episodes, made with another
+            seed, sampling, conversation or other settings of the environment.
     """
     limits = _limits(samples, concurrency, deadline, retries, max_fault_rate, min_faults, policy)
     conversation = conversation or Conversation()
@@ -197,6 +198,7 @@ def _limits(
 
 
 def _plan(starts: Iterable[Task | Start], samples: int, provenance: Provenance, store: EpisodeStore) -> Iterator[Item]:
+    compared = False
     for given in starts:
         if not isinstance(given, Task | Start):
             raise BadInput(f"collect: a start is a Task or a Start, got {type(given).__name__} {given!r:.80}")
@@ -204,9 +206,26 @@ def _plan(starts: Iterable[Task | Start], samples: int, provenance: Provenance, 
         parent: Path | None = None
         for sample in range(samples):
             key = episode_key(start, provenance, sample)
-            if start.parent is not None and parent is None and not store.has(key):
+            stored = store.has(key)
+            if stored and not compared:
+                _same_conditions(store.get(episode_id(key)).provenance, provenance, store)
+                compared = True
+            if start.parent is not None and parent is None and not stored:
                 parent = _parent(start, store)
             yield Item(start, sample, key, parent)
+
+
+def _same_conditions(before: Provenance, now: Provenance, store: EpisodeStore) -> None:
+    """A key says who acted and where, not how: refuse to take episodes made otherwise for those that are asked for."""
+    asked = Provenance.model_validate_json(now.model_dump_json())
+    for field in ("sampling", "conversation", "env_settings"):
+        old, new = getattr(before, field), getattr(asked, field)
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                raise BadInput(
+                    f"{store.file} holds these episodes already, made with {name}={old.get(name)!r}, and now "
+                    f"{name}={new.get(name)!r} is asked for; collect into another store"
+                )
 
 
 def _parent(start: Start, store: EpisodeStore) -> Path:

@@ -27,7 +27,7 @@ def demo_settings(budget: int | None, seed: int) -> dict[str, Any]:
         "tasks": _names("train", TRAINED),
         "iterations": 1,
         "start": "previous",
-        "budget": budget or BUDGET,
+        "budget": BUDGET if budget is None else budget,
         "sampling": {"temperature": 0.7, "max_tokens": 12},
         "objective": {"epochs": 2, "learning_rate": 1e-4, "batch": 8, "micro_tokens": 1024},
         "evaluation": {"tasks": _names("test", HELD_OUT), "temperature": 0.0},

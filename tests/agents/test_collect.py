@@ -92,12 +92,30 @@ def test_collecting_again_makes_nothing_twice_and_another_version_makes_its_own(
     plan = bandits(5)
     first = run(plan, RandomPolicy(), store)
     before = gist(store)
-    again = run([*plan, *plan], RandomPolicy(), store, seed=99)
+    again = run([*plan, *plan], RandomPolicy(), store)
     assert (first.episodes, again.episodes, again.skipped) == (5, 0, 10)
     assert gist(store) == before
     newer = RandomPolicy()
     newer.version = "1"
     assert run(plan, newer, store).episodes == 5
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "named"),
+    [
+        ({"seed": 99}, "run_seed=99"),
+        ({"env_settings": {"max_steps": 2}}, "max_steps=2"),
+        ({"conversation": Conversation(window=1)}, "window=1"),
+    ],
+)
+def test_episodes_made_otherwise_are_never_taken_for_those_asked_for(
+    store: EpisodeStore, otherwise: dict[str, Any], named: str
+) -> None:
+    run(bandits(2), RandomPolicy(), store)
+    before = gist(store)
+    with pytest.raises(BadInput, match=named):
+        run(bandits(2), RandomPolicy(), store, **otherwise)
+    assert gist(store) == before
 
 
 def test_a_plan_may_name_the_same_start_twice(store: EpisodeStore) -> None:
