@@ -7,14 +7,15 @@ import sys
 import threading
 import time
 
-from palaestra.envs import make
+from palaestra.envs.scienceworld import pool
+from palaestra.envs.scienceworld.engine import Engine
 
 how = sys.argv[1]
-env = make("scienceworld", simplifications="easy")
+engines: list[Engine] = []
 
 
 def begin() -> None:
-    env.reset(options={"task": "lifespan-longest-lived/3"})
+    engines.append(pool.borrow())
 
 
 if how == "thread":  # the thread that started the JVM ends; the process goes on and the JVM with it
@@ -23,7 +24,7 @@ if how == "thread":  # the thread that started the JVM ends; the process goes on
     worker.join()
 else:
     begin()
-print(env.unwrapped._engine.jvm.process.pid, flush=True)  # type: ignore[attr-defined]
+print(engines[0].jvm.process.pid, flush=True)
 
 if how == "exit":
     sys.exit(0)
@@ -35,6 +36,6 @@ if how == "fork":  # a forked child that outlives its parent must not keep the p
         os._exit(0)
     os._exit(0)
 if how == "thread":
-    time.sleep(1)
-    print(env.step("look around")[0].splitlines()[0], flush=True)
+    time.sleep(0.5)
+    print(engines[0].load("find-plant", 1, "")[1].text.splitlines()[0], flush=True)
 time.sleep(600)
