@@ -18,9 +18,10 @@ from pathlib import Path
 
 import torch
 
+from palaestra.agents.message import Message
 from palaestra.agents.models import LoadedModel, load_model
 from palaestra.agents.policies.hf import HFPolicy
-from palaestra.agents.policy import Message, Request, Sampling
+from palaestra.agents.policy import Request, Sampling
 from palaestra.agents.template import ChatTemplate
 
 WORDS = [

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 import palaestra
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, Path, Provenance, Start, Turn, episode_id, episode_key
-from palaestra.agents.policy import Message
+from palaestra.agents.message import Message
 from palaestra.agents.record_files import Record, read_records, what_is_wrong
 from palaestra.envs import Task, find
 from palaestra.envs.errors import BadInput

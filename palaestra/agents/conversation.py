@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from palaestra.agents.episode import Turn
-from palaestra.agents.policy import Message
+from palaestra.agents.message import Message
 
 _ACTION = re.compile(r"^\s*action\s*:[ \t]*", re.IGNORECASE | re.MULTILINE)
 _THOUGHT = re.compile(r"^\s*thought\s*:[ \t]*", re.IGNORECASE)

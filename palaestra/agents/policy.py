@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from palaestra.agents.episode import Actor
+from palaestra.agents.message import Message
 from palaestra.envs import TextEnv
 
 if TYPE_CHECKING:
     from palaestra.agents.template import ChatTemplate
-
-
-class Message(TypedDict):
-    """One message of a conversation, in the form every chat API uses."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
 
 
 class Sampling(BaseModel):

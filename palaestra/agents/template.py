@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from palaestra.agents.policy import Message
+from palaestra.agents.message import Message
 from palaestra.envs import BadInput
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import TokenRecord, Turn
-from palaestra.agents.policy import Message
+from palaestra.agents.message import Message
 from palaestra.agents.template import ChatTemplate
 
 Actions = Sequence[Sequence[str] | None]

@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, cast
 
-from pydantic import BaseModel, ConfigDict
-
 from palaestra.agents import episode as episodes
 from palaestra.agents.collect import collect
 from palaestra.agents.episode import Start
@@ -38,40 +36,13 @@ from palaestra.trainers.evaluate import (
     with_protocol,
 )
 from palaestra.trainers.experts import gather
-from palaestra.trainers.objective import FitReport, fit
 from palaestra.trainers.objective import Progress as FitProgress
+from palaestra.trainers.objective import fit
+from palaestra.trainers.phases import Collected, Fitted, Plan
 from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
 
 Shown = Progress | Literal["auto", "bar", "lines", "quiet"]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Plan(_Record):
-    """How many rollouts an iteration makes. Written first, so that a larger budget never changes what was done."""
-
-    rollouts: int
-    before: int
-
-
-class Collected(_Record):
-    """What an iteration's collecting gave: ids in an order that depends on the plan alone."""
-
-    episodes: tuple[str, ...]
-    successes: int
-    faults: int
-
-
-class Fitted(_Record):
-    """What an iteration's fit did. `report` is None when there was nothing to learn and the weights stay."""
-
-    base: str
-    model: str
-    samples: int
-    report: FitReport | None
 
 
 class Recipe(ABC, Generic[C]):

@@ -13,7 +13,7 @@ from typing import Any
 from palaestra.envs import BadInput
 from palaestra.trainers.evaluate import Cluster, Comparison, Evaluation, compare
 from palaestra.trainers.objective import FitReport
-from palaestra.trainers.recipe import Collected, Fitted, Plan
+from palaestra.trainers.phases import Collected, Fitted, Plan
 from palaestra.trainers.rundir import read_record, read_run, write_whole
 
 HEADS = ("weights", "success (95 %)", "score (95 %)", "episodes", "invalid", "rollouts", "trained tokens", "minutes")

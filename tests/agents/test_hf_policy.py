@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from palaestra.agents.message import Message
 from palaestra.agents.models import LoadedModel, load_model
 from palaestra.agents.policies.decoding import draw
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.prefix_cache import PrefixCache
-from palaestra.agents.policy import Completion, Message, Policy, Request, Sampling
+from palaestra.agents.policy import Completion, Policy, Request, Sampling
 from palaestra.agents.template import ChatTemplate
 from palaestra.agents.tiny import make_tiny
 from palaestra.envs import BadInput

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from palaestra.agents.message import Message
 from palaestra.agents.models import CARD, load_model, read_card, resolve, save_model, version_of
 from palaestra.agents.policies.hf import HFPolicy
-from palaestra.agents.policy import Message, Request, Sampling
+from palaestra.agents.policy import Request, Sampling
 from palaestra.agents.template import ChatTemplate
 from palaestra.agents.tiny import env_texts, make_tiny
 from palaestra.envs import BadInput

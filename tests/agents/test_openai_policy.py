@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from palaestra.agents.message import Message
 from palaestra.agents.models import load_model
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.openai import OpenAIPolicy
-from palaestra.agents.policy import Completion, Message, Policy, Request, Sampling
+from palaestra.agents.policy import Completion, Policy, Request, Sampling
 from palaestra.agents.tiny import make_tiny
 from palaestra.envs import BadInput
 

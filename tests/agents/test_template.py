@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from palaestra.agents.policy import Message
+from palaestra.agents.message import Message
 from palaestra.agents.template import CHATML, ChatTemplate, NotTokenExact
 from palaestra.envs import BadInput
 
