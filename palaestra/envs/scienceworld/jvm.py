@@ -59,7 +59,7 @@ class Jvm:
     def __init__(self, java: Java, classpath: Sequence[str], *, fixed_hash: bool = True) -> None:
         from py4j.java_gateway import find_jar_path
 
-        self.java, self.owner, self.since = java, os.getpid(), time.monotonic()
+        self.java, self.owner, self._killed = java, os.getpid(), False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the JVM
         flags = [*FLAGS, *(["-XX:+UnlockExperimentalVMOptions", HASH_FLAG] if fixed_hash else [])]
         command = [java.path, *flags, "-cp", os.pathsep.join([find_jar_path(), *classpath]), "py4j.GatewayServer"]
@@ -133,8 +133,9 @@ class Jvm:
 
     @property
     def alive(self) -> bool:
-        """Is it running, and is it this process that started it."""
-        return self._socket is not None and self.owner == os.getpid() and self.process.poll() is None
+        """Is it running and not being killed, and is it this process that started it."""
+        here = self._socket is not None and self.owner == os.getpid()
+        return here and not self._killed and self.process.poll() is None
 
     def call(self, target: str, method: str, *arguments: Value) -> Value:
         """Call a method. Raises JavaError for an exception in Java, EnvFault when the JVM is gone."""
@@ -198,6 +199,7 @@ class Jvm:
     def kill(self) -> None:
         """End the process at once. From any thread: a call that hangs in another one then raises EnvFault."""
         if self.owner == os.getpid():
+            self._killed = True  # from now on, though the process may take a while to go
             with contextlib.suppress(OSError):
                 self.process.kill()
 
