@@ -59,16 +59,17 @@ def main() -> int:
                 found = compare(Case(task, variation, simplifications, args.steps), one, other)
                 if found is not None:
                     differences.append(f"{task}/{variation} {simplifications!r} step {found.step} {found.action!r}")
-                said = "DIFFERS" if found else "same"
+                outcome = "DIFFERS" if found else "same"
                 if args.gold:
                     score, length = plays_gold(one, task, variation, simplifications)
                     scores[f"{task}/{variation} {simplifications or 'plain'}"] = (round(score, 3), length)
-                    said += f"; gold path of {length} ends at {score:.2f}"
-                print(f"{task}/{variation} {simplifications or 'plain'}: {said}", flush=True)
+                    outcome += f"; gold path of {length} ends at {score:.2f}"
+                print(f"{task}/{variation} {simplifications or 'plain'}: {outcome}", flush=True)
     one.close()
     other.close()
+    said = ["JAVA" if argument == args.java else argument for argument in sys.argv[1:]]
     result = {
-        "command": "python bench/scienceworld_replay.py " + " ".join(a for a in sys.argv[1:] if a != args.java),
+        "command": "python bench/scienceworld_replay.py " + " ".join(said),
         "java": java.version,
         "vm": java.vm,
         "jar": jar_hash(),
