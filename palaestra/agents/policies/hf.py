@@ -28,6 +28,8 @@ from palaestra.agents.template import ChatTemplate
 from palaestra.envs import BadInput
 
 _SHARED = 32  # ids that several prompts must share before reading them once, apart, pays
+_PADDED = 1.3  # from so much padding on (ids with padding over ids), reading in groups pays
+_ALIKE = 0.7  # a group's shortest over its longest
 _REMEMBERED_ACTIONS = 50_000
 
 
@@ -123,7 +125,9 @@ class HFPolicy:
             self._share([job.prompt for _, job in jobs])
             jobs.sort(key=lambda pair: len(pair[1].prompt) - self._cache.longest(pair[1].prompt)[1])
             for first in range(0, len(jobs), self.batch_size):
-                self._run([job for _, job in jobs[first : first + self.batch_size]])
+                batch = [job for _, job in jobs[first : first + self.batch_size]]
+                self._read_ahead(batch)
+                self._run(batch)
             for index, job in jobs:
                 answers[index] = self._completion(job)
         return [answers[index] for index in range(len(requests))]
@@ -183,6 +187,25 @@ class HFPolicy:
             members = list(group)
             if len(members) < len(prompts):
                 self._share_from(members, shared)
+
+    def _read_ahead(self, jobs: list[_Job]) -> None:
+        """Read what is new in groups of like length, where side by side most of the work would go into padding.
+
+        An episode that begins brings some hundred new ids, its neighbours a few dozen each.
+        """
+        if not self._cache.max_bytes:
+            return
+        new = sorted(((len(job.prompt) - self._cache.longest(job.prompt)[1], job) for job in jobs), key=lambda p: -p[0])
+        if len(new) * new[0][0] < _PADDED * sum(length for length, _ in new):
+            return
+        group: list[tuple[int, _Job]] = []
+        for length, job in [*new, (0, new[-1][1])]:
+            if group and length < _ALIKE * group[0][0]:
+                self._run([_Job(each.prompt[:-1], 0, random.Random()) for _, each in group])
+                group = []
+            if length < _SHARED:
+                break
+            group.append((length, job))
 
     def _run(self, jobs: list[_Job]) -> None:
         """Read the prompts and write the answers of one batch. A job of limit 0 only reads."""
