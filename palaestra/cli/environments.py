@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from palaestra.cli.options import Json, Settings, parse_settings
+from palaestra.cli.options import Json, Load, Settings, load_environments, parse_settings
 from palaestra.envs import EnvSpec, Task, TextEnv, find, make, specs
 from palaestra.envs.errors import BadInput
 
@@ -27,12 +28,14 @@ def add_to(app: typer.Typer) -> None:
 def envs(
     env: Annotated[str | None, typer.Argument(help="Show this one with its tasks.")] = None,
     split: Annotated[str | None, typer.Option(help="With ENV: list the tasks of this split.")] = None,
+    load: Load = None,
     as_json: Json = False,
 ) -> None:
-    """List the environments, or one of them with its splits, protocols and tasks.
+    """List the environments, or one of them with its splits and protocols; with --split its tasks.
 
     Examples: `palaestra envs`, `palaestra envs scienceworld --split test`.
     """
+    load_environments(load)
     if env is None:
         _list_envs(as_json)
         return
@@ -94,7 +97,7 @@ def _plain(value: object) -> str:
 def check(
     env: Env,
     fast: Annotated[bool, typer.Option("--fast", help="Fewer tasks and cycles: seconds instead of minutes.")] = False,
-    load: Annotated[str | None, typer.Option(help="A Python file or module that registers the environment.")] = None,
+    load: Load = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Which tasks and steps are tried.")] = 0,
     as_json: Json = False,
@@ -127,11 +130,13 @@ def play(
     split: Annotated[str | None, typer.Option(help="Split to pick the task from.")] = None,
     seed: Annotated[int, typer.Option(help="Picks the task.")] = 0,
     settings: Settings = None,
+    load: Load = None,
 ) -> None:
     """Play an environment in the terminal, with undo.
 
     Example: `palaestra play scienceworld --task find-living-thing/12`.
     """
+    load_environments(load)
     spec = find(env)
     console = Console()
     made = make(env, **parse_settings(settings))
@@ -168,7 +173,7 @@ def _play(env: TextEnv[Any], spec: EnvSpec, console: Console) -> None:
         if word == ":quit":
             return
         if word == ":undo":
-            steps = int(rest) if rest.strip().isdigit() else 1
+            steps = int(rest) if re.fullmatch("[0-9]{1,6}", rest.strip()) else 1
             del past[max(1, len(past) - steps) :]
             observation, info = env.restore(past[-1])
             over = False

@@ -25,6 +25,7 @@ from palaestra.cli.options import (
     Constrain,
     Json,
     Listed,
+    Load,
     MaxTokens,
     PolicyName,
     Quiet,
@@ -34,6 +35,7 @@ from palaestra.cli.options import (
     Tasks,
     Window,
     conversation_of,
+    load_environments,
     parse_settings,
     parse_tasks,
     sampling_of,
@@ -72,16 +74,20 @@ def collect(
     concurrency: Concurrency = 16,
     max_fault_rate: Annotated[float, typer.Option(help="Share of faults at which the run stops.")] = 0.2,
     seed: Seed = 0,
+    load: Load = None,
     quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Make an episode from every task and store it. The same command again goes on where it stopped.
 
     Example: `palaestra collect bandit --policy oracle:ucb --tasks 50 --out runs/ucb`.
     """
     from palaestra.trainers.evaluate import choose_tasks
 
+    load_environments(load)
     spec = find(env)
+    conversation = conversation_of(window, style, actions)
+    _check_shares(samples, concurrency, max_fault_rate)
     made = make(env, **parse_settings(settings))
     try:
         name = split or made.splits()[0]
@@ -96,7 +102,7 @@ def collect(
             store,
             samples=samples,
             env_settings=parse_settings(settings),
-            conversation=conversation_of(window, style, actions),
+            conversation=conversation,
             concurrency=concurrency,
             max_fault_rate=max_fault_rate,
             progress=shown(quiet, as_json),
@@ -105,10 +111,22 @@ def collect(
         facts: dict[str, Any] = {**asdict(report), "success_rate": report.success_rate, "store": str(store.file)}
     if as_json:
         print(json.dumps(facts))
-        return
-    share = f"{report.success_rate:.1%} successes" if report.success_rate is not None else "nothing left to do"
-    print(f"{report.episodes} episodes ({share}), {report.skipped} were there, {report.faults} faults")
+        return 1 if report.given_up else 0
+    share = f" ({report.success_rate:.1%} successes)" if report.success_rate is not None else ""
+    print(f"{report.episodes} episodes{share}, {report.skipped} were there, {report.faults} faults")
+    if report.given_up:
+        print(f"{report.given_up} could not be made; see `palaestra show {shlex.quote(str(out))} --faults`")
     print(f"look at them: palaestra show {shlex.quote(str(out))}")
+    return 1 if report.given_up else 0
+
+
+def _check_shares(samples: int, concurrency: int, max_fault_rate: float) -> None:
+    """Refuse what `collect` would refuse, before a store is made for it."""
+    for option, value, least in (("--samples", samples, 1), ("--concurrency", concurrency, 1)):
+        if value < least:
+            raise BadInput(f"{option} must be at least {least}, got {value}")
+    if not 0 <= max_fault_rate <= 1:
+        raise BadInput(f"--max-fault-rate is a share between 0 and 1, got {max_fault_rate}")
 
 
 def _new_store(out: Path) -> Path:
@@ -168,7 +186,12 @@ def _run_row(path: Path) -> dict[str, Any]:
         if has_run:
             record = read_run(path)
             done = rounds(path)
-            row |= {"method": record["recipe"], "env": record["config"]["env"], "model": record["config"]["model"]}
+            config = record.get("config", {})
+            row |= {
+                "method": record.get("recipe", "?"),
+                "env": config.get("env", "?"),
+                "model": config.get("model", "?"),
+            }
             row["state"] = "finished" if (path / "report.html").is_file() else f"{len(done)} rounds done"
             row["success"] = done[-1].evaluation.success.mean if done else None
     except BadInput as error:
@@ -284,7 +307,7 @@ def export(
             count = exporting.export_episodes(forest, file, **chosen)
         else:
             conversation = conversation_of(None, style, 0)
-            told = _Instructions()
+            told = _Instructions(forest)
             count = exporting.export_chats(
                 forest, file, form=form, conversation=conversation, instructions=told, **chosen
             )
@@ -292,14 +315,18 @@ def export(
 
 
 class _Instructions:
-    """What an environment tells an agent about a task; one instance an environment."""
+    """What the environments told the agents, made with the settings that the store's episodes were made with."""
 
-    def __init__(self) -> None:
+    def __init__(self, forest: EpisodeStore) -> None:
+        self._forest = forest
         self._made: dict[str, TextEnv[Any]] = {}
 
     def __call__(self, task: Task) -> str:
         if task.env not in self._made:
-            self._made[task.env] = make(task.env)
+            settings = [episode.provenance.env_settings for episode in self._forest.episodes(env=task.env)]
+            if any(other != settings[0] for other in settings):
+                raise BadInput(f"{self._forest.file} holds episodes of {task.env} made with different settings")
+            self._made[task.env] = make(task.env, **settings[0])
         return self._made[task.env].instructions(task)
 
 
@@ -308,9 +335,11 @@ def import_(
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory of the store they go to.")],
 ) -> None:
     """Read episodes from Parquet or JSON lines into a store. A file with one bad line changes nothing."""
-    from palaestra.agents.export import import_episodes
+    from palaestra.agents.export import import_episodes, read_episodes
 
     if not file.is_file():
         raise BadInput(f"{file} does not exist; give a file that `palaestra export` wrote")
+    for _ in read_episodes(file):  # what is wrong shows before a store is made
+        pass
     with EpisodeStore(_new_store(out)) as store:
         print(f"{import_episodes(store, file)} episodes added to {store.file}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,6 +17,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Settings = Annotated[
     list[str] | None,
     typer.Option("--setting", "-s", help="Setting of the environment as key=value; may be given several times."),
+]
+Load = Annotated[
+    str | None, typer.Option("--load", help="A Python file or module that registers environments of your own.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
@@ -61,7 +65,7 @@ def parse_tasks(values: list[str] | None) -> int | tuple[str, ...] | None:
     """Read `--tasks`: one number, or names. Raises BadInput for a number among names."""
     if not values:
         return None
-    if len(values) == 1 and values[0].lstrip("-").isdigit():
+    if len(values) == 1 and re.fullmatch("-?[0-9]+", values[0]):
         return int(values[0])
     return tuple(name for value in values for name in value.split(",") if name)
 
@@ -87,3 +91,11 @@ def sampling_of(temperature: float, max_tokens: int, seed: int, top_p: float = 1
 def shown(quiet: bool, as_json: bool) -> Literal["auto", "quiet"]:
     """How progress is shown: not at all where it was asked for, or where it would stand in the way of JSON."""
     return "quiet" if quiet or as_json else "auto"
+
+
+def load_environments(reference: str | None) -> None:
+    """Run the file or module that registers environments. Raises BadInput."""
+    if reference is not None:
+        from palaestra.envs.source import load
+
+        load(reference)

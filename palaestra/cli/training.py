@@ -21,6 +21,7 @@ from palaestra.cli.options import (
     Constrain,
     Json,
     Listed,
+    Load,
     MaxTokens,
     PolicyName,
     Quiet,
@@ -30,12 +31,13 @@ from palaestra.cli.options import (
     Tasks,
     Window,
     conversation_of,
+    load_environments,
     parse_settings,
     parse_tasks,
     sampling_of,
     shown,
 )
-from palaestra.envs import find
+from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
 from palaestra.trainers.recipe import Recipe
@@ -70,13 +72,17 @@ def train(
     out: Out = None,
     concurrency: Concurrency = 16,
     seed: Annotated[int | None, typer.Option(help="All randomness follows from it.")] = None,
+    load: Load = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train an agent on its own episodes. The same command again goes on where it stopped.
 
-    Example: `palaestra train rft --env bandit --model tiny --experts oracle --budget 200 --out runs/first`.
+    Every task of the split is used unless --tasks says how many. Example:
+
+    `palaestra train rft --env bandit --model tiny --experts oracle --tasks 20 --budget 40 --set evaluation.tasks=10`
     """
+    load_environments(load)
     if method not in METHODS:
         raise BadInput(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
     settings = _read(config) if config else {}
@@ -88,6 +94,9 @@ def train(
         _put(settings, key, value)
     if "env" not in settings:
         raise BadInput("which environment? give --env; `palaestra envs` lists them")
+    for key in ("env", "model"):
+        if key in settings and not isinstance(settings[key], str):
+            raise BadInput(f"configuration key {key!r} is a text, got {settings[key]!r}")
     spec = find(settings["env"])
     if "model" in settings:
         settings["model"] = model_name(settings["model"], spec)
@@ -210,6 +219,7 @@ def evaluate(
     constrain: Constrain = False,
     concurrency: Concurrency = 16,
     seed: Seed = 0,
+    load: Load = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -217,10 +227,19 @@ def evaluate(
 
     Example: `palaestra eval scienceworld --policy oracle --protocol agentgym --tasks 30`.
     """
+    from palaestra.trainers.evaluate import choose_tasks, held_out, with_protocol
     from palaestra.trainers.evaluate import evaluate as run_evaluation
     from palaestra.trainers.rundir import write_whole
 
+    load_environments(load)
     spec = find(env)
+    conversation = conversation_of(window, style, actions)
+    made = make(env, **with_protocol(spec, parse_settings(settings), protocol))
+    try:
+        wanted = parse_tasks(tasks)
+        choose_tasks(held_out(spec, made, split), wanted, f"split {split!r} of {spec.id}")  # before a store is made
+    finally:
+        made.close()
     acting = policy_by_name(policy, spec, sampling_of(temperature, max_tokens, seed), constrain=constrain)
     where = out or Path("runs") / f"eval-{spec.family}"
     if where.is_file():
@@ -231,11 +250,11 @@ def evaluate(
             acting,
             store,
             split=split,
-            tasks=parse_tasks(tasks),
+            tasks=wanted,
             samples=samples,
             protocol=protocol,
             env_settings=parse_settings(settings),
-            conversation=conversation_of(window, style, actions),
+            conversation=conversation,
             seed=seed,
             concurrency=concurrency,
             progress=shown(quiet, as_json),

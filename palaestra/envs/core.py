@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsFloat, TypedDict, TypeVar, cast, overload
 
 import gymnasium
@@ -334,6 +335,10 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         """The names of the splits, training split first."""
         return tuple(self.registration.splits) if self.registration else ()
 
+    def step_cap(self, task: Task) -> int | None:
+        """Actions until an episode of this task is truncated; None for no limit."""
+        return self.max_steps
+
     def abort(self) -> None:
         """Called from another thread when a call to this instance has passed its deadline: kill what it hangs on."""
 
@@ -570,7 +575,11 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
 
 @lru_cache(maxsize=256)
 def code_fingerprint(cls: type, *data: str) -> str:
-    """Fingerprint of an environment: its package's version, its source, and the hashes of its `data`."""
+    """Fingerprint of an environment: its package's version, its source, and the hashes of its `data`.
+
+    The source is the file that the class stands in, and inside a package all of that folder's files: what decides a
+    success often stands beside the class.
+    """
     from importlib import metadata
 
     package = cls.__module__.split(".")[0].replace("__mp_main__", "__main__")  # a script's name in its child processes
@@ -579,7 +588,10 @@ def code_fingerprint(cls: type, *data: str) -> str:
     except metadata.PackageNotFoundError:
         version = "unpackaged"
     try:
-        source = inspect.getsource(cls)
+        file = Path(inspect.getfile(cls))
+        inside = "." in cls.__module__
+        files = sorted(file.parent.glob("*.py")) + sorted(file.parent.glob("*.json")) if inside else [file]
+        source = "|".join(digest(each.read_text(encoding="utf-8")) for each in files)
     except (OSError, TypeError):
         source = cls.__qualname__
     return f"{package} {version} {cls.__qualname__} {digest(source + '|'.join(data))}"

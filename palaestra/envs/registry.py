@@ -139,8 +139,12 @@ def register(id: str, entry_point: type[TextEnv[Any]] | str, *, splits: Mapping[
     unknown = set(rest) - {name for name, known in EnvSpec.__dataclass_fields__.items() if known.init}
     if unknown:
         raise BadInput(f"register({id!r}): unknown field {sorted(unknown)[0]!r}")
-    if rest.get("max_steps") is not None and rest["max_steps"] < 1:
-        raise BadInput(f"register({id!r}): max_steps must be at least 1, got {rest['max_steps']}")
+    _check_cap(id, rest.get("max_steps"))
+    for split, names in splits.items():
+        if not hasattr(names, "__len__"):
+            raise BadInput(
+                f"register({id!r}): split {split!r} must be a range or a list of task names, not a generator"
+            )
     if isinstance(entry_point, type):
         rest.setdefault("fidelity", entry_point.fidelity)
     rest.setdefault("family", namespace if namespace != "palaestra" else name.split("-v")[0].lower())
@@ -212,6 +216,12 @@ def make(name: str, **settings: Any) -> TextEnv[Any]:
     return _create(find(name).id, **settings)
 
 
+def _check_cap(id: str, max_steps: object) -> None:
+    if max_steps is None or (isinstance(max_steps, int) and not isinstance(max_steps, bool) and max_steps >= 1):
+        return
+    raise BadInput(f"{id}: max_steps must be at least 1 and a whole number, got {max_steps!r}")
+
+
 def _create(id: str, *, max_steps: int | None = None, render_mode: str | None = None, **settings: Any) -> TextEnv[Any]:
     if render_mode not in (None, "ansi"):
         raise BadInput(f"{id} cannot render as {render_mode!r}; the only mode is 'ansi'")
@@ -223,8 +233,7 @@ def _create(id: str, *, max_steps: int | None = None, render_mode: str | None = 
     if unknown:
         names = ", ".join([*parameters, "max_steps"])
         raise BadInput(f"{id} has no setting {unknown[0]!r}; it has: {names}")
-    if max_steps is not None and max_steps < 1:
-        raise BadInput(f"max_steps must be at least 1, got {max_steps}")
+    _check_cap(id, max_steps)
     env = cls(**settings)
     env.registration = spec
     env.max_steps = max_steps if max_steps is not None else (env.max_steps or spec.max_steps)

@@ -12,9 +12,9 @@ import numpy as np
 from palaestra.envs.check.bench import Bench, Broken
 from palaestra.envs.check.promises import PROMISES
 from palaestra.envs.check.report import Report, Result
-from palaestra.envs.core import Task
+from palaestra.envs.core import Task, TextEnv
 from palaestra.envs.errors import BadInput
-from palaestra.envs.registry import EnvSpec, find
+from palaestra.envs.registry import find, make
 from palaestra.envs.source import load as load_source
 
 
@@ -62,7 +62,12 @@ def check(
     if per_split < 1 or rounds < 4 or seed < 0:
         raise BadInput(f"check needs tasks >= 1, cycles >= 4, seed >= 0, got {per_split}, {rounds}, {seed}")
 
-    chosen = choose_tasks(spec, per_split, seed)
+    made = make(spec.id, **(settings or {}))  # a setting that cannot be used is bad input, not a broken promise
+    try:
+        chosen = choose_tasks(made, per_split, seed)
+    finally:
+        with suppress(Exception):
+            made.close()
     bench = Bench(spec, dict(settings or {}), chosen, fast=fast, seed=seed, cycles=rounds)
     results = []
     try:
@@ -91,12 +96,12 @@ def check(
     )
 
 
-def choose_tasks(spec: EnvSpec, per_split: int, seed: int) -> Sequence[Task]:
+def choose_tasks(env: TextEnv[Any], per_split: int, seed: int) -> Sequence[Task]:
     """Tasks spread evenly over each split, at random places within the strides; the splits take turns."""
     rng = np.random.default_rng(seed)
     columns = []
-    for split in spec.splits:
-        tasks = spec.split(split)
+    for split in env.splits():
+        tasks = env.tasks(split)
         count = min(per_split, len(tasks))
         strides = (np.arange(count) + rng.random(count)) * len(tasks) / max(1, count)
         picks = rng.permutation(strides.astype(int))
