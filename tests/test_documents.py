@@ -1,0 +1,57 @@
+"""The documents' code runs, and their commands are commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from palaestra.envs.check import check
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall((ROOT / name).read_text()) if kind == language]
+
+
+def commands(name: str) -> list[str]:
+    """The lines of a document's shell blocks that call `palaestra`."""
+    lines = [line.partition("#")[0].strip() for text in blocks(name, "") for line in text.splitlines()]
+    return [line for line in lines if line.startswith("palaestra ")]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_python_blocks_run(name: str, tmp_path: Path) -> None:
+    found = blocks(name, "python")
+    assert found
+    for text in found:
+        done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_environment_in_contributing_passes_the_check(tmp_path: Path) -> None:
+    (block,) = blocks("CONTRIBUTING.md", "python")
+    file = tmp_path / "guess_of_contributing.py"
+    file.write_text(block.replace("mine/Guess-v0", "contributing/Guess-v0"))
+    report = check("contributing/Guess-v0", load=str(file), fast=True, cycles=20)
+    assert report.passed, str(report)
+
+
+def test_every_command_of_the_readme_parses(tmp_path: Path) -> None:
+    """With an unknown option behind it a command is refused for that option and for nothing before it."""
+    found = commands("README.md")
+    assert len(found) >= 8
+    for line in found:
+        words = [sys.executable, "-m", "palaestra", *shlex.split(line)[1:], "--no-such-option"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        assert "No such option: --no-such-option" in done.stderr, (line, done.stderr)
+        options = [word.partition("=")[0] for word in words if word.startswith("--") and word != "--no-such-option"]
+        told = subprocess.run([*words[:4], "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=120).stdout
+        assert all(option in told for option in options), line
