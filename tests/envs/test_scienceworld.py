@@ -15,8 +15,9 @@ from palaestra.envs.registry import find
 from palaestra.envs.scienceworld.engine import Engine
 from palaestra.envs.scienceworld.env import LONGEST_ACTION, ScienceWorld, State, clean
 from palaestra.envs.scienceworld.oracle import gold, gold_path
-from palaestra.envs.scienceworld.protocols import flat_id, from_flat_id, protocol
+from palaestra.envs.scienceworld.protocols import PROTOCOLS, flat_id, from_flat_id, protocol
 from palaestra.envs.scienceworld.tasks import ELECTRICAL, SPLITS, TASKS, names, parse, variations
+from palaestra.trainers.evaluate import held_out
 
 SHORT = ("lifespan-longest-lived/3", "find-non-living-thing/3", "lifespan-longest-lived-then-shortest-lived/70")
 
@@ -300,7 +301,7 @@ def test_a_snapshot_is_restored_in_another_process(env: TextEnv[State]) -> None:
 
 def test_protocol_eto_has_its_published_sizes_caps_and_ids() -> None:
     eto = protocol("eto")
-    assert {split: len(tasks) for split, tasks in eto.splits.items()} == {"train": 1483, "dev": 194, "test": 211}
+    assert {split: len(tasks) for split, tasks in eto.splits.items()} == {"train": 1483, "dev": 140, "test": 211}
     assert len(eto.steps) == 24
     assert (min(eto.steps.values()), max(eto.steps.values())) == (10, 120)
     for task in eto.steps:
@@ -311,7 +312,16 @@ def test_protocol_eto_has_its_published_sizes_caps_and_ids() -> None:
     # what its docstring warns of
     official_dev = set(names("dev"))
     assert len(official_dev & set(eto.splits["train"])) == 357
-    assert len(set(eto.splits["train"]) & set(eto.splits["dev"])) == 54
+
+
+@pytest.mark.parametrize("name", [None, *PROTOCOLS])
+def test_no_held_out_task_is_a_training_task_under_any_protocol(name: str | None) -> None:
+    env = make("scienceworld", protocol=name)
+    trained = {task.name for task in env.tasks("train")}
+    for split in ("dev", "test"):
+        tasks = held_out(find("scienceworld"), env, split)
+        assert tasks
+        assert not trained & {task.name for task in tasks}
 
 
 def test_protocol_agentgym_leaves_out_seven_types_and_numbers_the_others_in_a_row() -> None:
@@ -336,7 +346,7 @@ def test_protocol_agentgym_leaves_out_seven_types_and_numbers_the_others_in_a_ro
 
 def test_a_protocol_sets_tasks_caps_and_simplification() -> None:
     env = make("scienceworld", protocol="eto")
-    assert [len(env.tasks(split)) for split in SPLITS] == [1483, 194, 211]
+    assert [len(env.tasks(split)) for split in SPLITS] == [1483, 140, 211]
     with pytest.raises(BadInput, match="no split 'valid'"):
         env.tasks("valid")
     env.reset(options={"task": "lifespan-longest-lived/93"})

@@ -95,9 +95,8 @@ class ScienceWorld(TextEnv[State]):
         if name in ELECTRICAL and "noElectricalAction" in self.simplifications:
             raise BadInput(f"ScienceWorld task {name} needs electrical actions; leave out noElectricalAction")
         if self.protocol is not None:
-            cap = self.protocol.cap(name)
-            if "max_steps" not in self.settings:
-                self.max_steps = cap
+            self.protocol.cap(name)  # refuses a task that it leaves out
+            self.max_steps = self.step_cap(task)
         engine = self._borrowed()
         description, first = engine.load(name, variation, self.simplifications)
         state = State(name, variation)
@@ -151,6 +150,12 @@ class ScienceWorld(TextEnv[State]):
             known = ", ".join(self.protocol.splits)
             raise BadInput(f"protocol {self.protocol.name!r} has no split {split!r}; it has: {known}")
         return [Task(env=self.registration.id, name=name, split=split) for name in self.protocol.splits[split]]
+
+    def step_cap(self, task: Task) -> int | None:
+        """The protocol's cap of this task, unless `max_steps` was set."""
+        if self.protocol is None or "max_steps" in self.settings:
+            return self.max_steps
+        return self.protocol.cap(parse(task.name)[0])
 
     def fingerprint(self) -> str:
         """Versions of this class and of the engine, hash of its jar, major version of the Java, the flag."""

@@ -3,11 +3,12 @@
 Scores of different protocols are not comparable (the tasks, the step caps and the score itself differ).
 
 `eto` (Song et al., arXiv 2403.02502). 24 task types, simplification "easy", a step cap for each task, and the *best*
-raw score of the episode counts. 1,483 train, 194 dev ("test-seen") and 211 test ("test-unseen") variations. The test
+raw score of the episode counts. 1,483 train, 140 dev ("test-seen") and 211 test ("test-unseen") variations. The test
 ids are a rule: the first ten test variations of each type. Train and dev were drawn at random by its authors; their
-published ids are kept as numbers in eto.json. Two facts to know: 357 of its train ids lie in ScienceWorld's official
-dev split, and 54 ids are in both its train and its dev list; only its test ids are unseen for certain. Where its agents
-break the answer format they lose the score they had; that is a matter of the agent, and here it is not done.
+published ids are kept as numbers in eto.json. Its published dev list has 194 ids, 54 of which are in its train list as
+well. These 54 are left out of dev here, since nothing is evaluated on what was trained on: figures on dev are not those
+of the paper's "test-seen". To know also: 357 of its train ids lie in ScienceWorld's official dev split. Where its
+agents break the answer format they lose the score they had; that is a matter of the agent, and here it is not done.
 
 `agentgym` (Xi et al., arXiv 2406.04151). 23 task types (no growing, inclined planes or genetics), no simplification, 30
 rounds, and the *final* score counts. It numbers all variations of these types in one row (`flat_id`). Its 2,120 train
@@ -76,6 +77,8 @@ def _eto() -> Protocol:
         split: tuple(f"{task}/{number}" for task, text in data[split].items() for number in _numbers(text))
         for split in ("train", "dev")
     }
+    trained = set(splits["train"])
+    splits["dev"] = tuple(name for name in splits["dev"] if name not in trained)
     splits["test"] = tuple(f"{task}/{number}" for task in steps for number in variations(task, "test")[:10])
     return Protocol("eto", "easy", True, steps, splits)
 
