@@ -195,9 +195,9 @@ def fit(
                 raise BadInput(
                     f"a sample of split {split!r} may not be trained on; training splits: {', '.join(splits)}"
                 )
-    module, _, name = objective.trainer.partition(":")
+    module, _, function = objective.trainer.partition(":")
     try:
-        train: Callable[..., FitReport] = getattr(importlib.import_module(module), name)
+        train: Callable[..., FitReport] = getattr(importlib.import_module(module), function)
     except ImportError as error:
         raise MissingExtra(f"training needs the Python module {error.name!r}, which", "train") from error
     return train(model, data, objective, Path(out), seed=seed, name=name, progress=progress)

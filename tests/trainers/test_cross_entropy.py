@@ -188,7 +188,7 @@ def test_a_negative_weight_is_refused(llama: Make, tokenizer: PreTrainedTokenize
 def test_a_fit_makes_a_model_folder_that_appears_whole(
     llama: Make, tokenizer: PreTrainedTokenizerFast, samples: list[Sample], tmp_path: Path
 ) -> None:
-    from palaestra.agents.models import load_model, save_model
+    from palaestra.agents.models import load_model, read_card, save_model
 
     save_model(llama(), tokenizer, tmp_path / "base", name="small")
     seen: list[tuple[int, int]] = []
@@ -211,7 +211,8 @@ def test_a_fit_makes_a_model_folder_that_appears_whole(
         progress=lambda step, steps, loss: seen.append((step, steps)),
     )
     assert seen == [(1, 2), (2, 2)]
-    again = fit(tmp_path / "base", samples, config, tmp_path / "again")
+    again = fit(tmp_path / "base", samples, config, tmp_path / "again", name="called")
+    assert [read_card(tmp_path / out)["name"] for out in ("new", "again")] == ["small-trained", "called"]
     assert report.version == again.version == load_model(tmp_path / "new").version
     assert report.version != load_model(tmp_path / "base").version
     assert report.model_copy(update={"seconds": 0}) == again.model_copy(update={"seconds": 0})
