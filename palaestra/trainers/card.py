@@ -15,6 +15,11 @@ METRIC = (
     "faults are excluded from both and counted"
 )
 
+_COMPARED = (
+    *("env", "env_settings", "env_fingerprint", "protocol", "split", "task_names", "samples", "step_cap"),
+    *("instructions", "metric"),
+)
+
 
 class EvaluationCard(BaseModel):
     """What was measured, on what, and how.
@@ -25,12 +30,12 @@ class EvaluationCard(BaseModel):
         split: never a training split.
         split_tasks: tasks of the split; `tasks`: how many of them were evaluated; `task_names`: which.
         samples: episodes a task.
-        step_cap: actions until an episode is truncated; None: no limit, or one for each task by the protocol.
+        step_cap: actions until an episode is truncated; None: no limit; "15 to 120, by task" where tasks differ.
         instructions: what the agent is told first (of the first task); `conversation`: how turns are shown.
         sampling: temperature, top_p, max_tokens, seed, and whether only admissible actions could be written.
         metric: definition of the figures.
         interval: how the intervals were made.
-        model, model_version, policy: who acted.
+        policy, model_version, actor: who acted.
         faults: number of episodes that broke; `fault_treatment`: what was done with them.
         seed: of this evaluation.
         palaestra: version of this package.
@@ -48,7 +53,7 @@ class EvaluationCard(BaseModel):
     tasks: int
     task_names: tuple[str, ...]
     samples: int
-    step_cap: int | None
+    step_cap: int | str | None
     instructions: str
     conversation: dict[str, Any]
     sampling: dict[str, Any]
@@ -65,8 +70,7 @@ class EvaluationCard(BaseModel):
 
     def comparable(self, other: EvaluationCard) -> list[str]:
         """The fields in which two cards differ so that their figures may not be compared; empty if they may."""
-        fields = ("env", "env_settings", "env_fingerprint", "protocol", "split", "task_names", "step_cap", "metric")
-        return [name for name in fields if getattr(self, name) != getattr(other, name)]
+        return [name for name in _COMPARED if getattr(self, name) != getattr(other, name)]
 
     def markdown(self) -> str:
         """The card as a Markdown table."""

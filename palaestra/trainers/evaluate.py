@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -53,6 +53,7 @@ class Evaluation(_Record):
         success, score: means over episodes with intervals over tasks (or task types).
         episodes: that count; `missing`: planned ones whose every attempt ended in a fault, left out.
         outcomes: number of episodes by how they ended.
+        out_of_context: those among the truncated whose next prompt would not fit into the model's context.
         steps: mean actions an episode.
         invalid, repeated: share of actions that were not understood, and that repeat the action just before them.
         prompt_tokens, completion_tokens: in all.
@@ -67,6 +68,7 @@ class Evaluation(_Record):
     episodes: int
     missing: int
     outcomes: dict[str, int]
+    out_of_context: int = 0
     steps: float
     invalid: float
     repeated: float
@@ -134,7 +136,7 @@ def choose_tasks(tasks: Sequence[Task], wanted: int | Sequence[str] | None, wher
         for name in wanted:
             found = [task for task in tasks if name in (task.name, type_of(task.name))]
             if not found:
-                raise BadInput(f"{where} has no task {name!r}; `palaestra envs` lists them")
+                raise BadInput(f"{where} has no task {name!r}; `palaestra envs ENV --split NAME` lists them")
             chosen += [task for task in found if task not in chosen]
     if not chosen:
         raise BadInput(f"{where} has no tasks")
@@ -144,6 +146,15 @@ def choose_tasks(tasks: Sequence[Task], wanted: int | Sequence[str] | None, wher
 def type_of(name: str) -> str:
     """The type of a task: what stands before the first "/" of its name."""
     return name.split("/", 1)[0]
+
+
+def step_cap(env: TextEnv[Any], tasks: Sequence[Task]) -> int | str | None:
+    """The step cap of tasks: a number, None for no limit, or in words where it is not the same for all."""
+    caps = {env.step_cap(task) for task in tasks}
+    if len(caps) == 1:
+        return caps.pop()
+    limits = sorted(cap for cap in caps if cap is not None)
+    return f"{limits[0]} to {'no limit' if None in caps else limits[-1]}, by task"
 
 
 def with_protocol(spec: EnvSpec, settings: Mapping[str, Any] | None, protocol: str | None) -> dict[str, Any]:
@@ -190,9 +201,11 @@ def evaluate(
         command: for the card.
 
     Raises:
-        BadInput: a training split, an unknown environment, split, task or protocol, or not one episode that counts.
+        BadInput: a training split, an unknown environment, split, task, protocol or cluster, or not one episode that
+            counts.
         TooManyFaults: see `collect`.
     """
+    _known_cluster(cluster)
     spec = find(env)
     settings = with_protocol(spec, env_settings, protocol)
     conversation = conversation or Conversation()
@@ -202,7 +215,8 @@ def evaluate(
         chosen = choose_tasks(everything, tasks, f"split {split!r} of {spec.id}")
         sampling: dict[str, Any] = policy.sampling.model_dump(mode="json") if policy.sampling is not None else {}
         sampling |= getattr(policy, "extra", {})  # such as `constrain`
-        recipe = "eval-" + _digest(settings, conversation.model_dump(mode="json"), sampling, seed)
+        shown = conversation.model_dump(mode="json")
+        recipe = "eval-" + _digest(settings, shown, sampling, seed, instance.fingerprint())
         report = collect(
             chosen,
             policy,
@@ -227,9 +241,9 @@ def evaluate(
             tasks=len(chosen),
             task_names=tuple(task.name for task in chosen),
             samples=samples,
-            step_cap=instance.max_steps,
+            step_cap=step_cap(instance, chosen),
             instructions=instance.instructions(chosen[0]),
-            conversation=conversation.model_dump(mode="json"),
+            conversation=shown,
             sampling=sampling,
             interval=f"95 % percentile bootstrap over {cluster}s, {DRAWS} draws",
             policy=policy.name,
@@ -285,6 +299,7 @@ def summarise(
         episodes=len(whole),
         missing=planned - len(whole),
         outcomes={outcome.value: n for outcome in Outcome if (n := sum(e.outcome is outcome for e in whole))},
+        out_of_context=sum(e.labels.get("truncated_by") == "context" for e in whole),
         steps=actions / len(whole),
         invalid=invalid / actions if actions else 0.0,
         repeated=repeated / actions if actions else 0.0,
@@ -300,8 +315,9 @@ def compare(before: Evaluation, after: Evaluation, cluster: Cluster = "task") ->
     """The paired difference of two evaluations on the same tasks.
 
     Raises:
-        BadInput: they measured different things (another split, protocol, step cap, ...).
+        BadInput: they measured different things (another split, protocol, step cap, ...), or an unknown cluster.
     """
+    _known_cluster(cluster)
     if differing := before.card.comparable(after.card):
         raise BadInput(
             f"{before.label} and {after.label} cannot be compared: their cards differ in {', '.join(differing)}"
@@ -320,6 +336,11 @@ def compare(before: Evaluation, after: Evaluation, cluster: Cluster = "task") ->
     )
     common = sum(1 for name, row in first.items() if row.scores and second[name].scores)
     return Comparison(before=before.label, after=after.label, success=success, score=score, tasks=common)
+
+
+def _known_cluster(cluster: str) -> None:
+    if cluster not in get_args(Cluster):
+        raise BadInput(f"unknown cluster {cluster!r}; intervals can draw: {', '.join(get_args(Cluster))}")
 
 
 def _plan(tasks: Sequence[Task], samples: int, policy: Policy, recipe: str) -> list[tuple[Task, str, int]]:

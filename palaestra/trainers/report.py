@@ -44,12 +44,14 @@ class Round:
         rollouts = str(self.plan.rollouts) if self.plan else ("experts" if self.collected else "-")
         if self.collected is not None:
             rollouts += f" ({self.collected.successes} won)"
+        episodes = str(e.episodes) + (f" (+{e.missing} faults left out)" if e.missing else "")
+        episodes += f" ({e.out_of_context} out of context)" if e.out_of_context else ""
         label = e.label + (" (nothing to learn: weights unchanged)" if self.fitted is not None and fit is None else "")
         return [
             label,
             e.success.text(percent=True),
             e.score.text(),
-            str(e.episodes) + (f" (+{e.missing} faults left out)" if e.missing else ""),
+            episodes,
             f"{100 * e.invalid:.1f} %",
             rollouts,
             f"{fit.tokens_trained:,}" if fit else "-",
@@ -66,8 +68,8 @@ def rounds(run: str | Path) -> list[Round]:
         found.append(Round(-1, read_record(run / "start/evaluation.json", Evaluation)))
     numbers = sorted(
         int(folder.name.removeprefix("iteration-"))
-        for folder in run.glob("iteration-*")
-        if (folder / "evaluation.json").is_file()
+        for folder in run.glob("iteration-[0-9]*")
+        if folder.name.removeprefix("iteration-").isdecimal() and (folder / "evaluation.json").is_file()
     )
     for number in numbers:
         folder = run / f"iteration-{number}"
@@ -97,7 +99,7 @@ def write_report(run: str | Path) -> Path:
     record, done = read_run(run), rounds(run)
     if not done:
         raise BadInput(f"{run} has no evaluation yet, so there is nothing to report")
-    cluster: Cluster = record["config"]["evaluation"]["cluster"]
+    cluster: Cluster = (record["config"].get("evaluation") or {}).get("cluster", "task")
     differences = [compare(done[0].evaluation, each.evaluation, cluster) for each in done[1:]]
     write_whole(run / "report.md", _markdown(record, done, differences).encode())
     write_whole(run / "report.html", _html(record, done, differences).encode())
@@ -106,12 +108,13 @@ def write_report(run: str | Path) -> Path:
 
 def _title(record: dict[str, Any]) -> str:
     config = record["config"]
-    return f"{record['recipe'].upper()} on {config['env']} with {Path(config['model']).name}"
+    env, model = config.get("env", "an unknown environment"), Path(config.get("model", "an unknown model")).name
+    return f"{record['recipe'].upper()} on {env} with {model}"
 
 
 def _protocol(done: list[Round]) -> str:
     card = done[0].evaluation.card
-    cap = f"at most {card.step_cap} actions" if card.step_cap else "no common step cap"
+    cap = f"at most {card.step_cap} actions" if card.step_cap is not None else "no step cap"
     protocol = f"protocol {card.protocol}" if card.protocol else "no named protocol"
     return (
         f"Held-out tasks: {card.tasks} of {card.split_tasks} of split {card.split}, {card.samples} episode(s) each, "
@@ -150,7 +153,7 @@ def _by_task(done: list[Round]) -> tuple[list[str], list[list[str]]]:
 def _facts(record: dict[str, Any]) -> list[str]:
     versions = "; ".join(", ".join(f"{name} {number}" for name, number in each.items()) for each in record["versions"])
     commands = [f"Command: {command}" for command in record["commands"]]
-    return [*commands, f"Versions: {versions}", f"Seed: {record['config']['seed']}"]
+    return [*commands, f"Versions: {versions}", f"Seed: {record['config'].get('seed', 'unknown')}"]
 
 
 def _markdown(record: dict[str, Any], done: list[Round], differences: list[Comparison]) -> str:

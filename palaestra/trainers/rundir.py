@@ -6,6 +6,8 @@
     log.jsonl                what happened when
     start/evaluation.json    the start model on held-out tasks
     iteration-K/
+        plan.json            how many rollouts it makes (not of the experts' round, 0)
+        collected.json       ids of its episodes
         samples.jsonl.gz     what was mined
         model/               the new weights
         fit.json             loss curve and counts

@@ -13,7 +13,8 @@ from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.policy import Completion, PolicyBase, Request
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvFault, Task, TextEnv, find, make
-from palaestra.trainers.evaluate import Evaluation, choose_tasks, compare, evaluate
+from palaestra.trainers.evaluate import Evaluation, choose_tasks, compare, evaluate, step_cap, summarise
+from palaestra.trainers.report import Round
 
 
 class Always(PolicyBase):
@@ -64,6 +65,32 @@ def test_invalid_actions_and_the_step_cap_are_counted(store: EpisodeStore) -> No
     found = measured(store, Always("sing"), tasks=3)
     assert (found.invalid, found.steps, found.outcomes) == (1.0, 4.0, {"truncated": 3})
     assert found.card.step_cap == 4
+    assert found.out_of_context == 0
+
+
+def test_episodes_that_ran_out_of_context_are_counted_and_shown(store: EpisodeStore) -> None:
+    card = measured(store, Always("sing"), tasks=3).card
+    first, *rest = store.episodes()
+    short = first.model_copy(update={"labels": {"truncated_by": "context"}})
+    tasks = [episode.start.task for episode in (short, *rest)]
+    by_task = {episode.start.task.id: [episode] for episode in (short, *rest)}
+    found = summarise("sing", tasks, by_task, 3, card, "task", 0.0)
+    assert (found.out_of_context, found.outcomes) == (1, {"truncated": 3})
+    assert "3 (1 out of context)" in Round(1, found).cells()
+
+
+class Uneven(lamps.Lamps):
+    """Every task has a step cap of its own."""
+
+    def step_cap(self, task: Task) -> int:
+        return 10 + int(task.name.split("/")[1])
+
+
+def test_a_step_cap_that_differs_by_task_is_told_as_such() -> None:
+    tasks = make("toy/Lamps-v0").tasks("test")
+    assert step_cap(Uneven(), tasks) == "30 to 53, by task"
+    assert step_cap(Uneven(), tasks[:1]) == 30
+    assert step_cap(lamps.Lamps(), tasks) is None
 
 
 def test_evaluating_again_runs_nothing_again_and_gives_the_same(store: EpisodeStore) -> None:
@@ -74,6 +101,28 @@ def test_evaluating_again_runs_nothing_again_and_gives_the_same(store: EpisodeSt
     assert again.model_copy(update={"minutes": 0}) == first.model_copy(update={"minutes": 0})
     measured(store, OraclePolicy("toy/Lamps-v0"), samples=2, env_settings={"max_steps": 3})
     assert len(store) == 96  # another step cap is another evaluation
+
+
+class Repainted(lamps.Lamps):
+    """The same environment after its data changed."""
+
+    def fingerprint(self) -> str:
+        return "lamps of another make"
+
+
+def repainted(env_id: str) -> TextEnv[Any]:
+    env = Repainted()
+    env.registration, env.max_steps = find(env_id), 4
+    return env
+
+
+def test_episodes_of_an_environment_that_has_changed_are_not_taken_again(store: EpisodeStore) -> None:
+    before = measured(store, OraclePolicy("toy/Lamps-v0"), tasks=3)
+    after = measured(store, OraclePolicy("toy/Lamps-v0"), tasks=3, env_factory=repainted)
+    assert len(store) == 6
+    assert after.card.env_fingerprint == "lamps of another make"
+    with pytest.raises(BadInput, match="differ in env_fingerprint"):
+        compare(before, after)
 
 
 def test_the_card_says_what_was_measured(store: EpisodeStore) -> None:
@@ -96,6 +145,10 @@ def test_paired_differences_are_task_by_task_and_refuse_what_is_not_comparable(s
     assert found.tasks == 24
     with pytest.raises(BadInput, match="their cards differ in task_names"):
         compare(poor, measured(store, OraclePolicy("toy/Lamps-v0"), tasks=3))
+    with pytest.raises(BadInput, match="their cards differ in samples"):
+        compare(poor, measured(store, OraclePolicy("toy/Lamps-v0"), samples=2))
+    told = good.card.model_copy(update={"instructions": "Press green first."})
+    assert good.card.comparable(told) == ["instructions"]
 
 
 class Broken(lamps.Lamps):
@@ -143,3 +196,6 @@ def test_unknown_names_are_told(store: EpisodeStore) -> None:
         measured(store, Always("x"), split="exam")
     with pytest.raises(BadInput, match="no evaluation protocol 'eto'"):
         measured(store, Always("x"), protocol="eto")
+    with pytest.raises(BadInput, match="unknown cluster 'zzz'; intervals can draw: task, type"):
+        measured(store, Always("x"), cluster="zzz")
+    assert len(store) == 0
