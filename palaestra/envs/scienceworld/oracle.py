@@ -18,7 +18,9 @@ from palaestra.envs.scienceworld import pool
 from palaestra.envs.scienceworld.env import ScienceWorld, State
 from palaestra.envs.scienceworld.tasks import parse
 
-_one_at_a_time = threading.Lock()
+_drawing: dict[tuple[str, str], threading.Lock] = {}
+_at_once = threading.Semaphore(pool.most_idle())
+"""Drawing is the engine's hardest work: more at once than cores would make each one slower, and pass deadlines."""
 
 
 def gold(env: TextEnv[State]) -> str:
@@ -47,16 +49,20 @@ def follow(env: TextEnv[State], path_of: Callable[[str, str], Sequence[str]]) ->
 
 
 def gold_path(name: str, simplifications: str) -> tuple[str, ...]:
-    """The gold path of a task such as `boil/12`, drawn once in a JVM of its own (0.1 to 15 s) and remembered."""
-    with _one_at_a_time:
+    """The gold path of a task such as `boil/12`, drawn once in a JVM of its own (0.1 to 15 s) and remembered.
+
+    Whoever asks for a path that is being drawn waits for it; paths of different tasks are drawn side by side.
+    """
+    with _drawing.setdefault((name, simplifications), threading.Lock()):
         return _drawn(name, simplifications)
 
 
 @lru_cache(maxsize=4096)
 def _drawn(name: str, simplifications: str) -> tuple[str, ...]:
     task, variation = parse(name)
-    engine = pool.borrow()
-    try:
-        return tuple(engine.gold(task, variation, simplifications))
-    finally:
-        pool.give_back(engine)
+    with _at_once:
+        engine = pool.borrow()
+        try:
+            return tuple(engine.gold(task, variation, simplifications))
+        finally:
+            pool.give_back(engine)
