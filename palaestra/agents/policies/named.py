@@ -10,6 +10,7 @@ anything else                 a model in this process: short name, folder or hub
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from palaestra.agents.policies.human import HumanPolicy
@@ -32,8 +33,10 @@ def policy_by_name(
         batch_size: requests that a model in this process runs together.
 
     Raises:
-        BadInput: an unknown name, an oracle that is not there, or a slip that is no probability.
+        BadInput: an unknown name or one that is no text, an oracle that is not there, or a slip that is no
+            probability.
     """
+    _is_text(name)
     kind, _, rest = name.partition(":")
     simple = kind in ("random", "oracle", "flawed", "human", "openai")
     if constrain and simple:
@@ -61,17 +64,26 @@ def model_name(name: str, spec: EnvSpec) -> str:
     """The name of a model in this process, written out.
 
     A run directory stands for the newest weights it holds, `tiny` for a tiny model of this environment's own texts;
-    every other name stands for itself. Raises BadInput for a run without weights.
+    every other name stands for itself. Raises BadInput for a run without weights, and for what is no text.
     """
+    _is_text(name)
     if name == "tiny":
         return f"tiny:{spec.id}"
     folder = Path(name)
     if not (folder / "run.json").is_file():
         return name
-    done = [path for path in folder.glob("iteration-*/model") if (path / "config.json").is_file()]
+    numbered = [
+        path for path in folder.glob("iteration-*/model") if re.fullmatch(r"iteration-[0-9]+", path.parent.name)
+    ]
+    done = [path for path in numbered if (path / "config.json").is_file()]
     if not done:
         raise BadInput(f"{name} is a run that has not trained a model yet; name a model, or finish the run")
     return str(max(done, key=lambda path: int(path.parent.name.partition("-")[2])))
+
+
+def _is_text(name: object) -> None:
+    if not isinstance(name, str):
+        raise BadInput(f"a policy or model is named by a text, not by {type(name).__name__} {name!r:.80}")
 
 
 def _probability(name: str, text: str) -> float:
