@@ -6,10 +6,14 @@ The server here is a real one on a real socket, with a tiny model behind it that
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +39,8 @@ class Server(ThreadingHTTPServer):
         self.key = ""
         self.failures: dict[str, int] = {}
         self.bodies: list[dict[str, Any]] = []
+        self.asked, self.authorizations = threading.Event(), set[str | None]()
+        self.hangs = False
         self.slow, self.together = threading.Event(), threading.Barrier(8)
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -81,6 +87,8 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.bodies.append(body)
             failed = server.failures[asked] = server.failures.get(asked, 0) + 1
+            server.authorizations.add(self.headers.get("Authorization"))
+        server.asked.set()
         if not self.refused():
             self.answer(body, asked, failed)
 
@@ -96,8 +104,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(200, {"choices": [{"message": {"content": [1, 2]}}]})
         if "long" in asked:
             return self.send(400, {"error": {"message": "maximum context length is 512 tokens"}})
-        if "slow" in asked:
-            server.slow.wait(60)
+        if "slow" in asked or server.hangs:
+            server.slow.wait(600)
         if "together" in asked:
             server.together.wait(60)
         if "hangs up" in asked:
@@ -257,3 +265,56 @@ def test_a_completion_carries_no_ids_so_it_is_tokenised_once_later(policy: OpenA
     [answer] = policy.act([ask("A door.")])
     assert policy.template is None
     assert (answer.ids, answer.logprobs) == (Completion("").ids, Completion("").logprobs)
+
+
+HANGING = """
+import sys, palaestra
+from palaestra.agents.collect import Interrupted, collect
+from palaestra.agents.policies.openai import OpenAIPolicy
+from palaestra.agents.store import EpisodeStore
+
+with EpisodeStore(sys.argv[2]) as store:
+    try:
+        collect(palaestra.find("bandit").split("train")[:4], OpenAIPolicy(sys.argv[1]), store, progress="quiet")
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(130) from None
+"""
+
+
+def test_ctrl_c_ends_a_collection_whose_server_hangs(server: Server, tmp_path: Path) -> None:
+    server.hangs = True
+    command = [sys.executable, "-c", HANGING, server.url, str(tmp_path / "episodes.sqlite")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while not server.asked.wait(0.1) and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)  # the server hangs for longer, and the policy asks for longer
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.startswith("stopped: 0 episodes")
+    assert "Traceback" not in errors
+
+
+def test_close_waits_for_nothing_and_nothing_is_asked_again(server: Server) -> None:
+    policy, answers = OpenAIPolicy(server.url, pause=1000.0, deadline=10_000.0), list[Completion]()
+    waiting = threading.Thread(target=lambda: answers.extend(policy.act([ask("broken")])))
+    waiting.start()
+    server.asked.wait()
+    policy.close()
+    waiting.join()  # it would pause for minutes
+    assert "was closed" in str(answers[0].error)
+    assert server.failures["broken"] == 1
+
+
+def test_a_password_in_the_address_is_sent_and_kept_nowhere(server: Server) -> None:
+    made = OpenAIPolicy(server.url.replace("://", "://me:p%40ss@"), sampling=Sampling(max_tokens=2))
+    made.act([ask("A door.")])
+    made.close()
+    assert server.authorizations == {"Basic bWU6cEBzcw=="}
+    assert made.url == made.extra["url"] == server.url
+    with pytest.raises(BadInput) as error:
+        OpenAIPolicy("http://me:secret@127.0.0.1:9/v1")
+    assert "secret" not in str(error.value)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 import os
 import random
+import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from palaestra.agents.episode import Actor
 from palaestra.agents.policy import Completion, Request, Sampling
@@ -30,10 +32,12 @@ class OpenAIPolicy:
     """Asks a server for chat completions, many at once. See `Policy` for the common attributes.
 
     A request that the server refuses, or does not answer properly before the deadline, fails alone
-    (`Completion.error`).
+    (`Completion.error`). Waiting for a server can be interrupted at any moment: the threads that wait never keep a
+    process from ending.
 
     Args:
-        url: the base, such as `http://localhost:8000/v1`.
+        url: the base, such as `http://localhost:8000/v1`. A `user:password@` in it is sent as basic authentication and
+            kept nowhere else.
         model: which of the server's models; the first one if not given.
         sampling: how to sample. Each request's seed is sent along; whether it counts is up to the server.
         api_key_env: name of the environment variable that holds the key; nothing is sent if it is not set.
@@ -69,23 +73,25 @@ class OpenAIPolicy:
             raise MissingExtra("httpx, which talks to model servers,", "openai")
         import httpx
 
-        self.url = url.rstrip("/")
+        bare, auth = _without_credentials(url)
+        self.url = bare.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
-            raise BadInput(f"{url!r} is no server; give its base, for instance http://localhost:8000/v1")
+            raise BadInput(f"{bare!r} is no server; give its base, for instance http://localhost:8000/v1")
         key = os.environ.get(api_key_env)
         self._key_env = api_key_env
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
+            auth=auth,
             timeout=timeout,
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
         self._deadline, self._pause = deadline, pause
+        self._closed = threading.Event()
         try:
             self.model = self._choose(model)
         except BaseException:
             self._client.close()
             raise
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="openai")
         self.name = self.model
         self.version = version or self.model
         self.sampling: Sampling = sampling or Sampling()
@@ -94,11 +100,38 @@ class OpenAIPolicy:
 
     def act(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer every request, in order. Raises BadInput when the server refuses the key."""
-        return list(self._pool.map(self._ask, requests))
+        done: list[Completion | BaseException | None] = [None] * len(requests)
+        left = deque(enumerate(requests))
+
+        def work() -> None:
+            while True:
+                try:
+                    place, request = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    done[place] = self._ask(request)
+                except BaseException as error:  # raised below, in the thread that asked
+                    done[place] = error
+
+        count = min(self.batch_size, len(requests))
+        # Not an executor: its threads would be waited for when the process ends, however long a server hangs.
+        threads = [threading.Thread(target=work, name=f"openai {number}", daemon=True) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        answers: list[Completion] = []
+        for answer in done:
+            if isinstance(answer, BaseException):
+                raise answer
+            assert answer is not None
+            answers.append(answer)
+        return answers
 
     def close(self) -> None:
-        """Give connections and threads back."""
-        self._pool.shutdown(cancel_futures=True)
+        """Give the connections back. Nothing is waited for: what is under way fails, and nothing is asked again."""
+        self._closed.set()
         self._client.close()
 
     # -- one request -------------------------------------------------------------------------------------------------
@@ -117,7 +150,7 @@ class OpenAIPolicy:
         until = time.monotonic() + self._deadline
         pause, why = self._pause, ""
         jitter = random.Random(request.seed)
-        while True:
+        while not self._closed.is_set():
             wait = 0.0
             try:
                 reply = self._client.post(f"{self.url}/chat/completions", json=body)
@@ -125,6 +158,10 @@ class OpenAIPolicy:
                 why = "no answer in time"
             except httpx.TransportError as error:
                 why = f"connection failed: {_line(error)}"
+            except RuntimeError:
+                if not self._closed.is_set():
+                    raise
+                break  # httpx: the client was closed
             else:
                 if reply.status_code not in _AGAIN:
                     return self._read(reply)
@@ -134,8 +171,9 @@ class OpenAIPolicy:
             wait = max(wait, min(pause, _LONGEST_PAUSE) * (0.5 + jitter.random() / 2))
             if time.monotonic() + wait >= until:
                 return Completion("", error=f"{self.url} gave up after {self._deadline:g} s ({why})")
-            time.sleep(wait)
+            self._closed.wait(wait)
             pause *= 2
+        return Completion("", error=f"{self.url}: the policy was closed before the answer came")
 
     def _read(self, reply: httpx.Response) -> Completion:
         if reply.status_code in (401, 403):
@@ -182,6 +220,15 @@ class OpenAIPolicy:
     def _refused(self) -> str:
         state = "holds a key it does not take" if os.environ.get(self._key_env) else "is not set"
         return f"{self.url} refuses access: ${self._key_env} {state}"
+
+
+def _without_credentials(url: str) -> tuple[str, tuple[str, str] | None]:
+    """A URL without its `user:password@`, for nothing that is stored or shown may hold it; and those two, if given."""
+    scheme, mark, rest = url.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    credentials, at, host = authority.rpartition("@")
+    user, _, password = credentials.partition(":")
+    return f"{scheme}{mark}{host}{slash}{path}", (unquote(user), unquote(password)) if at else None
 
 
 def _text(value: object) -> str:
