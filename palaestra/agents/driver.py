@@ -89,7 +89,7 @@ class Driver:
         """Make all planned episodes.
 
         Raises:
-            TooManyFaults: more than the limits allow.
+            TooManyFaults: more than the limits allow, or all that was left to do ended in faults.
             KeyboardInterrupt: `Stop` was posted, or the policy raised it.
             BadInput: what a person can mend: an unknown task, a fork at its parent's end, a missing extra.
         """
@@ -102,14 +102,15 @@ class Driver:
                 self._handle(event)
             self._expire()
             self._progress.update(self.tally)
-        if self.tally.faults and not (self.tally.episodes or self.tally.skipped):
+        if self.tally.faults and not self.tally.episodes:
             raise self._too_many()
 
     def close(self, seconds: float = 10.0) -> None:
         """End all threads and close all environments; what has not ended within `seconds` is left behind."""
+        until = time.monotonic() + seconds
         self._engine.leave()
         self._pool.close(seconds)
-        self._engine.join(seconds)
+        self._engine.join(until - time.monotonic())
 
     @property
     def in_flight(self) -> int:

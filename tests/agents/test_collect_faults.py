@@ -219,6 +219,13 @@ def test_a_run_that_makes_nothing_but_faults_never_ends_quietly(store: EpisodeSt
         run(tasks("raises/0"), store, World(), max_fault_rate=1.0)
 
 
+def test_nor_does_a_run_in_which_all_that_was_left_faulted(store: EpisodeStore) -> None:
+    run(many("good", 3), store, World())
+    with pytest.raises(TooManyFaults, match="3 of 3 attempts"):
+        run([*many("good", 3), *tasks("raises/0")], store, World(), max_fault_rate=1.0)
+    assert len(store) == 3
+
+
 def test_after_any_end_no_thread_and_no_instance_is_left(store: EpisodeStore) -> None:
     before = threading.active_count()
     for plan in (many("raises", 5), [*tasks("hangs/0"), *tasks("good/1")], [*tasks("good/0"), "no task"]):
