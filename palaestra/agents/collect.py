@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 import palaestra
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.driver import Driver, Limits, TooManyFaults
-from palaestra.agents.episode import Actor, Path, Provenance, Start, episode_id, episode_key
+from palaestra.agents.episode import Actor, Path, Plain, Provenance, Start, episode_id, episode_key
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress, Tally, progress_of
 from palaestra.agents.runner import Item, Setup
@@ -109,6 +111,8 @@ def collect(
 
     Args:
         starts: tasks, or forks of episodes that the store holds. Read lazily, so it may be an endless generator's head.
+            Of a plan with a length, all episodes that the store holds are compared with what is asked for before the
+            first one is made; else each when its turn comes.
         policy: who acts.
         store: where episodes go, faults too.
         samples: episodes a start.
@@ -124,41 +128,43 @@ def collect(
             whose next prompt leaves no room for an answer ends as `truncated`.
         progress: `auto` (a bar on a terminal, else lines), `bar`, `lines`, `quiet`, or an object.
         seed: all randomness of the requests follows from it.
-        labels: go to every episode made.
+        labels: go to every episode made. The collector adds `truncated_by` where the context ended an episode, and
+            `unfinished_turns`, the indices of an episode's own turns that were cut at `max_tokens`, where the policy
+            gives no ids (`OpenAIPolicy`): ids made of such a turn's text later end with an end-of-turn that the model
+            never wrote.
         env_factory: makes an instance from an environment's id, in place of `palaestra.make` with `env_settings`.
 
     Returns:
         The counts of this run.
 
     Raises:
-        TooManyFaults: the threshold was passed, or not a single episode could be made.
+        TooManyFaults: the threshold was passed, or all that the store did not hold yet ended in faults.
         Interrupted: Ctrl-C. In-flight episodes are dropped, the store is intact, collecting again goes on.
-        BadInput: an argument, a start or a task cannot be used, or the store holds these episodes, made with another
-            seed, sampling, conversation or other settings of the environment.
+        BadInput: an argument, a start or a task cannot be used; the first prompt of a task does not fit into the
+            context; or the store holds episodes of this plan, made with another seed, sampling, conversation, other
+            settings of the environment or another version of it. Where a server is does not count.
     """
     limits = _limits(samples, concurrency, deadline, retries, max_fault_rate, min_faults, policy)
     conversation = conversation or Conversation()
+    if getattr(policy, "constrain", False) and conversation.style != "action":
+        raise BadInput(
+            f"collect: policy {policy.name} writes admissible actions only (constrain), so the conversation needs "
+            f"style='action', not {conversation.style!r}"
+        )
     settings = dict(env_settings or {})
-    sampling = policy.sampling.model_dump(mode="json") if policy.sampling is not None else {}
-    provenance = Provenance(
-        actor=policy.actor,
-        policy=policy.name,
-        policy_version=policy.version,
-        recipe=recipe,
-        iteration=iteration,
-        sampling={**sampling, **getattr(policy, "extra", {}), "run_seed": seed},
-        conversation=conversation.model_dump(mode="json"),
-        env_settings=settings,
-        palaestra=palaestra.__version__,
-    )
+    provenance = _provenance(policy, recipe, iteration, seed, conversation, settings)
+    noted = _noted(labels or {})
     if max_context is None and policy.template is not None:
         max_context = policy.template.max_length
     total = len(starts) * samples if isinstance(starts, Sized) else None
     tally = Tally(total=total)
-    setup = Setup(policy, conversation, provenance, seed, max_context, dict(labels or {}), tally)
+    stored = _Stored(store, provenance)
+    if isinstance(starts, Sized):
+        stored.check(starts, samples)
+    setup = Setup(policy, conversation, provenance, seed, max_context, noted, tally, stored.fingerprints)
     shown = progress_of(progress)
     create = env_factory or (lambda name: palaestra.make(name, **settings))
-    driver = Driver(_plan(starts, samples, provenance, store), setup, store, create, limits, shown)
+    driver = Driver(_plan(starts, samples, provenance, store, stored), setup, store, create, limits, shown)
     patience = 10.0
     shown.begin(tally)
     try:
@@ -197,35 +203,119 @@ def _limits(
     return Limits(1 if alone else concurrency, deadline, retries, max_fault_rate, min_faults)
 
 
-def _plan(starts: Iterable[Task | Start], samples: int, provenance: Provenance, store: EpisodeStore) -> Iterator[Item]:
-    compared = False
+def _provenance(
+    policy: Policy,
+    recipe: str | None,
+    iteration: int | None,
+    seed: int,
+    conversation: Conversation,
+    settings: Mapping[str, Any],
+) -> Provenance:
+    sampling = policy.sampling.model_dump(mode="json") if policy.sampling is not None else {}
+    try:
+        return Provenance(
+            actor=policy.actor,
+            policy=policy.name,
+            policy_version=policy.version,
+            recipe=recipe,
+            iteration=iteration,
+            sampling={**sampling, **getattr(policy, "extra", {}), "run_seed": seed},
+            conversation=conversation.model_dump(mode="json"),
+            env_settings=dict(settings),
+            palaestra=palaestra.__version__,
+        )
+    except ValidationError as error:
+        raise BadInput(f"collect: {_first(error)}") from error
+
+
+def _noted(labels: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return TypeAdapter[dict[str, Any]](Plain).validate_python(dict(labels))
+    except ValidationError as error:
+        raise BadInput(f"collect: labels: {_first(error)}") from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first of pydantic's complaints, in one line."""
+    told = error.errors()[0]
+    where = ".".join(map(str, told["loc"]))
+    return " ".join(f"{where + ': ' if where else ''}{told['msg'].removeprefix('Value error, ')}".split())
+
+
+def _start(given: object) -> Start:
+    if not isinstance(given, Task | Start):
+        raise BadInput(f"collect: a start is a Task or a Start, got {type(given).__name__} {given!r:.80}")
+    return Start(task=given) if isinstance(given, Task) else given
+
+
+def _plan(
+    starts: Iterable[Task | Start], samples: int, provenance: Provenance, store: EpisodeStore, stored: _Stored
+) -> Iterator[Item]:
     for given in starts:
-        if not isinstance(given, Task | Start):
-            raise BadInput(f"collect: a start is a Task or a Start, got {type(given).__name__} {given!r:.80}")
-        start = Start(task=given) if isinstance(given, Task) else given
+        start = _start(given)
         parent: Path | None = None
         for sample in range(samples):
             key = episode_key(start, provenance, sample)
-            stored = store.has(key)
-            if stored and not compared:
-                _same_conditions(store.get(episode_id(key)).provenance, provenance, store)
-                compared = True
-            if start.parent is not None and parent is None and not stored:
+            if store.has(key):
+                stored.compare(key)
+            elif start.parent is not None and parent is None:
                 parent = _parent(start, store)
             yield Item(start, sample, key, parent)
 
 
-def _same_conditions(before: Provenance, now: Provenance, store: EpisodeStore) -> None:
-    """A key says who acted and where, not how: refuse to take episodes made otherwise for those that are asked for."""
-    asked = Provenance.model_validate_json(now.model_dump_json())
-    for field in ("sampling", "conversation", "env_settings"):
-        old, new = getattr(before, field), getattr(asked, field)
-        for name in sorted({*old, *new}):
-            if old.get(name) != new.get(name):
-                raise BadInput(
-                    f"{store.file} holds these episodes already, made with {name}={old.get(name)!r}, and now "
-                    f"{name}={new.get(name)!r} is asked for; collect into another store"
-                )
+class _Stored:
+    """What the store holds of a plan already.
+
+    A key says who acted and where, not how: episodes made otherwise are refused, for they would be taken for those
+    that are asked for.
+
+    Attributes:
+        fingerprints: of the environments, by id, that these episodes were made with. An instance's own is known only
+            once there is one, so the runner compares.
+    """
+
+    def __init__(self, store: EpisodeStore, asked: Provenance) -> None:
+        self.fingerprints: dict[str, str] = {}
+        self._store, self._asked = store, Provenance.model_validate_json(asked.model_dump_json())
+        self._compared: set[str] = set()
+
+    def check(self, starts: Iterable[Task | Start], samples: int) -> None:
+        """Compare all of a plan. Raises BadInput."""
+        if not len(self._store):
+            return
+        pairs = ((_start(given), sample) for given in starts for sample in range(samples))
+        keys = dict.fromkeys(episode_key(start, self._asked, sample) for start, sample in pairs)
+        found = self._store.stored(keys)
+        for key in keys:
+            if key in found:
+                self.compare(key)
+
+    def compare(self, key: str) -> None:
+        """Compare one stored episode with what is asked for, once. Raises BadInput."""
+        if key in self._compared:
+            return
+        episode = self._store.get(episode_id(key))
+        before = episode.provenance
+        for field in ("sampling", "conversation", "env_settings"):
+            old, new = dict(getattr(before, field)), dict(getattr(self._asked, field))
+            if field == "sampling":  # a server that is started again at another port is the same server
+                old.pop("url", None)
+                new.pop("url", None)
+            for name in sorted({*old, *new}):
+                if old.get(name) != new.get(name):
+                    raise BadInput(
+                        f"{self._store.file} holds these episodes already, made with {name}={old.get(name)!r}, and now "
+                        f"{name}={new.get(name)!r} is asked for; collect into another store"
+                    )
+        self._compared.add(key)
+        if not before.env_fingerprint:
+            return
+        first = self.fingerprints.setdefault(episode.start.task.env, before.env_fingerprint)
+        if first != before.env_fingerprint:
+            raise BadInput(
+                f"{self._store.file} holds episodes of this plan made with env_fingerprint={first!r} and others with "
+                f"{before.env_fingerprint!r}; collect into another store"
+            )
 
 
 def _parent(start: Start, store: EpisodeStore) -> Path:

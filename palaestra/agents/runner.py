@@ -32,6 +32,7 @@ class Setup:
         max_context: ids that fit into the model's context, completion included; None for no limit.
         labels: go to every episode.
         tally: where all that is spent is counted.
+        fingerprints: of the environments, by id, that the store's episodes of this plan were made with.
     """
 
     policy: Policy
@@ -41,6 +42,7 @@ class Setup:
     max_context: int | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Attempt:
         self.stage = "env"
         self.request = Request(messages=())
         self.turns: list[Turn] = []
+        self._unfinished: list[int] = []
         self._seen = Seen("", 0.0, False)
         self._first: Seen | None = None
         self._answer = Completion("")
@@ -116,11 +119,18 @@ class Attempt:
 
         Raises:
             ReplayDiverged: the environment does not answer as it did in the parent.
-            BadInput: there is no such task, or the fork lies at the environment's end under these settings.
+            BadInput: there is no such task, the fork lies at the environment's end under these settings, or the store
+                holds episodes of this plan that were made with another version or data of the environment.
         """
         env, start = self.worker.env(), self.item.start
         if self.worker.fingerprint is None:
             self.worker.fingerprint = env.fingerprint()
+        before = self.setup.fingerprints.get(start.task.env)
+        if before is not None and before != self.worker.fingerprint:
+            raise BadInput(
+                f"{start.task.env}: the store holds episodes of this plan made with env_fingerprint={before!r}, and "
+                f"here it is {self.worker.fingerprint!r}; collect into another store"
+            )
         replayed = 0
         if self.item.parent is None:
             observation, info = env.reset(options={"task": start.task})
@@ -197,7 +207,11 @@ class Attempt:
         return self._seen.terminated or self._seen.truncated
 
     def ask(self) -> bool:
-        """Prepare the request for the next turn. False when it would not fit into the model's context."""
+        """Prepare the request for the next turn. False when it would not fit into the model's context.
+
+        Raises:
+            BadInput: not even the first prompt of the task fits.
+        """
         conversation, turns, seen = self.setup.conversation, [*self.item.before, *self.turns], self._seen
         assert self._first is not None
         messages = conversation.opening(self._first.instructions, turns, seen.observation, seen.actions)
@@ -218,7 +232,15 @@ class Attempt:
             seen.actions if policy.wants_actions else None,
         )
         room = policy.sampling.max_tokens if policy.sampling is not None else 0
-        return self.setup.max_context is None or len(prompt) + room <= self.setup.max_context
+        limit = self.setup.max_context
+        if limit is None or len(prompt) + room <= limit:
+            return True
+        if not turns:  # nothing that the agent did: with these settings no episode of this task could even begin
+            raise BadInput(
+                f"{self.item.start.task.id}: its first prompt has {len(prompt)} tokens and the answer may have {room} "
+                f"(max_tokens), but the context holds {limit}; use a longer context or fewer max_tokens"
+            )
+        return False
 
     def answered(self, answer: Completion) -> str:
         """The policy has answered: the action to hand to the environment, empty where the answer cannot be read."""
@@ -238,6 +260,8 @@ class Attempt:
         tokens = None
         if self._transcript is not None:
             tokens = self._transcript.answer(self._answer.ids, self._answer.logprobs)
+        elif not self._answer.finished:
+            self._unfinished.append(len(self.turns))
         return Turn(
             observation=self._seen.observation,
             completion=self._answer.text,
@@ -264,6 +288,8 @@ class Attempt:
         return self._episode(outcome, 0.0, error, {"attempt": self.item.attempt})
 
     def _episode(self, outcome: Outcome, score: float, error: str | None, labels: dict[str, object]) -> Episode:
+        if self._unfinished:
+            labels = {**labels, "unfinished_turns": self._unfinished}
         cost = Cost.model_validate({**self._cost, "seconds": time.monotonic() - self._began})
         provenance = self.setup.provenance.model_copy(
             update={"env_fingerprint": self._first.fingerprint if self._first else "", "cost": cost}

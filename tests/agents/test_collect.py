@@ -118,6 +118,50 @@ def test_episodes_made_otherwise_are_never_taken_for_those_asked_for(
     assert gist(store) == before
 
 
+def test_every_stored_episode_is_compared_and_before_the_first_one_is_made(store: EpisodeStore) -> None:
+    plan = bandits(5)
+    run(plan[:1], RandomPolicy(), store)
+    run(plan[4:], RandomPolicy(), store, seed=1)
+    before = gist(store)
+    with pytest.raises(BadInput, match="run_seed=1"):
+        run(plan, RandomPolicy(), store, concurrency=1)
+    assert gist(store) == before, "the first stored one is as asked, the last one is not, and nothing was made"
+    with pytest.raises(BadInput, match="run_seed=1"):
+        run(iter(plan), RandomPolicy(), store, concurrency=1)
+
+
+def test_a_server_at_another_address_is_no_other_policy(store: EpisodeStore) -> None:
+    policy = RandomPolicy()
+    for port in (1, 2):
+        policy.extra = {"url": f"http://localhost:{port}/v1"}
+        report = run(bandits(2), policy, store)
+    assert report.skipped == 2
+
+
+def test_another_version_of_the_environment_is_refused_before_anything_is_made(store: EpisodeStore) -> None:
+    world = World()
+    run(many("good", 1), CountingPolicy(), store, env_factory=world.make)
+
+    def newer(_env: str) -> Any:
+        env = world.make()
+        env.fingerprint = lambda: "newer"  # type: ignore[method-assign]
+        return env
+
+    with pytest.raises(BadInput, match=r"env_fingerprint=.* here it is 'newer'"):
+        run(many("good", 3), CountingPolicy(), store, env_factory=newer)
+    assert (len(store), store.n_faults) == (1, 0)
+
+
+def test_turns_that_were_cut_are_noted_where_no_ids_tell(store: EpisodeStore) -> None:
+    class Cut(CountingPolicy):
+        def act(self, requests: Sequence[Request]) -> list[Completion]:
+            return [Completion("count", finished=len(request.messages) > 2) for request in requests]
+
+    run(many("good", 1), Cut(), store, env_factory=World().make)
+    (episode,) = store.episodes()
+    assert episode.labels == {"unfinished_turns": [0]}
+
+
 def test_a_plan_may_name_the_same_start_twice(store: EpisodeStore) -> None:
     report = run([*many("good", 4), *many("good", 4)], CountingPolicy(), store, env_factory=World().make)
     assert (report.episodes, report.skipped, len(store)) == (4, 4, 4)
@@ -394,12 +438,23 @@ def test_a_person_who_leaves_stops_the_run_and_keeps_what_is_done(store: Episode
         ({"min_faults": 0}, "min_faults"),
         ({"progress": "loud"}, "progress is one of"),
         ({"env_settings": {"colour": "red"}}, "no setting 'colour'"),
+        ({"env_settings": {"max_steps": object()}}, "is not of a kind that JSON can hold"),
+        ({"labels": {"a": object()}}, "labels: object .* is not of a kind that JSON can hold"),
     ],
 )
 def test_arguments_that_cannot_be_used_are_named(store: EpisodeStore, rest: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         collect(bandits(1), RandomPolicy(), store, **{"progress": "quiet", **rest})
     assert (len(store), store.n_faults) == (0, 0)
+
+
+def test_a_policy_that_writes_actions_only_is_refused_for_other_styles(store: EpisodeStore) -> None:
+    class Constrained(CountingPolicy):
+        constrain = True
+
+    with pytest.raises(BadInput, match="needs style='action', not 'react'"):
+        run(many("good", 1), Constrained(), store, conversation=Conversation(style="react"), env_factory=World().make)
+    assert len(store) == 0
 
 
 def test_starts_that_cannot_be_used_are_named(store: EpisodeStore) -> None:

@@ -16,6 +16,7 @@ from palaestra.agents.episode import Outcome
 from palaestra.agents.policy import Completion, Request, Sampling
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.transcript import tokenise
+from palaestra.envs import BadInput
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,15 @@ def test_an_agent_that_runs_out_of_context_is_truncated_and_that_is_no_fault(mod
         assert episode.labels == {"truncated_by": "context"}
         assert 0 < len(episode.turns) < 10
     assert max(len(prompt) + len(answer.ids) for prompt, answer in policy.passed) <= 500
+
+
+def test_a_context_that_does_not_hold_the_first_prompt_is_told_and_makes_no_empty_episodes(
+    model: Path, store: EpisodeStore
+) -> None:
+    policy = spying(model, sampling=Sampling(max_tokens=60))
+    with pytest.raises(BadInput, match=r"good/0.* first prompt has \d+ tokens .* 60 .* the context holds 64"):
+        collect(many("good", 1), policy, store, env_factory=World().make, progress="quiet", max_context=64)
+    assert (len(store), store.n_faults) == (0, 0)
 
 
 def test_a_model_collects_on_the_bandit_with_its_sampling_in_the_provenance(model: Path, store: EpisodeStore) -> None:
