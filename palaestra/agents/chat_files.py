@@ -12,6 +12,7 @@ shown again, are context: they carry no weight.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from palaestra.envs.errors import BadInput
 
 CHAT_FORMS = ("messages", "eto", "agentgym")
 _OK = "OK"
+_AGREED = re.compile(r"ok[.!]?( I'll follow your instructions and try my best to solve the task\.)?", re.IGNORECASE)
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 Naming = Callable[[Record], Task | str]
 """Says which task a record is about: a Task, or a task's name in the environment."""
@@ -195,7 +197,7 @@ def _task(
 def _score(where: str, record: Record, default: float | None) -> float:
     score = next((record[name] for name in ("reward", "score") if record.get(name) is not None), default)
     if score is None:
-        raise BadInput(f"{where}: holds neither 'reward' nor 'score'; pass score= for records without")
+        raise BadInput(f"{where}: holds neither 'reward' nor 'score'; give it one, or pass score= in Python")
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
         raise BadInput(f"{where}: its score is {score!r}, a number from 0 to 1 is expected; rescale it first")
     return float(score)
@@ -205,7 +207,7 @@ def _turns(where: str, record: Record, reader: Conversation, score: float) -> tu
     said = _said(where, record)
     if said and said[0][0] == "system":
         said = said[1:]
-    if len(said) > 2 and said[0][0] == "user" and _is_ok(said[1]):
+    if len(said) > 2 and said[0][0] == "user" and isinstance(record.get("conversations"), list) and _is_ok(said[1]):
         said = said[2:]
     for place, (role, _) in enumerate(said):
         wanted = "assistant" if place % 2 else "user"
@@ -247,5 +249,6 @@ def _said(where: str, record: Record) -> list[tuple[str, str]]:
 
 
 def _is_ok(said: tuple[str, str]) -> bool:
+    """Is this the answer to the instructions in ETO's and AgentGym's files, and not a first action ("ok, pull 2")."""
     role, text = said
-    return role == "assistant" and text.strip().lower().startswith("ok") and "action:" not in text.lower()
+    return role == "assistant" and _AGREED.fullmatch(text.strip()) is not None

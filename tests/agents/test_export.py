@@ -300,6 +300,24 @@ GYM = {
 }
 
 
+def test_only_a_plain_ok_after_the_instructions_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "experts.json"
+    answers = ["ok", "OK.", "Ok!", "ok, pull 2", "OK\nAction: wait"]
+    for form, who, what, names in (
+        ("conversations", "from", "value", ("human", "gpt")),
+        ("messages", "role", "content", ("user", "assistant")),
+    ):
+        records = []
+        for answer in answers:
+            texts = ("Instructions.", answer, "You see a lever.", "pull 1")
+            records.append({form: [{who: names[n % 2], what: text} for n, text in enumerate(texts)], "id": "12"})
+        path.write_text(json.dumps(records))
+        with EpisodeStore(tmp_path / f"{form}.sqlite") as store:
+            import_conversations(store, path, naming=by_number, conversation=Conversation())
+            kept = [len(episode.turns) for episode in store.episodes()]
+        assert kept == ([1, 1, 1, 2, 2] if form == "conversations" else [2] * 5)
+
+
 def by_number(record: dict[str, object]) -> Task:
     return task(str(record.get("id", record.get("item_id"))).removeprefix("sciworld_"))
 
