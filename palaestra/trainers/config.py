@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.policy import Sampling
 from palaestra.envs import BadInput
 from palaestra.trainers.evaluate import Cluster
 from palaestra.trainers.experts import Experts
-from palaestra.trainers.objective import CrossEntropy
+from palaestra.trainers.objective import CrossEntropy, Objective, objective_of
 
 
 class _Config(BaseModel):
@@ -49,7 +49,7 @@ class RecipeConfig(_Config):
             iterations; with `samples` it is a limit. One of the two is needed.
         tasks: training tasks: a number (spread over the types), names or types, or None for all of the split.
         experts: expert episodes to begin with; None begins with the start model alone.
-        objective: what is minimised.
+        objective: what is minimised, by its `kind` (see `objective_of`).
         evaluation: how every iteration is measured.
         seed: all randomness follows from it.
     """
@@ -66,14 +66,24 @@ class RecipeConfig(_Config):
     budget: int | None = Field(default=None, ge=1)
     tasks: int | tuple[str, ...] | None = None
     experts: Experts | None = None
-    objective: CrossEntropy = CrossEntropy()
+    objective: SerializeAsAny[Objective] = CrossEntropy()
     evaluation: HeldOut = HeldOut()
     seed: int = Field(default=0, ge=0)
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _by_kind(cls, value: object) -> object:
+        return objective_of(value) if isinstance(value, Mapping) else value
 
     @model_validator(mode="after")
     def _bounded(self) -> RecipeConfig:
         if self.samples is None and self.budget is None:
             raise ValueError("give 'budget' (rollouts in all) or 'samples' (rollouts a task and iteration)")
+        if self.constrain and self.conversation.style != "action":
+            raise ValueError(
+                f"'constrain' writes admissible actions and nothing else, so it needs conversation.style 'action', "
+                f"not {self.conversation.style!r}"
+            )
         return self
 
 

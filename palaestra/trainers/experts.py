@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,8 @@ class Experts(BaseModel):
         samples: episodes a task by the oracle.
         tasks: how many of the training tasks the oracle solves (spread over the types), or None for all of them.
         file: recorded episodes: Parquet or JSON lines that `palaestra.agents.export` wrote, or conversations in the
-            forms of others (ETO, AgentGym, messages) whose records name their `task`.
+            forms of others (ETO, AgentGym, messages) whose records name their `task` and their `reward`; their answers
+            are read in the style of the run's conversation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +61,7 @@ def gather(
     tasks: Sequence[Task],
     store: EpisodeStore,
     *,
+    env: TextEnv[Any],
     splits: Sequence[str],
     env_settings: Mapping[str, Any],
     conversation: Conversation,
@@ -71,6 +73,10 @@ def gather(
 ) -> list[str]:
     """Put the expert episodes into the store, faults apart.
 
+    Args:
+        tasks: the training tasks that an oracle solves.
+        env: the run's environment: only the tasks of its training `splits` are learnt from, whatever a file states.
+
     Returns:
         Ids of the expert episodes, successes and failures, in an order that depends on the tasks alone.
 
@@ -80,7 +86,8 @@ def gather(
     """
     experts.check(spec)
     if experts.file is not None:
-        return _from_file(Path(experts.file), spec, store, splits)
+        allowed = {task.id for split in splits for task in env.tasks(split)}
+        return _from_file(Path(experts.file), spec, store, splits, allowed, conversation)
     name = None if experts.oracle == "default" else experts.oracle
     policy = OraclePolicy(spec, name)
     if experts.slip:
@@ -105,13 +112,21 @@ def gather(
     return [episode_id(key) for key in keys if store.has(key)]
 
 
-def _from_file(file: Path, spec: EnvSpec, store: EpisodeStore, splits: Sequence[str]) -> list[str]:
+def _from_file(
+    file: Path,
+    spec: EnvSpec,
+    store: EpisodeStore,
+    splits: Sequence[str],
+    allowed: Collection[str],
+    conversation: Conversation,
+) -> list[str]:
     from palaestra.agents.chat_files import read_conversations
     from palaestra.agents.export import read_episodes
     from palaestra.agents.record_files import read_records
 
     ours = file.suffix == ".parquet" or "start" in next((record for _, record in read_records(file)), {"start": 0})
-    recorded: list[Episode] = list(read_episodes(file) if ours else read_conversations(file, env=spec.id))
+    chats = () if ours else read_conversations(file, env=spec.id, conversation=conversation, score=None)
+    recorded: list[Episode] = list(read_episodes(file) if ours else chats)
     if not recorded:
         raise BadInput(f"experts file {file} holds no episodes")
     for episode in recorded:
@@ -120,5 +135,10 @@ def _from_file(file: Path, spec: EnvSpec, store: EpisodeStore, splits: Sequence[
             raise BadInput(f"{file}: episode {episode.id} is of {task.env}, this run is of {spec.id}")
         if task.split not in splits:
             raise BadInput(f"{file}: episode {episode.id} is of split {task.split!r} and may not be trained on")
+        if task.id not in allowed:
+            raise BadInput(
+                f"{file}: episode {episode.id} is of task {task.name!r} (seed {task.seed}), which is not among this "
+                f"run's training tasks, though the file says split {task.split!r}; it may not be trained on"
+            )
     store.add_all(recorded)
     return [episode.id for episode in recorded if not episode.outcome.is_fault]

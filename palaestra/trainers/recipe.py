@@ -247,6 +247,7 @@ class Recipe(ABC, Generic[C]):
                 self.spec,
                 self.tasks,
                 self.store,
+                env=self.env,
                 splits=self.splits,
                 env_settings=self.env_settings,
                 conversation=self.config.conversation,

@@ -18,6 +18,7 @@ from palaestra.agents.export import write_episodes
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Task, find
 from palaestra.trainers.config import config_of
+from palaestra.trainers.experts import Experts, gather
 from palaestra.trainers.report import rounds, write_report
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.rundir import RunDir, read_run
@@ -252,6 +253,21 @@ def test_the_report_says_before_and_after_and_stands_alone(finished: Path) -> No
         assert outside not in page.replace("http://www.w3.org", "")
 
 
+def test_other_folders_and_a_configuration_without_some_keys_do_not_stop_a_report(
+    tmp_path: Path, finished: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "run")
+    for name in ("iteration-2-old", "iteration-best"):
+        shutil.copytree(finished / "iteration-2", tmp_path / "run" / name)
+    record = json.loads((finished / "run.json").read_text())
+    (tmp_path / "run/run.json").write_text(json.dumps({**record, "config": {}}))
+    write_report(tmp_path / "run")
+    assert [each.number for each in rounds(tmp_path / "run")] == [-1, 0, 1, 2]
+    assert "RFT on an unknown environment" in (tmp_path / "run/report.md").read_text()
+
+
 def test_a_damaged_result_is_named(tmp_path: Path, finished: Path) -> None:
     import shutil
 
@@ -282,8 +298,55 @@ def test_experts_can_be_recorded_episodes_but_never_of_held_out_tasks(tmp_path: 
     assert cloned.fitted.samples == 4
     with pytest.raises(BadInput, match="is of split 'test' and may not be trained on"):
         rft(tmp_path / "other", model, **{**quick, "experts": {"file": str(bad)}}).train()
+    claimed = tasks["test"][0].model_copy(
+        update={"split": "train"}
+    )  # a held-out task that the file calls a training one
+    write_episodes([recorded(claimed, 9)], bad)
+    with pytest.raises(BadInput, match=r"of task 'two/20' .* not among this run's training tasks"):
+        rft(tmp_path / "other2", model, **{**quick, "experts": {"file": str(bad)}}).train()
     with pytest.raises(BadInput, match="does not exist"):
         rft(tmp_path / "third", model, **{**quick, "experts": {"file": str(tmp_path / "none.jsonl")}}).train()
+
+
+def test_recorded_chats_are_read_in_the_style_of_the_run_and_need_a_reward(tmp_path: Path) -> None:
+    name, split = "two/0", "train"
+    chat = {
+        "task": {"env": "toy/Lamps-v0", "name": name, "split": split},
+        "reward": 1.0,
+        "conversations": [
+            {"from": "human", "value": "Press the button of the lamp's colour."},
+            {"from": "gpt", "value": "OK"},
+            {"from": "human", "value": "The lamp is red."},
+            {"from": "gpt", "value": "press red"},
+        ],
+    }
+    file = tmp_path / "chats.jsonl"
+    file.write_text(json.dumps(chat))
+
+    def gathered(store: EpisodeStore) -> list[str]:
+        method = rft(tmp_path / "run", "none", experts={"file": str(file)})
+        return gather(
+            Experts(file=str(file)),
+            method.spec,
+            method.tasks,
+            store,
+            env=method.env,
+            splits=method.splits,
+            env_settings={},
+            conversation=method.config.conversation,
+            recipe="rft",
+            seed=0,
+            concurrency=1,
+            progress="quiet",
+        )
+
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        (found,) = gathered(store)
+        assert [(turn.action, turn.valid) for turn in store.get(found).turns] == [("press red", True)]
+        unrewarded = {key: value for key, value in chat.items() if key != "reward"}
+        file.write_text(f"{json.dumps(chat)}\n{json.dumps(unrewarded)}\n")
+        with pytest.raises(BadInput, match="line 2: holds neither 'reward' nor 'score'; give it one"):
+            gathered(store)
 
 
 def test_weights_can_be_shared_out_among_tasks(tmp_path: Path, model: Path) -> None:
@@ -308,6 +371,9 @@ def test_weights_can_be_shared_out_among_tasks(tmp_path: Path, model: Path) -> N
         ({"env": "toy/Lampen-v0"}, "unknown environment"),
         ({"tasks": ["two/30"]}, "has no task 'two/30'"),
         ({"experts": {"oracle": "sage"}}, "no oracle 'sage'"),
+        ({"conversation": {"style": "react"}}, "'constrain' writes .* needs conversation.style 'action', not 'react'"),
+        ({"objective": {"kind": "hinge"}}, "unknown objective 'hinge'"),
+        ({"objective": {"epoch": 3}}, "objective cross_entropy, key 'epoch'"),
         ({"experts": {"file": "/nowhere.jsonl"}}, "does not exist"),
         ({"model": "/nowhere/model"}, "unknown model"),
     ],
