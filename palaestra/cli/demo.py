@@ -7,9 +7,9 @@ from typing import Any
 from palaestra.envs import find
 
 TYPES = ("lifespan-longest-lived", "lifespan-shortest-lived", "find-non-living-thing")
-BUDGET = 120
-TRAINED = 40
-HELD_OUT = 14
+BUDGET = 72
+TRAINED = 24
+HELD_OUT = 12
 
 
 def demo_settings(budget: int | None, seed: int) -> dict[str, Any]:
