@@ -3,12 +3,12 @@
 Scores of different protocols are not comparable (the tasks, the step caps and the score itself differ).
 
 `eto` (Song et al., arXiv 2403.02502). 24 task types, simplification "easy", a step cap for each task, and the *best*
-raw score of the episode counts. 1,483 train, 140 dev ("test-seen") and 211 test ("test-unseen") variations. The test
-ids are a rule: the first ten test variations of each type. Train and dev were drawn at random by its authors; their
-published ids are kept as numbers in eto.json. Its published dev list has 194 ids, 54 of which are in its train list as
-well. These 54 are left out of dev here, since nothing is evaluated on what was trained on: figures on dev are not those
-of the paper's "test-seen". To know also: 357 of its train ids lie in ScienceWorld's official dev split. Where its
-agents break the answer format they lose the score they had; that is a matter of the agent, and here it is not done.
+raw score of the episode counts. Its splits are made by the rule that its authors state: of each type at most 120 train
+variations and at most 10 of each held-out split, here the first ones of the official splits. That gives 1,408 train,
+199 dev ("test-seen") and 211 test ("test-unseen") variations. The authors drew their 1,483 train and 194 dev variations
+at random, and their lists are not part of this package: figures on train and dev are of the same rules on other
+variations. Where their agents break the answer format they lose the score they had; that is a matter of the agent, and
+is not done here.
 
 `agentgym` (Xi et al., arXiv 2406.04151). 23 task types (no growing, inclined planes or genetics), no simplification, 30
 rounds, and the *final* score counts. It numbers all variations of these types in one row (`flat_id`). Its 2,120 train
@@ -18,16 +18,41 @@ results are of the same tasks and rules, on other variations.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 
 from palaestra.envs.errors import BadInput
 from palaestra.envs.scienceworld.tasks import SPLITS, TASKS, names, parse, variations
 
 _NOT_IN_AGENTGYM = frozenset({"5-1", "5-2", "9-1", "9-2", "9-3", "10-1", "10-2"})
+
+_ETO_STEPS: Mapping[str, int] = {
+    "boil": 100,
+    "melt": 80,
+    "freeze": 80,
+    "change-the-state-of-matter-of": 80,
+    "use-thermometer": 30,
+    "measure-melting-point-known-substance": 120,
+    "power-component": 20,
+    "power-component-renewable-vs-nonrenewable-energy": 30,
+    "test-conductivity": 30,
+    "test-conductivity-of-unknown-substances": 30,
+    "find-living-thing": 15,
+    "find-non-living-thing": 15,
+    "find-plant": 15,
+    "find-animal": 15,
+    "grow-plant": 30,
+    "grow-fruit": 60,
+    "chemistry-mix": 60,
+    "chemistry-mix-paint-secondary-color": 15,
+    "chemistry-mix-paint-tertiary-color": 30,
+    "lifespan-longest-lived": 10,
+    "lifespan-shortest-lived": 10,
+    "lifespan-longest-lived-then-shortest-lived": 12,
+    "identify-life-stages-1": 30,
+    "identify-life-stages-2": 30,
+}
 
 
 @dataclass(frozen=True)
@@ -71,24 +96,12 @@ def _build(name: str) -> Protocol:
 
 
 def _eto() -> Protocol:
-    data = json.loads(resources.files(__package__).joinpath("eto.json").read_text(encoding="utf-8"))
-    steps: dict[str, int] = data["steps"]
+    most = {"train": 120, "dev": 10, "test": 10}
     splits = {
-        split: tuple(f"{task}/{number}" for task, text in data[split].items() for number in _numbers(text))
-        for split in ("train", "dev")
+        split: tuple(f"{task}/{number}" for task in _ETO_STEPS for number in variations(task, split)[:count])
+        for split, count in most.items()
     }
-    trained = set(splits["train"])
-    splits["dev"] = tuple(name for name in splits["dev"] if name not in trained)
-    splits["test"] = tuple(f"{task}/{number}" for task in steps for number in variations(task, "test")[:10])
-    return Protocol("eto", "easy", True, steps, splits)
-
-
-def _numbers(text: str) -> list[int]:
-    numbers: list[int] = []
-    for part in text.split():
-        first, _, last = part.partition("-")
-        numbers.extend(range(int(first), int(last or first) + 1))
-    return numbers
+    return Protocol("eto", "easy", True, _ETO_STEPS, splits)
 
 
 def _agentgym() -> Protocol:
