@@ -342,7 +342,7 @@ def test_protocol_agentgym_leaves_out_seven_types_and_numbers_the_others_in_a_ro
 
 def test_a_protocol_sets_tasks_caps_and_simplification() -> None:
     env = make("scienceworld", protocol="eto")
-    assert [len(env.tasks(split)) for split in SPLITS] == [1483, 140, 211]
+    assert [len(env.tasks(split)) for split in SPLITS] == [1408, 199, 211]
     with pytest.raises(BadInput, match="no split 'valid'"):
         env.tasks("valid")
     env.reset(options={"task": "lifespan-longest-lived/93"})
