@@ -1,0 +1,1 @@
+"""Sandboxes: places where code that nobody vouches for runs, fast, with nothing getting out."""
