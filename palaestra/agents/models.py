@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import palaestra
 from palaestra.envs import BadInput, MissingExtra
+from palaestra.envs.data import cache_dir as cache_dir  # known under this name, too
 
 if TYPE_CHECKING:
     import torch
@@ -46,13 +47,6 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     name: str
     version: str
-
-
-def cache_dir() -> Path:
-    """Where fetched models are kept: $PALAESTRA_CACHE, else $XDG_CACHE_HOME/palaestra, else ~/.cache/palaestra."""
-    if own := os.environ.get("PALAESTRA_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "palaestra"
 
 
 def resolve(name: str | Path) -> Path:

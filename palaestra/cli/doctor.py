@@ -17,6 +17,7 @@ from rich.markup import escape
 from palaestra import __version__
 from palaestra.cli.options import Json
 from palaestra.envs import specs
+from palaestra.envs.data import cache_dir
 from palaestra.envs.errors import BadInput
 
 _MODULES = {
@@ -110,8 +111,6 @@ def _data() -> Finding:
 
 
 def _cache() -> Finding:
-    from palaestra.agents.models import cache_dir
-
     folder = cache_dir()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
     return Finding("cache", True, f"{folder}, {size / 1e6:.0f} MB")
