@@ -23,6 +23,10 @@ ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("PALAESTRA_VENV", ROOT / ".venv")).resolve()
 PYTHON = VENV / "bin" / "python"
 TORCH = "2.13.0"
+# What the tests need of the system: Debian package -> the program that shows it is there.
+SYSTEM = {
+    "bubblewrap": "bwrap",  # the embedded sandbox backend
+}
 
 
 def say(text: str) -> None:
@@ -65,9 +69,16 @@ def apt(*packages: str) -> bool:
         return False
     say(f"installing system packages: {' '.join(packages)}")
     environ = {"DEBIAN_FRONTEND": "noninteractive"}
-    quiet = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    quiet = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300"]
     run(*quiet, "update", **environ)
     return run(*quiet, "install", "-y", "--no-install-recommends", *packages, **environ) == 0
+
+
+def install_system() -> None:
+    """The Debian packages in SYSTEM that are missing. The tests of what they bring fail without them, and say so."""
+    missing = [package for package, program in SYSTEM.items() if shutil.which(program) is None]
+    if missing and not apt(*missing):
+        say(f"could not install {' '.join(missing)}: the sandbox tests need them")
 
 
 def install_torch() -> None:
@@ -113,6 +124,7 @@ def main() -> int:
     command, rest = sys.argv[1], sys.argv[2:]
     if command == "setup":
         setup("dev")
+        install_system()
         return 0
     if command == "demo":
         setup("all")
@@ -122,6 +134,7 @@ def main() -> int:
         return lint()
     if command == "test":
         setup("dev")
+        install_system()
         if (failed := lint()) != 0:
             return failed
         # One thread a process: the two workers of the test run share two cores.
