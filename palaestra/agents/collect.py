@@ -179,6 +179,24 @@ def collect(
     return _report(tally)
 
 
+def planned_keys(
+    plan: Iterable[tuple[Start, int]], policy: Policy, *, recipe: str | None = None, iteration: int | None = None
+) -> list[str]:
+    """The keys of the episodes that `collect` makes of a plan, whether they are stored yet or not.
+
+    Args:
+        plan: starts, and how many samples of each.
+        policy, recipe, iteration: as `collect` was given them.
+
+    Returns:
+        One key an episode, start by start.
+    """
+    by = Provenance(
+        actor=policy.actor, policy=policy.name, policy_version=policy.version, recipe=recipe, iteration=iteration
+    )
+    return [episode_key(start, by, sample) for start, count in plan for sample in range(count)]
+
+
 def _limits(
     samples: int,
     concurrency: int,

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from palaestra.agents.policies.named import model_name, policy_by_name
+from palaestra.agents.policies.named import flaws, model_name, policy_by_name
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
@@ -165,11 +165,8 @@ def _experts(text: str) -> dict[str, Any]:
     if kind == "oracle":
         return {"oracle": rest or "default"}
     if kind == "flawed":
-        slip, _, oracle = rest.partition(":")
-        try:
-            return {"oracle": oracle or "default", "slip": float(slip)}
-        except ValueError:
-            raise BadInput(f"--experts {text!r} needs a probability after 'flawed:', such as flawed:0.3") from None
+        slip, oracle = flaws(rest, text)
+        return {"oracle": oracle or "default", "slip": slip}
     if not Path(text).is_file():
         raise BadInput(f"--experts {text!r} is neither 'oracle' nor 'flawed:SLIP' nor a file that exists")
     return {"file": text}

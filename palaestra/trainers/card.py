@@ -72,6 +72,10 @@ class EvaluationCard(BaseModel):
         """The fields in which two cards differ so that their figures may not be compared; empty if they may."""
         return [name for name in _COMPARED if getattr(self, name) != getattr(other, name)]
 
+    def agent_differences(self, other: EvaluationCard) -> list[str]:
+        """What the agents differ in besides their weights: how turns are shown to them, and how they sample."""
+        return [name for name in ("conversation", "sampling") if getattr(self, name) != getattr(other, name)]
+
     def markdown(self) -> str:
         """The card as a Markdown table."""
         rows = []

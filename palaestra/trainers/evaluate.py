@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 import palaestra
-from palaestra.agents.collect import collect
+from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Episode, Outcome, Provenance, Start, episode_id, episode_key
+from palaestra.agents.episode import Episode, Outcome, Start, episode_id
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress
 from palaestra.agents.store import EpisodeStore
@@ -80,13 +80,19 @@ class Evaluation(_Record):
 
 
 class Comparison(_Record):
-    """Two evaluations on the same tasks, task by task: differences are second minus first."""
+    """Two evaluations on the same tasks, task by task: differences are second minus first.
+
+    Attributes:
+        also_differ: what else differed besides the policy's weights (`conversation`, `sampling`): part of an agent, so
+            it may be compared, but then a difference is not of the weights alone.
+    """
 
     before: str
     after: str
     success: Interval
     score: Interval
     tasks: int
+    also_differ: tuple[str, ...] = ()
 
 
 def held_out(spec: EnvSpec, env: TextEnv[Any], split: str) -> Sequence[Task]:
@@ -249,7 +255,7 @@ def evaluate(
             policy=policy.name,
             model_version=policy.version,
             actor=policy.actor,
-            faults=sum(1 for _, key, _ in _plan(chosen, samples, policy, recipe) for _ in store.faults(key)),
+            faults=sum(1 for key in _keys(chosen, samples, policy, recipe) for _ in store.faults(key)),
             seed=seed,
             palaestra=palaestra.__version__,
             command=command,
@@ -335,7 +341,14 @@ def compare(before: Evaluation, after: Evaluation, cluster: Cluster = "task") ->
         cluster_of=units,
     )
     common = sum(1 for name, row in first.items() if row.scores and second[name].scores)
-    return Comparison(before=before.label, after=after.label, success=success, score=score, tasks=common)
+    return Comparison(
+        before=before.label,
+        after=after.label,
+        success=success,
+        score=score,
+        tasks=common,
+        also_differ=tuple(before.card.agent_differences(after.card)),
+    )
 
 
 def _known_cluster(cluster: str) -> None:
@@ -343,18 +356,18 @@ def _known_cluster(cluster: str) -> None:
         raise BadInput(f"unknown cluster {cluster!r}; intervals can draw: {', '.join(get_args(Cluster))}")
 
 
-def _plan(tasks: Sequence[Task], samples: int, policy: Policy, recipe: str) -> list[tuple[Task, str, int]]:
-    provenance = Provenance(actor=policy.actor, policy=policy.name, policy_version=policy.version, recipe=recipe)
-    return [(task, episode_key(Start(task=task), provenance, n), n) for task in tasks for n in range(samples)]
+def _keys(tasks: Sequence[Task], samples: int, policy: Policy, recipe: str) -> list[str]:
+    return planned_keys([(Start(task=task), samples) for task in tasks], policy, recipe=recipe)
 
 
 def _episodes(
     tasks: Sequence[Task], samples: int, policy: Policy, recipe: str, store: EpisodeStore
 ) -> dict[str, list[Episode]]:
     found: dict[str, list[Episode]] = {}
-    for task, key, _ in _plan(tasks, samples, policy, recipe):
+    for key in _keys(tasks, samples, policy, recipe):
         if store.has(key):
-            found.setdefault(task.id, []).append(store.get(episode_id(key)))
+            episode = store.get(episode_id(key))
+            found.setdefault(episode.start.task.id, []).append(episode)
     return found
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from palaestra.agents.collect import collect
+from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Episode, Provenance, Start, episode_id, episode_key
+from palaestra.agents.episode import Episode, Start, episode_id
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.progress import Progress
 from palaestra.agents.store import EpisodeStore
@@ -107,8 +107,8 @@ def gather(
         seed=seed,
         env_factory=env_factory,
     )
-    by = Provenance(actor=policy.actor, policy=policy.name, policy_version=policy.version, recipe=recipe, iteration=0)
-    keys = [episode_key(Start(task=task), by, sample) for task in tasks for sample in range(experts.samples)]
+    plan = [(Start(task=task), experts.samples) for task in tasks]
+    keys = planned_keys(plan, policy, recipe=recipe, iteration=0)
     return [episode_id(key) for key in keys if store.has(key)]
 
 

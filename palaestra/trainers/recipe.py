@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, cast
 
 from palaestra.agents import episode as episodes
-from palaestra.agents.collect import collect
+from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.progress import Progress
@@ -282,14 +282,7 @@ class Recipe(ABC, Generic[C]):
                 seed=self.config.seed,
                 env_factory=self.env_factory,
             )
-        by = episodes.Provenance(
-            actor=policy.actor,
-            policy=policy.name,
-            policy_version=policy.version,
-            recipe=self.name,
-            iteration=number,
-        )
-        keys = [episodes.episode_key(start, by, sample) for start, count in plan for sample in range(count)]
+        keys = planned_keys(plan, policy, recipe=self.name, iteration=number)
         return [episodes.episode_id(key) for key in keys if self.store.has(key)]
 
     def _fit(self, number: int) -> None:

@@ -128,6 +128,7 @@ def _sentence(difference: Comparison) -> str:
         f"{_signed(difference.success.mean * 100)} points [{_signed(difference.success.low * 100)}, "
         f"{_signed(difference.success.high * 100)}], score {_signed(difference.score.mean, 3)} "
         f"[{_signed(difference.score.low, 3)}, {_signed(difference.score.high, 3)}]"
+        + (f"; they also differ in {' and '.join(difference.also_differ)}" if difference.also_differ else "")
     )
 
 

@@ -87,7 +87,8 @@ def sample_of(
 
     The completion of a turn includes the end-of-turn token if the model sampled it (or, for what no model sampled, as
     the template writes it). One sample a transcript: a conversation that forgets gives one each time it forgets.
-    Transcripts without a weight are left out.
+    Transcripts without a weight are left out. An answer that a server cut at `max_tokens` without giving its ids
+    (label `unfinished_turns`) is context.
 
     Args:
         path: the episode with all that came before it.
@@ -106,6 +107,7 @@ def sample_of(
     if outside := [step for step in chosen if not 0 <= step < count]:
         raise BadInput(f"episode {episode.id} has turns 0..{count - 1}, so turn {outside[0]} cannot be trained")
     records = tokenise(path.turns, conversation, template, instructions)
+    cut = {path.own + step for step in episode.labels.get("unfinished_turns", ())}
     samples: list[Sample] = []
     ids: list[int] = []
     weights: list[float] = []
@@ -115,6 +117,8 @@ def sample_of(
             samples += _whole(ids, weights, origins, episode, kind)
             ids, weights, origins = [], [], []
         worth = (chosen[step] if isinstance(chosen, Mapping) else 1.0) * weight if step in chosen else 0.0
+        if step in cut:  # its end-of-turn is of our making, and half an answer teaches stopping in the middle
+            worth = 0.0
         ids += [*record.context, *record.completion]
         weights += [0.0] * len(record.context) + [worth] * len(record.completion)
         if path.origins[step] not in origins:

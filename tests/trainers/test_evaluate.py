@@ -147,6 +147,9 @@ def test_paired_differences_are_task_by_task_and_refuse_what_is_not_comparable(s
         compare(poor, measured(store, OraclePolicy("toy/Lamps-v0"), tasks=3))
     with pytest.raises(BadInput, match="their cards differ in samples"):
         compare(poor, measured(store, OraclePolicy("toy/Lamps-v0"), samples=2))
+    assert found.also_differ == ()
+    warm = good.model_copy(update={"card": good.card.model_copy(update={"sampling": {"temperature": 1.0}})})
+    assert compare(poor, warm).also_differ == ("sampling",)
     told = good.card.model_copy(update={"instructions": "Press green first."})
     assert good.card.comparable(told) == ["instructions"]
 

@@ -89,6 +89,13 @@ def test_before_a_fork_there_is_only_context_unless_asked(template: ChatTemplate
     assert whole.trained_tokens == sum(count)
 
 
+def test_half_an_answer_of_a_server_is_not_taught(template: ChatTemplate) -> None:
+    path = path_of([turn("one", "a"), turn("two", "b"), turn("three", "c")], own=1)
+    episode = path.episode.model_copy(update={"labels": {"unfinished_turns": [0]}})  # the second turn of the path
+    (sample,) = sample_of(Path(episode=episode, turns=path.turns, origins=path.origins), Conversation(), template, "R.")
+    assert sample.trained_tokens == len(template.encode_completion("c"))
+
+
 def test_turns_can_have_weights_of_their_own(template: ChatTemplate) -> None:
     turns = [turn("one", "a"), turn("two", "b")]
     (sample,) = sample_of(path_of(turns), Conversation(), template, "Rules.", {0: 0.5, 1: 2.0}, weight=0.5)

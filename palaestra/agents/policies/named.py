@@ -44,8 +44,8 @@ def policy_by_name(
     if kind == "oracle":
         return OraclePolicy(spec, rest or None)
     if kind == "flawed":
-        slip, _, oracle = rest.partition(":")
-        return flawed(OraclePolicy(spec, oracle or None), _probability(name, slip))
+        slip, oracle = flaws(rest, name)
+        return flawed(OraclePolicy(spec, oracle), slip)
     if kind in ("random", "human"):
         if rest:
             raise BadInput(f"policy {name!r}: {kind!r} takes nothing after the colon")
@@ -86,11 +86,13 @@ def _is_text(name: object) -> None:
         raise BadInput(f"a policy or model is named by a text, not by {type(name).__name__} {name!r:.80}")
 
 
-def _probability(name: str, text: str) -> float:
+def flaws(text: str, whole: str) -> tuple[float, str | None]:
+    """Read `SLIP` or `SLIP:NAME`: the probability, and the oracle's name or None. Raises BadInput, naming `whole`."""
+    slip, _, oracle = text.partition(":")
     try:
-        return float(text)
+        return float(slip), oracle or None
     except ValueError:
-        raise BadInput(f"policy {name!r} needs a probability after 'flawed:', such as flawed:0.3") from None
+        raise BadInput(f"{whole!r} needs a probability after 'flawed:', such as flawed:0.3") from None
 
 
 def _openai(name: str, rest: str, sampling: Sampling | None) -> Policy:
