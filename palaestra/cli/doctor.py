@@ -25,6 +25,7 @@ _MODULES = {
     "sciworld": ("scienceworld", "psutil"),
     "openai": ("httpx",),
     "parquet": ("pyarrow",),
+    "docker": ("docker",),
 }
 
 
