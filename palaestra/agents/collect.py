@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -25,7 +25,7 @@ from palaestra.agents.progress import Progress, Tally, progress_of
 from palaestra.agents.runner import Item, Setup
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.workers import Stop
-from palaestra.envs import BadInput, Task, TextEnv
+from palaestra.envs import BadInput, Task, TextEnv, specs
 
 __all__ = ["CollectReport", "Interrupted", "TooManyFaults", "collect"]
 
@@ -117,7 +117,8 @@ def collect(
         store: where episodes go, faults too.
         samples: episodes a start.
         env_settings: keyword arguments of `palaestra.make`.
-        conversation: how episodes are shown and answers read.
+        conversation: how episodes are shown and answers read. None: in the style of the first start's environment, as
+            far as `starts` can be looked into.
         concurrency: episodes at once, and so environment instances. A human gets one.
         recipe, iteration: the method and its round, for the provenance and the key.
         deadline: seconds that one call of an environment may take (its making and reset together); None for no limit.
@@ -145,7 +146,7 @@ def collect(
             settings of the environment or another version of it. Where a server is does not count.
     """
     limits = _limits(samples, concurrency, deadline, retries, max_fault_rate, min_faults, policy)
-    conversation = conversation or Conversation()
+    conversation = conversation or _usual(starts)
     if getattr(policy, "constrain", False) and conversation.style != "action":
         raise BadInput(
             f"collect: policy {policy.name} writes admissible actions only (constrain), so the conversation needs "
@@ -244,6 +245,13 @@ def _provenance(
         )
     except ValidationError as error:
         raise BadInput(f"collect: {_first(error)}") from error
+
+
+def _usual(starts: Iterable[Task | Start]) -> Conversation:
+    first = starts[0] if isinstance(starts, Sequence) and len(starts) else None
+    task = first.task if isinstance(first, Start) else first
+    spec = specs().get(task.env) if task is not None else None
+    return Conversation(style=spec.style) if spec is not None else Conversation()
 
 
 def _noted(labels: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ _THOUGHT = re.compile(r"^\s*thought\s*:[ \t]*", re.IGNORECASE)
 _STYLES = {
     "action": "Answer with one action and nothing else.",
     "react": "Answer in two lines: 'Thought: ' and your reasoning, then 'Action: ' and one action.",
+    "text": "Answer with one action.",
 }
 
 
@@ -46,8 +47,8 @@ class Conversation(BaseModel):
     Attributes:
         window: how many earlier turns are shown; None shows all. Where a turn drops out of the window the conversation
             forgets, and a new transcript starts.
-        style: `action` (the whole completion is the action) or `react` ("Thought: ... Action: ...", Yao et al. 2022,
-            arXiv 2210.03629).
+        style: `action` (the first line of the completion is the action), `react` ("Thought: ... Action: ...", Yao et
+            al. 2022, arXiv 2210.03629) or `text` (all of the completion, however many lines: where actions hold files).
         actions: how many admissible actions are listed under the newest observation; 0 lists none. They are not shown
             again with earlier turns, so a conversation that lists them starts a new transcript at every step.
         max_observation: characters of an observation shown; the middle of a longer one is cut. 0 cuts nothing.
@@ -56,7 +57,7 @@ class Conversation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: int | None = Field(default=None, ge=0)
-    style: Literal["action", "react"] = "action"
+    style: Literal["action", "react", "text"] = "action"
     actions: int = Field(default=0, ge=0)
     max_observation: int = Field(default=0, ge=0)
 
@@ -134,6 +135,8 @@ class Conversation(BaseModel):
     def read(self, completion: str) -> Answer:
         """Take thought and action out of a completion. Never raises: what cannot be read has a `problem`."""
         text = completion.strip()
+        if self.style == "text":
+            return Answer(text) if text else Answer("", None, "Your answer was empty. Answer with one action.")
         if self.style == "action":
             line = text.splitlines()[0].strip() if text else ""
             return Answer(line) if line else Answer("", None, "Your answer was empty. Answer with one action.")
@@ -150,4 +153,4 @@ class Conversation(BaseModel):
 
     def write(self, action: str, thought: str | None = None) -> str:
         """The completion that an agent would have written for this action: the inverse of `read`."""
-        return action if self.style == "action" else f"Thought: {thought or 'I take the next step.'}\nAction: {action}"
+        return action if self.style != "react" else f"Thought: {thought or 'I take the next step.'}\nAction: {action}"

@@ -29,6 +29,7 @@ from palaestra.cli.options import (
     MaxTokens,
     PolicyName,
     Quiet,
+    Sandbox,
     Seed,
     Settings,
     Style,
@@ -40,6 +41,7 @@ from palaestra.cli.options import (
     parse_tasks,
     sampling_of,
     shown,
+    with_sandbox,
 )
 from palaestra.envs import Task, TextEnv, find, make
 from palaestra.envs.errors import BadInput
@@ -64,12 +66,13 @@ def collect(
     split: Annotated[str | None, typer.Option(help="Split of the tasks; the training split without this.")] = None,
     tasks: Tasks = None,
     samples: Annotated[int, typer.Option(help="Episodes a task.")] = 1,
+    sandbox: Sandbox = None,
     settings: Settings = None,
     window: Window = None,
-    style: Style = "action",
+    style: Style = None,
     actions: Listed = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
-    max_tokens: MaxTokens = 64,
+    max_tokens: MaxTokens = None,
     constrain: Constrain = False,
     concurrency: Concurrency = 16,
     max_fault_rate: Annotated[float, typer.Option(help="Share of faults at which the run stops.")] = 0.2,
@@ -86,22 +89,24 @@ def collect(
 
     load_environments(load)
     spec = find(env)
-    conversation = conversation_of(window, style, actions)
+    conversation = conversation_of(window, style or spec.style, actions)
+    env_settings = with_sandbox(spec, parse_settings(settings), sandbox)
     _check_shares(samples, concurrency, max_fault_rate)
-    made = make(env, **parse_settings(settings))
+    made = make(env, **env_settings)
     try:
         name = split or made.splits()[0]
         chosen = choose_tasks(made.tasks(name), parse_tasks(tasks), f"split {name!r} of {spec.id}")
     finally:
         made.close()
-    acting = policy_by_name(policy, spec, sampling_of(temperature, max_tokens, seed), constrain=constrain)
+    tokens = spec.answer_tokens if max_tokens is None else max_tokens
+    acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
     with EpisodeStore(_new_store(out)) as store:
         report = run_collect(
             chosen,
             acting,
             store,
             samples=samples,
-            env_settings=parse_settings(settings),
+            env_settings=env_settings,
             conversation=conversation,
             concurrency=concurrency,
             max_fault_rate=max_fault_rate,
@@ -296,7 +301,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="*.parquet or *.jsonl; chat records always *.jsonl.")],
     form: Annotated[str, typer.Option(help="episodes (lossless), messages, eto or agentgym.")] = "episodes",
     outcome: Annotated[str | None, typer.Option(help="Only these: success, failure, truncated.")] = None,
-    style: Style = "action",
+    style: Style = None,
 ) -> None:
     """Write episodes to a file: lossless, or as the chat records that others train on."""
     from palaestra.agents import export as exporting
@@ -306,7 +311,7 @@ def export(
         if form == "episodes":
             count = exporting.export_episodes(forest, file, **chosen)
         else:
-            conversation = conversation_of(None, style, 0)
+            conversation = conversation_of(None, style or "action", 0)
             told = _Instructions(forest)
             count = exporting.export_chats(
                 forest, file, form=form, conversation=conversation, instructions=told, **chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.policy import Sampling
+from palaestra.envs import EnvSpec
 from palaestra.envs.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -53,9 +55,20 @@ Tasks = Annotated[
     typer.Option("--tasks", "-t", help="How many tasks, or names of tasks or task types; may be given several times."),
 ]
 Window = Annotated[int | None, typer.Option(help="How many earlier turns are shown; all of them without this.")]
-Style = Annotated[str, typer.Option(help="`action`, or `react` for a thought before each action.")]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        help="`action` (one line), `react` (a thought before each action), `text` (all of the answer); "
+        "the environment's own without this."
+    ),
+]
 Listed = Annotated[int, typer.Option("--actions", help="How many admissible actions are listed under an observation.")]
-MaxTokens = Annotated[int, typer.Option(help="Tokens an answer at the most.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Tokens an answer at the most; 64 without this, or what the environment says.")
+]
+Sandbox = Annotated[
+    str | None, typer.Option(help="What code runs in: `docker` or `bwrap`; short for `-s sandbox=...`.")
+]
 Constrain = Annotated[bool, typer.Option("--constrain", help="The model writes admissible actions only.")]
 Concurrency = Annotated[int, typer.Option(help="Episodes at once.")]
 Seed = Annotated[int, typer.Option(help="All randomness follows from it.")]
@@ -77,6 +90,17 @@ def conversation_of(window: int | None, style: str, actions: int) -> Conversatio
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"--{first['loc'][0]}: {first['msg']}") from error
+
+
+def with_sandbox(spec: EnvSpec, settings: dict[str, Any], sandbox: str | None) -> dict[str, Any]:
+    """The settings with `--sandbox`. Raises BadInput for an environment that runs no code, or where both are given."""
+    if sandbox is None:
+        return settings
+    if "sandbox" not in inspect.signature(spec.load()).parameters:
+        raise BadInput(f"--sandbox {sandbox}: {spec.id} runs no code, so it has no sandbox")
+    if "sandbox" in settings:
+        raise BadInput("give either --sandbox or -s sandbox=..., not both")
+    return {**settings, "sandbox": sandbox}
 
 
 def sampling_of(temperature: float, max_tokens: int, seed: int, top_p: float = 1.0) -> Sampling:

@@ -25,6 +25,7 @@ from palaestra.cli.options import (
     MaxTokens,
     PolicyName,
     Quiet,
+    Sandbox,
     Seed,
     Settings,
     Style,
@@ -36,14 +37,16 @@ from palaestra.cli.options import (
     parse_tasks,
     sampling_of,
     shown,
+    with_sandbox,
 )
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
+from palaestra.trainers.eef import EEF
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT
 
-METHODS: dict[str, type[Recipe[Any]]] = {RFT.name: RFT}
+METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF)}
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; going on in one is fine.")]
 Budget = Annotated[int | None, typer.Option(help="Rollouts in all.")]
@@ -65,6 +68,7 @@ def train(
     ] = None,
     budget: Budget = None,
     tasks: Tasks = None,
+    sandbox: Sandbox = None,
     config: Annotated[Path | None, typer.Option(help="JSON or TOML file with the configuration.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Any configuration key: objective.epochs=2. Comes last.")
@@ -98,6 +102,15 @@ def train(
         if key in settings and not isinstance(settings[key], str):
             raise BadInput(f"configuration key {key!r} is a text, got {settings[key]!r}")
     spec = find(settings["env"])
+    if sandbox is not None:
+        settings["env_settings"] = with_sandbox(spec, dict(settings.get("env_settings", {})), sandbox)
+    if spec.style != "action":  # where an action has several lines, its first one is no answer
+        for group, key, usual in (
+            ("conversation", "style", spec.style),
+            ("sampling", "max_tokens", spec.answer_tokens),
+        ):
+            if isinstance(settings.setdefault(group, {}), dict):
+                settings[group].setdefault(key, usual)
     if "model" in settings:
         settings["model"] = model_name(settings["model"], spec)
     where = out or Path("runs") / f"{method}-{spec.family}"
@@ -206,13 +219,14 @@ def evaluate(
     tasks: Tasks = None,
     samples: Annotated[int, typer.Option(help="Episodes a task.")] = 1,
     protocol: Annotated[str | None, typer.Option(help="A named evaluation protocol of the environment.")] = None,
+    sandbox: Sandbox = None,
     settings: Settings = None,
     out: Out = None,
     window: Window = None,
-    style: Style = "action",
+    style: Style = None,
     actions: Listed = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    max_tokens: MaxTokens = 64,
+    max_tokens: MaxTokens = None,
     constrain: Constrain = False,
     concurrency: Concurrency = 16,
     seed: Seed = 0,
@@ -222,7 +236,8 @@ def evaluate(
 ) -> None:
     """Measure a policy on held-out tasks: success and score with 95 % intervals, by task, and the evaluation card.
 
-    Example: `palaestra eval scienceworld --policy oracle --protocol agentgym --tasks 30`.
+    Examples: `palaestra eval scienceworld --policy oracle --protocol agentgym --tasks 30`,
+    `palaestra eval code/humaneval --policy smollm2-135m --sandbox bwrap --tasks 10`.
     """
     from palaestra.trainers.evaluate import choose_tasks, held_out, with_protocol
     from palaestra.trainers.evaluate import evaluate as run_evaluation
@@ -230,15 +245,17 @@ def evaluate(
 
     load_environments(load)
     spec = find(env)
-    conversation = conversation_of(window, style, actions)
-    made = make(env, **with_protocol(spec, parse_settings(settings), protocol))
+    conversation = conversation_of(window, style or spec.style, actions)
+    env_settings = with_sandbox(spec, parse_settings(settings), sandbox)
+    made = make(env, **with_protocol(spec, env_settings, protocol))
     try:
         wanted = parse_tasks(tasks)
         choose_tasks(held_out(spec, made, split), wanted, f"split {split!r} of {spec.id}")  # before a store is made
     finally:
         made.close()
-    acting = policy_by_name(policy, spec, sampling_of(temperature, max_tokens, seed), constrain=constrain)
-    where = out or Path("runs") / f"eval-{spec.family}"
+    tokens = spec.answer_tokens if max_tokens is None else max_tokens
+    acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
+    where = out or Path("runs") / f"eval-{spec.short}"
     if where.is_file():
         raise BadInput(f"--out {where} is a file; choose a directory")
     with EpisodeStore(where / "episodes.sqlite") as store:
@@ -250,7 +267,7 @@ def evaluate(
             tasks=wanted,
             samples=samples,
             protocol=protocol,
-            env_settings=parse_settings(settings),
+            env_settings=env_settings,
             conversation=conversation,
             seed=seed,
             concurrency=concurrency,

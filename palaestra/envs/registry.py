@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata, util
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import gymnasium
 
@@ -49,6 +49,8 @@ class EnvSpec:
         summary: one line for `palaestra envs`.
         protocols: names of evaluation protocols that the setting `protocol=` understands.
         not_ready: says why it cannot run on this machine, or None; asked by `palaestra envs` and `doctor`.
+        style: how answers are read where nobody says (`Conversation.style`): "text" where an action has several lines.
+        answer_tokens: tokens that an answer may have where nobody says.
     """
 
     id: str
@@ -64,7 +66,14 @@ class EnvSpec:
     fidelity: Fidelity = Fidelity.EXACT
     protocols: Sequence[str] = ()
     not_ready: Callable[[], str | None] | str | None = None
+    style: Literal["action", "react", "text"] = "action"
+    answer_tokens: int = 64
     _tasks: dict[str, tuple[Task, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def short(self) -> str:
+        """Its name without namespace and version, in small letters."""
+        return _short(self.id)
 
     def load(self) -> type[TextEnv[Any]]:
         """The class. Raises MissingExtra when a module that it needs is not installed."""
@@ -182,7 +191,8 @@ def specs() -> dict[str, EnvSpec]:
 
 
 def find(name: str) -> EnvSpec:
-    """An environment by id, or by its name without namespace and version, in any case (`scienceworld`).
+    """An environment by id, by its name without namespace and version (`humaneval`), or with its family in front
+    (`code/humaneval`), in any case.
 
     Raises:
         BadInput: unknown or ambiguous, with the nearest names.
@@ -190,7 +200,7 @@ def find(name: str) -> EnvSpec:
     known = specs()
     if name in known:
         return known[name]
-    hits = [spec for id, spec in known.items() if name.lower() in {_short(id), spec.family.lower(), id.lower()}]
+    hits = [spec for id, spec in known.items() if name.lower() in _names(spec, id)]
     if len(hits) == 1:
         return hits[0]
     if hits:
@@ -198,6 +208,11 @@ def find(name: str) -> EnvSpec:
     near = difflib.get_close_matches(name.lower(), [_short(id) for id in known], n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise BadInput(f"unknown environment {name!r}; {hint}`palaestra envs` lists all {len(known)}")
+
+
+def _names(spec: EnvSpec, id: str) -> set[str]:
+    family = spec.family.lower()
+    return {_short(id), family, f"{family}/{_short(id)}", id.lower()}
 
 
 def _short(id: str) -> str:

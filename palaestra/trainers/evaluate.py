@@ -114,8 +114,8 @@ def held_out(spec: EnvSpec, env: TextEnv[Any], split: str) -> Sequence[Task]:
 
 
 def training_splits(env: TextEnv[Any]) -> tuple[str, ...]:
-    """The splits that may be trained on: the first one, by the contract of an environment."""
-    return tuple(env.splits()[:1])
+    """The splits that may be trained on: the first one, by the contract of an environment, unless that is its test."""
+    return tuple(split for split in env.splits()[:1] if split != "test")
 
 
 def choose_tasks(tasks: Sequence[Task], wanted: int | Sequence[str] | None, where: str) -> list[Task]:
@@ -214,7 +214,7 @@ def evaluate(
     _known_cluster(cluster)
     spec = find(env)
     settings = with_protocol(spec, env_settings, protocol)
-    conversation = conversation or Conversation()
+    conversation = conversation or Conversation(style=spec.style)
     instance = env_factory(spec.id) if env_factory else make(spec.id, **settings)
     try:
         everything = held_out(spec, instance, split)
