@@ -312,6 +312,10 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         """The actions that would be understood now, or None where they cannot be listed."""
         return None
 
+    def details(self, state: S) -> Mapping[str, Any]:
+        """Further keys for `info`, after `reset`, `step` and `restore`; `Reply.extra` has those of one step."""
+        return {}
+
     def fingerprint(self) -> str:
         """What this environment's behaviour depends on besides the task: package version and data hash."""
         cls: type = type(self)
@@ -562,7 +566,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
             if now.over or now.truncated:
                 len(actions)  # none: known at once, so that a vector environment can still ship them after its reset
         info = Info(score=now.score, success=now.success, valid=now.valid, actions=actions, task=now.task)
-        return {**(now.extra or {}), **info}
+        return {**self.details(now.state), **(now.extra or {}), **info}
 
     def _list(self, now: _Progress[S]) -> Sequence[str]:
         return () if now.over or now.truncated else self.admissible(now.state) or ()
