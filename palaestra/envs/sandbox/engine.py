@@ -1,0 +1,136 @@
+"""The Docker engine that the environment names: DOCKER_HOST, or the socket where engines listen; it may be far away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palaestra.envs.errors import MissingExtra
+from palaestra.envs.sandbox.errors import SandboxUnavailable
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+OWNER, OWNER_HOST = "io.palaestra.owner", "io.palaestra.host"
+"""Labels of a container: the process it belongs to, and the machine and boot that this process runs in."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that answers.
+
+    Attributes:
+        client: of the Docker SDK.
+        host: its address, for messages.
+    """
+
+    client: DockerClient
+    host: str
+
+
+def connect(host: str | None = None, *, timeout: float = 60.0) -> Engine:
+    """The engine at `host`, else at DOCKER_HOST, else at the usual socket; it has answered a ping.
+
+    Args:
+        host: such as "unix:///var/run/docker.sock", "tcp://machine:2376" or "ssh://user@machine".
+        timeout: seconds that it may take to answer a request.
+
+    Raises:
+        MissingExtra: the Docker SDK is not installed.
+        SandboxUnavailable: no engine answers there. Says what to install or start.
+    """
+    try:
+        import docker
+        from docker.errors import DockerException
+    except ImportError:
+        raise MissingExtra("the Docker SDK", "docker") from None
+    environment = {**os.environ, **({"DOCKER_HOST": host} if host else {})}
+    named = environment.get("DOCKER_HOST") or "the usual socket"
+    try:
+        client = docker.from_env(environment=environment, timeout=max(1, round(timeout)), max_pool_size=32)
+        client.ping()
+    except (DockerException, OSError) as error:
+        raise SandboxUnavailable(
+            f"no Docker engine answers at {named} ({_reason(error)}); start it, or install one (Debian: apt-get install"
+            " docker.io), or set DOCKER_HOST; a user other than root must be in the group docker"
+        ) from None
+    return Engine(client, named)
+
+
+def check_runtime(engine: Engine, runtime: str) -> None:
+    """Raise SandboxUnavailable where the engine has no such runtime, with the name of those it has."""
+    known = sorted(engine.client.info().get("Runtimes") or {})
+    if runtime not in known:
+        raise SandboxUnavailable(
+            f"the Docker engine at {engine.host} has no runtime {runtime!r} (it has {', '.join(known)}); install it"
+            " there and name it under `runtimes` in the engine's daemon.json"
+        )
+
+
+def owner_labels() -> dict[str, str]:
+    """What marks a container as this process's own."""
+    return {OWNER: _identity(os.getpid()), OWNER_HOST: _this_host()}
+
+
+def sweep(engine: Engine) -> int:
+    """Remove the containers whose owner on this machine is dead, and say how many. Others' are left alone.
+
+    A sandbox ends by itself when its owner dies, since its agent's input ends; this is for what an engine that was
+    stopped in that moment kept.
+    """
+    from docker.errors import DockerException
+
+    removed = 0
+    for container in engine.client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True):
+        if container.labels.get(OWNER_HOST) == _this_host() and not _alive(container.labels[OWNER]):
+            with contextlib.suppress(DockerException):
+                remove(container)
+                removed += 1
+    return removed
+
+
+def remove(container: Container) -> None:
+    """Kill and remove a container; one that is gone, or going, is no error."""
+    from docker.errors import APIError, NotFound
+
+    try:
+        container.remove(force=True, v=True)
+    except NotFound:
+        pass
+    except APIError as error:
+        if error.status_code != 409:  # "removal is already in progress"
+            raise
+
+
+def _identity(pid: int) -> str:
+    """A process by its id and start time (clock ticks since boot), since ids come again; empty where it is gone."""
+    try:
+        return f"{pid}:{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    except OSError:
+        return f"{pid}:" if not Path("/proc/self").exists() else ""
+
+
+def _alive(owner: str) -> bool:
+    pid, _, _ = owner.partition(":")
+    return pid.isdigit() and _identity(int(pid)) == owner
+
+
+def _this_host() -> str:
+    """Names this machine, this boot of it, and the process ids' name space."""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    return socket.gethostname()
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause: the SDK wraps what the socket said several times."""
+    cause: BaseException = error
+    while cause.__context__ is not None:
+        cause = cause.__context__
+    return str(cause) or type(cause).__name__
