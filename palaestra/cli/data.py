@@ -1,0 +1,150 @@
+"""`palaestra data list | get`: the data sets that environments read, and how to have them here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from palaestra.cli.options import Json, Quiet, shown
+from palaestra.envs.datasets.catalogue import CATALOGUE, DataSet, Upstream, find
+from palaestra.envs.errors import BadInput
+
+commands = typer.Typer(
+    no_args_is_help=True, help="The data sets that environments read: list them, fetch them from where they are public."
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register this file's commands."""
+    app.add_typer(commands, name="data")
+
+
+@commands.command("list")
+def list_data(
+    name: Annotated[str | None, typer.Argument(help="Show this one with its terms and files.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the data sets: size, licence, what they are, how their content is made sure, and where they lie here.
+
+    Examples: `palaestra data list`, `palaestra data list webshop`, `palaestra data list --json`.
+    """
+    rows = [describe(dataset) for dataset in (CATALOGUE.values() if name is None else [find(name)])]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(f"{row['name']}  {_megabytes(row['files'])}  {row['licence']}")
+        print(f"    {row['summary']}")
+        print(f"    {'here: ' + row['folder'] if row['folder'] else 'not here'}")
+        if name is None:
+            print(f"    content: {_sums(row['files'])}")
+            continue
+        print("\n".join(f"    {line}" for line in row["terms"].splitlines()))
+        for file in row["files"]:
+            print(f"    {file['name']}  {file['size'] or '?'} bytes  {file['sha256'] or '-'} ({file['content']})")
+            print(f"        {file['url']}")
+
+
+def describe(dataset: DataSet) -> dict[str, Any]:
+    """What is known of a data set, as JSON types."""
+    from palaestra.envs.datasets.get import where
+
+    folder = where(dataset)
+    return {
+        "name": dataset.name,
+        "summary": dataset.summary,
+        "licence": dataset.licence,
+        "terms": dataset.terms,
+        "folder": None if folder is None else str(folder),
+        "provides": list(dataset.provides),
+        "files": [
+            {"name": file.name, "url": file.url, "size": file.size, "sha256": file.sha256, "content": file.pinned}
+            for file in dataset.files
+        ],
+    }
+
+
+def _sums(files: list[dict[str, Any]]) -> str:
+    ways: dict[str, list[str]] = {}
+    for file in files:
+        ways.setdefault(file["content"], []).append(file["name"])
+    if len(ways) == 1:
+        return next(iter(ways))
+    return "; ".join(f"{', '.join(names) if len(names) < 4 else len(names)}: {way}" for way, names in ways.items())
+
+
+def _megabytes(files: list[dict[str, Any]]) -> str:
+    known = sum(file["size"] or 0 for file in files)
+    return f"{known / 1e6:,.1f} MB" + ("" if all(file["size"] for file in files) else " and more")
+
+
+@commands.command()
+def get(
+    name: Annotated[str, typer.Argument(help="Name of a data set; `palaestra data list` has them all.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept its terms without being asked.")] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FOLDER", help="Copy its files from this folder instead of fetching them."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch a data set from its own project's public address. Run again, a broken download goes on.
+
+    Examples: `palaestra data get humaneval`, `palaestra data get webshop --yes`,
+    `palaestra data get alfworld --from ~/Downloads`.
+    """
+    from palaestra.envs.datasets.get import get as fetch_data
+
+    dataset = find(name)
+    with _bars(shown(quiet, as_json) == "quiet") as bars:
+        got = fetch_data(
+            dataset,
+            agree=lambda wanted: _agree(wanted, yes, bars),
+            source=None if source is None else source.expanduser(),
+            progress=_Shown(bars),
+        )
+    if as_json:
+        print(json.dumps({"name": name, "folder": str(got.folder), "was_here": got.was_here}))
+    else:
+        print(f"{name} is {'already ' if got.was_here else ''}in {got.folder}")
+
+
+def _agree(dataset: DataSet, yes: bool, bars: Progress) -> bool:
+    if not yes and not sys.stdin.isatty():
+        raise BadInput(
+            f"{dataset.name} is fetched only when its terms are accepted ({dataset.licence}); add --yes, "
+            f"`palaestra data list {dataset.name}` shows them"
+        )
+    said = f"{dataset.terms}\nLicence: {dataset.licence}. Download: {_megabytes(describe(dataset)['files'])}."
+    print(said, file=sys.stderr)
+    if yes:
+        return True
+    bars.stop()
+    return typer.confirm("Accept these terms and fetch it?", err=True)
+
+
+def _bars(quiet: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal)
+
+
+class _Shown:
+    """Shows a bar for each file while its bytes come."""
+
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+        self.known: dict[str, Any] = {}
+
+    def __call__(self, file: Upstream, here: int, total: int | None) -> None:
+        if file.name not in self.known:
+            self.bars.start()
+            self.known[file.name] = self.bars.add_task(file.name)
+        self.bars.update(self.known[file.name], completed=here, total=total)
