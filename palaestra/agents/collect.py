@@ -99,6 +99,7 @@ def collect(
     max_fault_rate: float = 0.2,
     min_faults: int = 5,
     max_context: int | None = None,
+    max_turns: int | None = None,
     progress: Progress | Literal["auto", "bar", "lines", "quiet"] = "auto",
     seed: int = 0,
     labels: Mapping[str, Any] | None = None,
@@ -127,12 +128,14 @@ def collect(
         min_faults: once there are this many.
         max_context: ids that fit into the model's context; by default what the policy's template knows. An episode
             whose next prompt leaves no room for an answer ends as `truncated`.
+        max_turns: own turns after which an episode is ended as `truncated` (label `truncated_by`: `turns`), though the
+            environment would go on: a piece of an episode, which can be forked at its end. None for whole episodes.
         progress: `auto` (a bar on a terminal, else lines), `bar`, `lines`, `quiet`, or an object.
         seed: all randomness of the requests follows from it.
-        labels: go to every episode made. The collector adds `truncated_by` where the context ended an episode, and
-            `unfinished_turns`, the indices of an episode's own turns that were cut at `max_tokens`, where the policy
-            gives no ids (`OpenAIPolicy`): ids made of such a turn's text later end with an end-of-turn that the model
-            never wrote.
+        labels: go to every episode made. The collector adds `truncated_by` where the context or `max_turns` ended it,
+            and `unfinished_turns`, the indices of an episode's own turns that were cut at `max_tokens`, where the
+            policy gives no ids (`OpenAIPolicy`): ids made of such a turn's text later end with an end-of-turn that the
+            model never wrote.
         env_factory: makes an instance from an environment's id, in place of `palaestra.make` with `env_settings`.
 
     Returns:
@@ -146,6 +149,8 @@ def collect(
             settings of the environment or another version of it. Where a server is does not count.
     """
     limits = _limits(samples, concurrency, deadline, retries, max_fault_rate, min_faults, policy)
+    if max_turns is not None and max_turns < 1:
+        raise BadInput(f"collect: max_turns is a number of turns above 0 or None, got {max_turns}")
     conversation = conversation or _usual(starts)
     if getattr(policy, "constrain", False) and conversation.style != "action":
         raise BadInput(
@@ -162,7 +167,7 @@ def collect(
     stored = _Stored(store, provenance)
     if isinstance(starts, Sized):
         stored.check(starts, samples)
-    setup = Setup(policy, conversation, provenance, seed, max_context, noted, tally, stored.fingerprints)
+    setup = Setup(policy, conversation, provenance, seed, max_context, noted, max_turns, tally, stored.fingerprints)
     shown = progress_of(progress)
     create = env_factory or (lambda name: palaestra.make(name, **settings))
     driver = Driver(_plan(starts, samples, provenance, store, stored), setup, store, create, limits, shown)
@@ -353,7 +358,8 @@ def _parent(start: Start, store: EpisodeStore) -> Path:
             f"fork {start.id}: its parent's task is {path.episode.start.task.id}, not {start.task.id}; "
             "make forks with Episode.fork, so that they inherit the task and its split"
         )
-    if start.fork_step >= len(path.turns):
+    piece = path.episode.labels.get("truncated_by") == "turns"  # ended by a collector; its environment would go on
+    if start.fork_step >= len(path.turns) + piece:
         raise BadInput(
             f"fork {start.id}: episode {start.parent} ends after {len(path.turns)} actions, "
             "and an episode that is over cannot be forked at its end"

@@ -232,7 +232,7 @@ class Driver:
 
     def _saw(self, attempt: Attempt, seen: Seen) -> None:
         attempt.saw(seen)
-        if attempt.over or not attempt.ask():
+        if attempt.over or attempt.enough or not attempt.ask():
             self._finish(attempt)
         elif self._setup.policy.looks_inside:
             self._run(attempt, "inside", attempt.choose)
@@ -255,7 +255,7 @@ class Driver:
             self.tally.episodes += 1
             self.tally.successes += episode.success
             self.tally.scores += episode.score
-            self.tally.out_of_context += not attempt.over
+            self.tally.out_of_context += not (attempt.over or attempt.enough)
         else:
             self.tally.skipped += 1
         del self._going[attempt.worker]

@@ -31,6 +31,7 @@ class Setup:
         seed: of the run; the seed of every request follows from it.
         max_context: ids that fit into the model's context, completion included; None for no limit.
         labels: go to every episode.
+        max_turns: own turns after which an episode is ended, to be gone on with later; None for no limit.
         tally: where all that is spent is counted.
         fingerprints: of the environments, by id, that the store's episodes of this plan were made with.
     """
@@ -41,6 +42,7 @@ class Setup:
     seed: int = 0
     max_context: int | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
+    max_turns: int | None = None
     tally: Tally = field(default_factory=Tally)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
@@ -206,6 +208,11 @@ class Attempt:
         """Has the environment ended the episode."""
         return self._seen.terminated or self._seen.truncated
 
+    @property
+    def enough(self) -> bool:
+        """Has the episode had all the turns that it was to have."""
+        return self.setup.max_turns is not None and len(self.turns) >= self.setup.max_turns
+
     def ask(self) -> bool:
         """Prepare the request for the next turn. False when it would not fit into the model's context.
 
@@ -281,7 +288,8 @@ class Attempt:
             outcome = Outcome.FAILURE
         else:
             outcome = Outcome.TRUNCATED
-        return self._episode(outcome, self._seen.score, None, {} if self.over else {"truncated_by": "context"})
+        cut: dict[str, object] = {} if self.over else {"truncated_by": "turns" if self.enough else "context"}
+        return self._episode(outcome, self._seen.score, None, cut)
 
     def fault(self, outcome: Outcome, error: str) -> Episode:
         """The episode as a fault, with the turns that were taken. It has no score."""

@@ -7,18 +7,20 @@ from pydantic import BaseModel, ConfigDict
 from palaestra.trainers.objective import FitReport
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """Frozen; unknown keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Plan(_Record):
+class Plan(Record):
     """How many rollouts an iteration makes. Written first, so that a larger budget never changes what was done."""
 
     rollouts: int
     before: int
 
 
-class Collected(_Record):
+class Collected(Record):
     """What an iteration's collecting gave: ids in an order that depends on the plan alone."""
 
     episodes: tuple[str, ...]
@@ -26,7 +28,7 @@ class Collected(_Record):
     faults: int
 
 
-class Fitted(_Record):
+class Fitted(Record):
     """What an iteration's fit did. `report` is None when there was nothing to learn and the weights stay."""
 
     base: str

@@ -2,7 +2,7 @@
 
     class Mine(Recipe[MyConfig]):
         name, config_type = "mine", MyConfig
-        def starts(self, iteration):  ...    # where the rollouts of this iteration begin
+        def beginnings(self):         ...    # where rollouts begin: every training task, unless a method says more
         def mine(self, iteration):    ...    # what they teach
         def base(self, iteration):    ...    # from which weights to fit
 
@@ -97,9 +97,22 @@ class Recipe(ABC, Generic[C]):
 
     # -- what a method writes ----------------------------------------------------------------------------------------
 
-    @abstractmethod
+    def beginnings(self) -> Sequence[Start]:
+        """Where rollouts can begin, each once; the same in every iteration."""
+        return [Start(task=task) for task in self.tasks]
+
     def starts(self, iteration: int, rollouts: int) -> Sequence[tuple[Start, int]]:
-        """Where this iteration's rollouts begin, and how many from each: `rollouts` in all."""
+        """Where this iteration's rollouts begin, and how many from each: `rollouts` in all.
+
+        Every beginning as often as the others, give or take one. Where there are fewer rollouts than beginnings, an
+        iteration goes on with those after the ones of the iteration before.
+        """
+        beginnings = self.beginnings()
+        first = self._plan(iteration).before % len(beginnings)
+        order = [*beginnings[first:], *beginnings[:first]]
+        each, more = divmod(rollouts, len(order))
+        counts = [each + (place < more) for place in range(len(order))]
+        return [(start, wanted) for start, wanted in zip(order, counts, strict=True) if wanted]
 
     @abstractmethod
     def mine(self, iteration: int) -> list[Sample]:
@@ -211,7 +224,7 @@ class Recipe(ABC, Generic[C]):
         config = self.config
         left = max(0, config.budget - before) if config.budget is not None else None
         if config.samples is not None:
-            rollouts = config.samples * len(self.tasks)
+            rollouts = config.samples * len(self.beginnings())
             rollouts = min(rollouts, left) if left is not None else rollouts
         else:
             assert left is not None

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from palaestra.agents.episode import Episode, Start
+from palaestra.agents.episode import Episode
 from palaestra.trainers.config import RecipeConfig
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.sample import Sample
@@ -48,16 +48,6 @@ class RFT(Recipe[RFTConfig]):
 
     name = "rft"
     config_type = RFTConfig
-
-    def starts(self, iteration: int, rollouts: int) -> Sequence[tuple[Start, int]]:
-        """Every training task as often as the others, give or take one. Where there are fewer rollouts than tasks, an
-        iteration goes on with the tasks after those of the one before."""
-        count = len(self.tasks)
-        first = self._plan(iteration).before % count
-        order = [*self.tasks[first:], *self.tasks[:first]]
-        each, more = divmod(rollouts, count)
-        counts = [each + (place < more) for place in range(count)]
-        return [(Start(task=task), wanted) for task, wanted in zip(order, counts, strict=True) if wanted]
 
     def base(self, iteration: int) -> str:
         return self.config.model if self.config.start == "base" else self.model(iteration - 1)

@@ -1,0 +1,212 @@
+"""EEF: exploring expert failures (Lan et al., arXiv 2504.13145).
+
+    pi_1 = SFT(pi_0, successful experts)
+    for i = 1..I:
+        one rollout of pi_i from s_0 of every task, and one from each of M evenly spaced states of every expert episode,
+        failed ones too; w_k: did the rollout from state k win
+        important states: s_0 of every task, and s_{k+1} where w_k = 1 and w_{k+1} = 0 (the expert's step harmed)
+        the solution of an important state s_j: the rollout from s_j if it won, else the expert's actions up to the
+        earliest later state that won, and the rollout from there; all before s_j is context
+        pi_{i+1} = SFT(start, successful experts + solutions)
+
+The paper's body was not at hand: this follows its figure 1, its loss and its reviews. Ours are: ties of a state go to
+the shortest solution; with several experts of a task, s_0 takes the solution with the earliest winning state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from palaestra.agents.episode import Episode, Start
+from palaestra.agents.selection import Head
+from palaestra.trainers.config import RecipeConfig
+from palaestra.trainers.phases import Record
+from palaestra.trainers.recipe import Recipe
+from palaestra.trainers.sample import Sample
+
+
+class EEFConfig(RecipeConfig):
+    """What is EEF's own.
+
+    Attributes:
+        states: M, the states of an expert episode that are tried besides s_0.
+        win: with several rollouts a state (`samples`): one win is enough, or half of them must win.
+        selection: the paper's rule, or the control that its reviewers missed: any winning way on, drawn by the seed.
+        targets: which solutions are learnt: of initial states (D_s0), of recovery states (D_r), or both.
+        data: learn from the solutions of all iterations so far, or of the latest one only.
+        start: fit from pi_0 each time, or from the weights of the iteration before.
+    """
+
+    states: int = Field(default=5, ge=1)
+    win: Literal["any", "half"] = "any"
+    selection: Literal["earliest", "random"] = "earliest"
+    targets: tuple[Literal["initial", "recovery"], ...] = Field(default=("initial", "recovery"), min_length=1)
+    data: Literal["cumulative", "latest"] = "cumulative"
+    start: Literal["base", "previous"] = "base"
+
+    @model_validator(mode="after")
+    def _needs_experts(self) -> EEFConfig:
+        if self.experts is None:
+            raise ValueError("EEF explores expert episodes: give 'experts', failed ones among them")
+        return self
+
+
+class Row(Record):
+    """One expert episode in the win matrix.
+
+    Attributes:
+        task, expert: the task's id and the expert episode's.
+        steps: where the states s_0 .. s_M lie, in actions from the root's reset.
+        tries, wins: rollouts from each, and those that won.
+        won: w_0 .. w_M; None where no rollout was made (the budget ended).
+        beneficial: (j, k): the expert's actions from state j to k carried the policy from losing to winning.
+        harmful: k: the expert's actions from state k to k+1 lost what was won; k+1 is a recovery state.
+    """
+
+    task: str
+    expert: str
+    steps: tuple[int, ...]
+    tries: tuple[int, ...]
+    wins: tuple[int, ...]
+    won: tuple[bool | None, ...]
+    beneficial: tuple[tuple[int, int], ...]
+    harmful: tuple[int, ...]
+
+
+class WinMatrix(Record):
+    """What an iteration explored: the rows, success by state over all experts, and how much was learnt of each kind."""
+
+    rows: tuple[Row, ...]
+    success_by_state: tuple[float | None, ...]
+    initial: int
+    recovery: int
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A winning way on from an important state: the expert's actions up to state k, then the rollout from there."""
+
+    k: int
+    turns: int
+    rollout: str
+
+
+class EEF(Recipe[EEFConfig]):
+    """Exploring expert failures."""
+
+    name = "eef"
+    config_type = EEFConfig
+
+    def beginnings(self) -> Sequence[Start]:
+        """Task by task: s_0, then the states of its experts."""
+        experts = self._experts()
+        return [
+            start
+            for task in self.tasks
+            for start in (Start(task=task), *(s for e in experts.get(task.id, ()) for s in self._states(e)[1:]))
+        ]
+
+    def base(self, iteration: int) -> str:
+        return self.config.model if self.config.start == "base" else self.model(iteration - 1)
+
+    def mine(self, iteration: int) -> list[Sample]:
+        experts = [self.store.get(id) for id in self.experts()]
+        samples = [s for e in experts if e.success for s in self.samples_of(self.store.path(e.id), kind="expert")]
+        first = iteration if self.config.data == "latest" else 1
+        for number in range(max(first, 1), iteration + 1):
+            samples += self._explored(number)
+        return samples
+
+    def _explored(self, iteration: int) -> list[Sample]:
+        """The solutions of one iteration's important states; leaves its win matrix in the run directory."""
+        rollouts: dict[str, list[Head]] = {}
+        for id in self.collected(iteration).episodes:
+            head = self.store.head(id)
+            rollouts.setdefault(f"{head.parent or head.task} {head.fork_step}", []).append(head)
+        rows: list[Row] = []
+        initial: list[Sample] = []
+        recovery: list[Sample] = []
+        experts = self._experts()
+        for task in self.tasks:
+            ways = [_Way(0, head.n_turns, head.id) for head in rollouts.get(f"{task.id} 0", ()) if head.success]
+            for expert in experts.get(task.id, ()):
+                found = [rollouts.get(f"{s.parent or s.task.id} {s.fork_step}", []) for s in self._states(expert)]
+                row = self._row(expert, found)
+                rows.append(row)
+                ways += self._ways(row, found, 0)
+                for k in row.harmful:
+                    recovery += self._solution("recovery", row.steps[k + 1], self._ways(row, found, k + 1))
+            initial += self._solution("initial", 0, ways)
+        shares = tuple(_share(rows, k) for k in range(self.config.states + 1))
+        matrix = WinMatrix(rows=tuple(rows), success_by_state=shares, initial=len(initial), recovery=len(recovery))
+        self.run.save(f"iteration-{iteration}/wins.json", matrix)
+        return [
+            s
+            for kind, found in (("initial", initial), ("recovery", recovery))
+            if kind in self.config.targets
+            for s in found
+        ]
+
+    def _experts(self) -> dict[str, list[Episode]]:
+        found: dict[str, list[Episode]] = {}
+        for id in self.experts():
+            episode = self.store.get(id)
+            found.setdefault(episode.start.task.id, []).append(episode)
+        return found
+
+    def _states(self, expert: Episode) -> list[Start]:
+        """s_0 and up to M states with equal distances, all before the episode's last action."""
+        length = len(expert.turns)
+        apart = max(1, length // (self.config.states + 1))
+        steps = [k * apart for k in range(1, self.config.states + 1) if k * apart < length]
+        return [expert.start, *(expert.fork(expert.start.fork_step + step) for step in steps)]
+
+    def _row(self, expert: Episode, found: Sequence[Sequence[Head]]) -> Row:
+        tries = [len(heads) for heads in found]
+        wins = [sum(head.success for head in heads) for heads in found]
+        needed = [1 if self.config.win == "any" else count / 2 for count in tries]
+        won = [w >= n if t else None for w, n, t in zip(wins, needed, tries, strict=True)]
+        later = {j: next((k for k in range(j + 1, len(won)) if won[k]), None) for j, w in enumerate(won) if w is False}
+        return Row(
+            task=expert.start.task.id,
+            expert=expert.id,
+            steps=tuple(start.fork_step for start in self._states(expert)),
+            tries=tuple(tries),
+            wins=tuple(wins),
+            won=tuple(won),
+            beneficial=tuple((j, k) for j, k in later.items() if k is not None),
+            harmful=tuple(k for k in range(len(won) - 1) if won[k] and won[k + 1] is False),
+        )
+
+    def _ways(self, row: Row, found: Sequence[Sequence[Head]], j: int) -> list[_Way]:
+        """The winning ways on from state j: through the rollouts of state j and of the states after it."""
+        return [
+            _Way(k, head.fork_step + head.n_turns - row.steps[j], head.id)
+            for k in range(j, len(found))
+            if row.won[k]
+            for head in found[k]
+            if head.success
+        ]
+
+    def _solution(self, kind: str, step: int, ways: Sequence[_Way]) -> list[Sample]:
+        """What an important state at `step` teaches: the way that is chosen, all before it being context."""
+        if not ways:
+            return []
+        random = self.config.selection == "random"
+        way = min(ways, key=(lambda way: self._drawn(way)) if random else lambda way: (way.k, way.turns, way.rollout))
+        path = self.store.path(way.rollout)
+        return self.samples_of(path, range(step, len(path.turns)), kind=kind)
+
+    def _drawn(self, way: _Way) -> str:
+        return hashlib.blake2b(f"{self.config.seed}|{way.rollout}".encode(), digest_size=8).hexdigest()
+
+
+def _share(rows: Sequence[Row], k: int) -> float | None:
+    """Success of the rollouts from state k, over all experts; None where there were none."""
+    tries = sum(row.tries[k] for row in rows if k < len(row.tries))
+    return sum(row.wins[k] for row in rows if k < len(row.wins)) / tries if tries else None

@@ -1,0 +1,210 @@
+"""EEF: the win matrix, the segments, the important states, the solutions and every mask, worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lamps
+import pytest
+
+from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start, Turn, episode_id, episode_key
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, Task
+from palaestra.trainers.config import config_of
+from palaestra.trainers.eef import EEF, EEFConfig, WinMatrix
+from palaestra.trainers.phases import Collected, Plan
+from palaestra.trainers.rundir import RunDir
+from palaestra.trainers.sample import Sample
+
+TASK = Task(env="toy/Lamps-v0", name="two/0", split="train")
+OTHER = Task(env="toy/Lamps-v0", name="two/1", split="train")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lamps.tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def eef(out: Path, model: Path, **more: Any) -> EEF:
+    whole = {"conversation": {}, "tasks": ("two/0", "two/1"), "experts": {"oracle": "solve"}, "states": 3}
+    settings = lamps.settings(model, **(whole | more))
+    del settings["per_task"]
+    return EEF(config_of(EEFConfig, settings), out, progress="quiet")
+
+
+def episode(start: Start, actions: str, won: bool, by: str = "policy", sample: int = 0) -> Episode:
+    """One action a letter; the observation before the action x is "see x"."""
+    provenance = Provenance(actor=Actor(by), policy=by, recipe="eef", iteration=0 if by == "expert" else 1)
+    return Episode(
+        id=episode_id(episode_key(start, provenance, sample)),
+        start=start,
+        sample=sample,
+        turns=tuple(Turn(observation=f"see {letter}", completion=letter, action=letter) for letter in actions),
+        outcome=Outcome.SUCCESS if won else Outcome.FAILURE,
+        score=float(won),
+        provenance=provenance,
+    )
+
+
+def explored(
+    tmp_path: Path, model: Path, experts: list[Episode], rollouts: list[Episode], **more: Any
+) -> tuple[list[Sample], WinMatrix, Mapping[str, list[str]]]:
+    """What EEF mines of these, its win matrix, and of each kind of sample the actions that have a weight."""
+    method = eef(tmp_path / "run", model, **more)
+    with (
+        EpisodeStore(tmp_path / "episodes.sqlite") as method.store,
+        RunDir.open(tmp_path / "run", "eef", method.config) as method.run,
+    ):
+        method.store.add_all([*experts, *rollouts])
+        for number, made in enumerate([experts, rollouts]):
+            record = Collected(episodes=tuple(e.id for e in made), successes=0, faults=0)
+            method.run.save(f"iteration-{number}/collected.json", record)
+        samples = method.mine(1)
+        tokenizer = method._template().tokenizer
+        trained: dict[str, list[str]] = {}
+        for sample in samples:
+            ids = [id for id, weight in zip(sample.ids, sample.weights, strict=True) if weight]
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            trained.setdefault(sample.kind, []).append("".join(text.split()))
+        return samples, method.run.load("iteration-1/wins.json", WinMatrix), trained
+
+
+def test_the_case_of_figure_1(tmp_path: Path, model: Path) -> None:
+    """The expert fails with ABCDEFGH. With M = 3 its states lie 8 // 4 = 2 actions apart: s_0, 2, 4 and 6.
+
+    Rollouts: s_0 xy loses, state 1 (after AB) pq wins, state 2 (after ABCD) xx loses, state 3 (after ABCDEF) rs wins.
+    So w = 0 1 0 1. The expert's AB helped (0 -> 1) and EF helped (2 -> 3); CD harmed, so state 2 is a recovery state.
+    s_0 learns AB and the rollout from state 1: ABpq. State 2 learns EF and the rollout from state 3: EFrs, and the
+    four actions before it are context. The expert lost and teaches nothing itself.
+    """
+    expert = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    rollouts = [
+        episode(Start(task=TASK), "xy", won=False),
+        episode(expert.fork(2), "pq", won=True),
+        episode(expert.fork(4), "xx", won=False),
+        episode(expert.fork(6), "rs", won=True),
+        episode(Start(task=OTHER), "zz", won=False),
+    ]
+    samples, matrix, trained = explored(tmp_path, model, [expert], rollouts)
+    (row,) = matrix.rows
+    assert (row.steps, row.tries, row.won) == ((0, 2, 4, 6), (1, 1, 1, 1), (False, True, False, True))
+    assert (row.beneficial, row.harmful) == (((0, 1), (2, 3)), (1,))
+    assert trained == {"initial": ["ABpq"], "recovery": ["EFrs"]}
+    assert (matrix.initial, matrix.recovery, matrix.success_by_state) == (1, 1, (0.0, 1.0, 0.0, 1.0))
+    recovery = samples[1]
+    assert recovery.weights[0] == 0
+    assert recovery.episodes == (expert.id, rollouts[3].id)
+
+
+def test_a_rollout_that_won_from_the_state_itself_comes_first(tmp_path: Path, model: Path) -> None:
+    """s_0 wins with xy: it needs no help of the expert, who won too and is cloned. No state lost, none recovers."""
+    expert = episode(Start(task=TASK), "ABCDEFGH", won=True, by="expert")
+    rollouts = [episode(Start(task=TASK), "xy", won=True), episode(expert.fork(2), "p", won=True)]
+    _, matrix, trained = explored(tmp_path, model, [expert], rollouts)
+    assert trained == {"expert": ["ABCDEFGH"], "initial": ["xy"]}
+    assert matrix.rows[0].won == (True, True, None, None)  # the budget ended before states 2 and 3
+
+
+def test_tasks_without_an_expert_learn_from_their_own_wins(tmp_path: Path, model: Path) -> None:
+    rollouts = [episode(Start(task=OTHER), "abc", won=True), episode(Start(task=OTHER), "ab", won=True, sample=1)]
+    _, matrix, trained = explored(tmp_path, model, [], rollouts)
+    assert trained == {"initial": ["ab"]}  # the shortest
+    assert matrix.rows == ()
+
+
+def test_of_two_experts_the_earliest_winning_state_counts(tmp_path: Path, model: Path) -> None:
+    """Expert 1 helps from state 2 on, expert 2 from state 1 on: s_0 learns from expert 2."""
+    one = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    two = episode(Start(task=TASK), "IJKLMNOP", won=False, by="expert", sample=1)
+    rollouts = [
+        episode(Start(task=TASK), "x", won=False),
+        *(episode(one.fork(step), "y", won=step == 4) for step in (2, 4, 6)),
+        *(episode(two.fork(step), "z", won=step == 2) for step in (2, 4, 6)),
+    ]
+    _, matrix, trained = explored(tmp_path, model, [one, two], rollouts)
+    assert trained == {"initial": ["IJz"]}
+    assert [row.harmful for row in matrix.rows] == [(2,), (1,)]  # what follows the wins is lost again,
+    assert matrix.recovery == 0  # and no later state wins it back
+
+
+def test_half_of_the_rollouts_must_win_where_that_is_asked_for(tmp_path: Path, model: Path) -> None:
+    expert = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    rollouts = [
+        *(episode(Start(task=TASK), "x", won=False, sample=n) for n in range(3)),
+        *(episode(expert.fork(2), "y", won=n == 0, sample=n) for n in range(3)),
+        *(episode(expert.fork(4), "z", won=n < 2, sample=n) for n in range(3)),
+    ]
+    _, lenient, trained = explored(tmp_path / "any", model, [expert], rollouts)
+    assert (lenient.rows[0].won, trained) == ((False, True, True, None), {"initial": ["ABy"]})
+    _, strict, trained = explored(tmp_path / "half", model, [expert], rollouts, win="half")
+    assert (strict.rows[0].won, trained) == ((False, False, True, None), {"initial": ["ABCDz"]})
+
+
+def test_only_the_asked_for_targets_are_learnt(tmp_path: Path, model: Path) -> None:
+    expert = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    rollouts = [
+        episode(expert.fork(step), letter, won=won) for step, letter, won in ((2, "p", 1), (4, "q", 0), (6, "r", 1))
+    ]
+    for target, expected in (("initial", {"initial": ["ABp"]}), ("recovery", {"recovery": ["EFr"]})):
+        _, matrix, trained = explored(tmp_path / target, model, [expert], rollouts, targets=[target])
+        assert (trained, matrix.initial, matrix.recovery) == (expected, 1, 1)
+
+
+def test_the_random_control_draws_among_all_winning_ways(tmp_path: Path, model: Path) -> None:
+    expert = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    rollouts = [episode(expert.fork(step), letter, won=True) for step, letter in ((2, "p"), (4, "q"), (6, "r"))]
+    found = set()
+    for seed in range(8):
+        _, _, trained = explored(tmp_path / str(seed), model, [expert], rollouts, selection="random", seed=seed)
+        found.add(trained["initial"][0])
+    assert found == {"ABp", "ABCDq", "ABCDEFr"}
+
+
+def test_short_experts_have_fewer_states(tmp_path: Path, model: Path) -> None:
+    method = eef(tmp_path / "run", model)
+    for actions, steps in (("A", [0]), ("AB", [0, 1]), ("ABCD", [0, 1, 2, 3]), ("ABCDEFG", [0, 1, 2, 3])):
+        expert = episode(Start(task=TASK), actions, won=False, by="expert")
+        assert [start.fork_step for start in method._states(expert)] == steps
+
+
+def test_a_budget_goes_round_tasks_and_states(tmp_path: Path, model: Path) -> None:
+    """Two tasks with one expert of two actions each: s_0 and one state a task, four beginnings, six rollouts."""
+    method = eef(tmp_path / "run", model, budget=12, iterations=2)
+    experts = [episode(Start(task=task), "AB", won=False, by="expert") for task in (TASK, OTHER)]
+    with (
+        EpisodeStore(tmp_path / "episodes.sqlite") as method.store,
+        RunDir.open(tmp_path / "run", "eef", method.config) as method.run,
+    ):
+        method.store.add_all(experts)
+        record = Collected(episodes=tuple(e.id for e in experts), successes=0, faults=0)
+        method.run.save("iteration-0/collected.json", record)
+        plans = [method._plan(number) for number in (1, 2)]
+        assert plans == [Plan(rollouts=6, before=0), Plan(rollouts=6, before=6)]
+        counts = [[n for _, n in method.starts(number, 6)] for number in (1, 2)]
+        names = [(s.task.name, s.fork_step) for s, _ in method.starts(2, 6)]
+    assert counts == [[2, 2, 1, 1], [2, 2, 1, 1]]
+    assert names == [("two/1", 0), ("two/1", 1), ("two/0", 0), ("two/0", 1)]
+
+
+def test_without_experts_there_is_nothing_to_explore(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="EEF explores expert episodes: give 'experts'"):
+        settings = lamps.settings("tiny")
+        del settings["per_task"]
+        config_of(EEFConfig, settings)
+
+
+def test_eef_runs_on_failed_experts_and_learns(tmp_path: Path, model: Path) -> None:
+    """Experts that slip at half of their turns: the whole loop, from the start model to the report."""
+    settings = lamps.settings(model, experts={"oracle": "solve", "slip": 0.5}, states=1, budget=80)
+    del settings["per_task"]
+    run = tmp_path / "run"
+    EEF(config_of(EEFConfig, settings), run, progress="quiet").train()
+    from palaestra.trainers.report import rounds
+
+    found = rounds(run)
+    assert found[-1].evaluation.success.mean > found[0].evaluation.success.mean
+    matrix = WinMatrix.model_validate_json((run / "iteration-1" / "wins.json").read_text())
+    assert len(matrix.rows) == 20
+    assert matrix.initial > 0
