@@ -189,9 +189,9 @@ def test_a_budget_goes_round_tasks_and_states(tmp_path: Path, model: Path) -> No
 
 
 def test_without_experts_there_is_nothing_to_explore(tmp_path: Path) -> None:
+    settings = lamps.settings("tiny")
+    del settings["per_task"]
     with pytest.raises(BadInput, match="EEF explores expert episodes: give 'experts'"):
-        settings = lamps.settings("tiny")
-        del settings["per_task"]
         config_of(EEFConfig, settings)
 
 
