@@ -253,9 +253,9 @@ def _provenance(
 
 
 def _usual(starts: Iterable[Task | Start]) -> Conversation:
-    first = starts[0] if isinstance(starts, Sequence) and len(starts) else None
-    task = first.task if isinstance(first, Start) else first
-    spec = specs().get(task.env) if task is not None else None
+    """How the environment of a plan is usually answered, where the plan can be looked into before it is read."""
+    first = _start(starts[0]) if isinstance(starts, Sequence) and len(starts) else None
+    spec = specs().get(first.task.env) if first is not None else None
     return Conversation(style=spec.style) if spec is not None else Conversation()
 
 
