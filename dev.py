@@ -26,6 +26,9 @@ TORCH = "2.13.0"
 # What the tests need of the system: Debian package -> the program that shows it is there.
 SYSTEM = {
     "bubblewrap": "bwrap",  # the embedded sandbox backend
+    "docker.io": "dockerd",  # an engine of the tests' own, for the docker backend,
+    "runc": "runc",  # with what starts its containers
+    "iptables": "iptables",  # and what it does not start without
 }
 
 
@@ -81,12 +84,6 @@ def install_system() -> None:
         say(f"could not install {' '.join(missing)}: the sandbox tests need them")
 
 
-def install_engine() -> None:
-    """A Docker engine for the sandboxes' tests, which start one of their own; without it they fail and say so."""
-    if shutil.which("dockerd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") is None:
-        apt("docker.io", "runc", "iptables")
-
-
 def install_torch() -> None:
     """The CPU build where there is no GPU: the default build brings gigabytes of CUDA libraries."""
     if subprocess.call([str(PYTHON), "-c", "import torch"], stderr=subprocess.DEVNULL) == 0:
@@ -140,7 +137,6 @@ def main() -> int:
         return lint()
     if command == "test":
         setup("dev")
-        install_engine()
         install_system()
         if (failed := lint()) != 0:
             return failed
