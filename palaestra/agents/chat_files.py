@@ -32,6 +32,7 @@ from palaestra.envs.errors import BadInput
 CHAT_FORMS = ("messages", "eto", "agentgym")
 _OK = "OK"
 _AGREED = re.compile(r"ok[.!]?( I'll follow your instructions and try my best to solve the task\.)?", re.IGNORECASE)
+_THOUGHT_THEN_ACTION = re.compile(r"\s*thought\s*:.*\n\s*action\s*:", re.IGNORECASE | re.DOTALL)
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 Naming = Callable[[Record], Task | str]
 """Says which task a record is about: a Task, or a task's name in the environment."""
@@ -197,7 +198,7 @@ def _task(
 def _score(where: str, record: Record, default: float | None) -> float:
     score = next((record[name] for name in ("reward", "score") if record.get(name) is not None), default)
     if score is None:
-        raise BadInput(f"{where}: holds neither 'reward' nor 'score'; give it one, or pass score= in Python")
+        raise BadInput(f"{where}: holds neither 'reward' nor 'score'; give it one, or say what they all have (score=)")
     if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
         raise BadInput(f"{where}: its score is {score!r}, a number from 0 to 1 is expected; rescale it first")
     return float(score)
@@ -216,6 +217,8 @@ def _turns(where: str, record: Record, reader: Conversation, score: float) -> tu
     final = said.pop()[1] if len(said) % 2 else ""
     if not said:
         raise BadInput(f"{where}: holds no answer of an agent")
+    if reader.style != "react" and all(_THOUGHT_THEN_ACTION.match(text) for _, text in said[1::2]):
+        raise BadInput(f"{where}: every answer is a thought and an action; read it with conversation.style=react")
     turns: list[Turn] = []
     for (_, observation), (_, completion) in zip(said[::2], said[1::2], strict=True):
         answer = reader.read(completion)

@@ -29,6 +29,8 @@ class Experts(BaseModel):
         file: recorded episodes: Parquet or JSON lines that `palaestra.agents.export` wrote, or conversations in the
             forms of others (ETO, AgentGym, messages) whose records name their `task` and their `reward`; their answers
             are read in the style of the run's conversation.
+        score: score in [0, 1] of conversations that name none (published expert sets hold solved tasks only: 1.0);
+            None refuses such records.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +40,7 @@ class Experts(BaseModel):
     samples: int = Field(default=1, ge=1)
     tasks: int | None = Field(default=None, ge=1)
     file: str | None = None
+    score: float | None = Field(default=None, ge=0.0, le=1.0)
 
     @model_validator(mode="after")
     def _one(self) -> Experts:
@@ -45,6 +48,8 @@ class Experts(BaseModel):
             raise ValueError("experts come from 'oracle' or from 'file': give one of the two")
         if self.file is not None and (self.slip or self.samples != 1 or self.tasks is not None):
             raise ValueError("'slip', 'samples' and 'tasks' are of an oracle; episodes of a file are taken as they are")
+        if self.score is not None and self.file is None:
+            raise ValueError("'score' is of the conversations in a 'file'; an oracle's episodes have their own")
         return self
 
     def check(self, spec: EnvSpec) -> None:
@@ -87,7 +92,7 @@ def gather(
     experts.check(spec)
     if experts.file is not None:
         allowed = {task.id for split in splits for task in env.tasks(split)}
-        return _from_file(Path(experts.file), spec, store, splits, allowed, conversation)
+        return _from_file(experts, Path(experts.file), spec, store, splits, allowed, conversation)
     name = None if experts.oracle == "default" else experts.oracle
     policy = OraclePolicy(spec, name)
     if experts.slip:
@@ -113,6 +118,7 @@ def gather(
 
 
 def _from_file(
+    experts: Experts,
     file: Path,
     spec: EnvSpec,
     store: EpisodeStore,
@@ -125,7 +131,7 @@ def _from_file(
     from palaestra.agents.record_files import read_records
 
     ours = file.suffix == ".parquet" or "start" in next((record for _, record in read_records(file)), {"start": 0})
-    chats = () if ours else read_conversations(file, env=spec.id, conversation=conversation, score=None)
+    chats = () if ours else read_conversations(file, env=spec.id, conversation=conversation, score=experts.score)
     recorded: list[Episode] = list(read_episodes(file) if ours else chats)
     if not recorded:
         raise BadInput(f"experts file {file} holds no episodes")

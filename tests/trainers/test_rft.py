@@ -323,10 +323,10 @@ def test_recorded_chats_are_read_in_the_style_of_the_run_and_need_a_reward(tmp_p
     file = tmp_path / "chats.jsonl"
     file.write_text(json.dumps(chat))
 
-    def gathered(store: EpisodeStore) -> list[str]:
+    def gathered(store: EpisodeStore, score: float | None = None) -> list[str]:
         method = rft(tmp_path / "run", "none", experts={"file": str(file)})
         return gather(
-            Experts(file=str(file)),
+            Experts(file=str(file), score=score),
             method.spec,
             method.tasks,
             store,
@@ -346,6 +346,11 @@ def test_recorded_chats_are_read_in_the_style_of_the_run_and_need_a_reward(tmp_p
         unrewarded = {key: value for key, value in chat.items() if key != "reward"}
         file.write_text(f"{json.dumps(chat)}\n{json.dumps(unrewarded)}\n")
         with pytest.raises(BadInput, match="line 2: holds neither 'reward' nor 'score'; give it one"):
+            gathered(store)
+        assert store.get(gathered(store, score=1.0)[1]).success
+        thinking = {"from": "gpt", "value": "Thought: it is red\nAction: press red"}
+        file.write_text(json.dumps({**chat, "conversations": [*chat["conversations"][:3], thinking]}))
+        with pytest.raises(BadInput, match="line 1: every answer is a thought and an action; read it with .*react"):
             gathered(store)
 
 
