@@ -1,0 +1,287 @@
+"""The host's side of a sandbox: every method of `Sandbox`, over two streams of bytes to a guest.
+
+A backend subclasses `GuestSandbox`, makes its isolation with `python3 -I -S -c STUB` in it, and hands over a `Wire`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from palaestra.envs.errors import BadInput
+from palaestra.envs.sandbox import errors
+from palaestra.envs.sandbox.errors import SandboxDied, TooLarge
+from palaestra.envs.sandbox.guest.frames import CHUNK, HEADER, HELLO, KEY, MAGIC, Forged, Seal
+from palaestra.envs.sandbox.interface import Entry, ExecResult, Limits, Sandbox, WorkCopy
+from palaestra.envs.sandbox.program import Setup, program
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
+LONGEST = 10 * 86_400  # seconds that a command may be given
+GRACE = 30.0  # seconds that a guest may be late with an answer, on a machine that is short of everything
+_KINDS = {
+    kind.__name__: kind for kind in (errors.OutsideWork, errors.NotAFile, errors.TooLarge, BadInput)
+}  # what a guest may answer; anything else is a guest gone mad
+
+
+class Wire(Protocol):
+    """Two streams of bytes to a guest."""
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """Write all of it. Raises TimeoutError (`time.monotonic()` is past the deadline), OSError where it is gone."""
+
+    def read(self, size: int, deadline: float) -> bytes:
+        """At least one byte and at most `size`; none at the end. Raises TimeoutError, OSError."""
+
+
+class GuestSandbox(Sandbox):
+    """A sandbox whose work is done by a guest.
+
+    Subclasses set `backend`, call `_begin` once their guest has started, and say how all of it ends in `_end`.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.env: dict[str, str] = {"PATH": PATH, "HOME": "/work", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
+        self._wire: Wire | None = None
+        self._why_gone = "it has not started"
+        self._mine = self._theirs = Seal(b"", b"")
+        self._sending = threading.RLock()
+        self._running = self._cancelled = False
+
+    # What a backend does.
+
+    @abstractmethod
+    def _end(self) -> None:
+        """End everything in the sandbox and give back what it took. Called once, and never raises."""
+
+    def _last_words(self) -> str:
+        """What the guest, or what should have started it, said on stderr."""
+        return ""
+
+    def _begin(self, wire: Wire, setup: Setup, patience: float = GRACE) -> None:
+        """Send the guest its program, the session's key and its configuration. Raises SandboxDied."""
+        self._wire = wire
+        deadline = time.monotonic() + patience
+        try:
+            hello = self._read_exactly(len(HELLO) + MAGIC, deadline)
+            if not hello.startswith(HELLO):
+                raise Forged(f"it does not begin as a guest does, but with {hello[:40]!r}")
+            key = secrets.token_bytes(KEY)
+            wire.write(program(hello[len(HELLO) :]) + key, deadline)
+        except (Forged, TimeoutError, OSError, EOFError) as error:
+            raise self._died(error) from error
+        self._mine, self._theirs = Seal(key, b"host"), Seal(key, b"guest")
+        self._say(deadline, b"config", *setup.fields())
+        if (answer := self._hear(deadline))[0] != b"ready":
+            raise self._died(Forged(f"it said {answer[0]!r}"))
+
+    # Frames.
+
+    def _died(self, error: Exception | str) -> SandboxDied:
+        """End what is left; from now on every call says why."""
+        words = self._last_words().strip()[-500:] if self._wire is not None else ""
+        self.close()
+        text = str(error) or {"EOFError": "its guest is gone"}.get(type(error).__name__, type(error).__name__)
+        self._why_gone = f"{text}{f' ({words})' if words else ''}"
+        return SandboxDied(f"the {self.backend} sandbox died: {self._why_gone}")
+
+    def _read_exactly(self, size: int, deadline: float) -> bytes:
+        if self._wire is None:
+            raise SandboxDied(f"the {self.backend} sandbox is gone: {self._why_gone}")
+        parts = []
+        while size:
+            part = self._wire.read(size, deadline)
+            if not part:
+                raise EOFError
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _say(self, deadline: float, *fields: bytes) -> None:
+        with self._sending:
+            if (wire := self._wire) is None:
+                raise SandboxDied(f"the {self.backend} sandbox is gone: {self._why_gone}")
+            try:
+                wire.write(self._mine.seal(*fields), deadline)
+                return
+            except (TimeoutError, OSError) as error:
+                failed = error
+        raise self._died(failed) from failed
+
+    def _hear(self, deadline: float) -> list[bytes]:
+        """The guest's next frame. Raises what it answers with `fail`, and SandboxDied."""
+        try:
+            header = self._read_exactly(HEADER, deadline)
+            fields = self._theirs.open(header, self._read_exactly(Seal.size(header), deadline))
+        except TimeoutError as error:
+            raise self._died("its guest does not answer") from error
+        except (Forged, OSError, EOFError, ValueError) as error:
+            raise self._died(error) from error
+        if fields[0] == b"fail":
+            kind, text = fields[1].decode(), fields[2].decode()
+            if kind not in _KINDS:
+                raise self._died(text)
+            raise _KINDS[kind](text)
+        return fields
+
+    def _stream(self, deadline: float) -> Iterator[list[bytes]]:
+        """The fields of `data` frames; last those of `end`, after its name."""
+        while (fields := self._hear(deadline))[0] == b"data":
+            yield fields[1:]
+        if fields[0] != b"end":
+            raise self._died(Forged(f"it said {fields[0]!r}"))
+        yield fields
+
+    def _send(self, deadline: float, request: Sequence[bytes], content: bytes) -> None:
+        self._say(deadline, *request)
+        view = memoryview(content)
+        for at in range(0, len(view), CHUNK):
+            self._say(deadline, b"data", bytes(view[at : at + CHUNK]))
+        self._say(deadline, b"end")
+
+    def _due(self, size: int = 0) -> float:
+        """When an answer that moves so many bytes is overdue: at 1 MiB a second, and the grace."""
+        return time.monotonic() + GRACE + size / 2**20
+
+    # Sandbox.
+
+    def exec(
+        self,
+        command: Sequence[str] | str,
+        *,
+        input: bytes | str = b"",
+        cwd: str = ".",
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        background: bool = False,
+    ) -> ExecResult:
+        seconds = self.limits.wall if timeout is None else float(timeout)
+        if not 0 < seconds <= LONGEST:
+            raise BadInput(f"timeout must be above 0 seconds and at most {LONGEST}, not {seconds}")
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        if not argv or not argv[0] or (isinstance(command, str) and not command.strip()):
+            raise BadInput("the command is empty")
+        variables = {**self.env, **(env or {})}
+        for name in variables:
+            if not name or "=" in name:
+                raise BadInput(f"{name!r} cannot be the name of an environment variable")
+        texts = [_bytes(text, "the command") for text in argv]
+        pairs = [_bytes(f"{name}={value}", f"variable {name}") for name, value in variables.items()]
+        if sum(map(len, texts)) + sum(map(len, pairs)) > CHUNK * 8:
+            raise TooLarge("the command and its variables are longer than 2 MiB; write a file and run that")
+        feed = _content(input, "the input")
+        self._fits(len(feed), "the input")
+        flag = b"1" if background else b"0"
+        head = [b"exec", _bytes(cwd, "cwd"), _bytes(user or "", "user"), repr(seconds).encode(), flag]
+        due = self._due(len(feed)) + seconds
+        self._cancelled = False
+        try:
+            self._send(due, [*head, *pairs, b"--", *texts], feed)
+            with self._sending:
+                self._running = True
+                if self._cancelled:
+                    self._say(due, b"cancel")
+            return self._result(due)
+        finally:
+            with self._sending:
+                self._running = False
+
+    def _result(self, due: float) -> ExecResult:
+        streams: dict[bytes, list[bytes]] = {b"out": [], b"err": []}
+        while (fields := self._hear(due))[0] in streams:
+            streams[fields[0]].append(fields[1])
+        if fields[0] != b"done":
+            raise self._died(Forged(f"it said {fields[0]!r}"))
+        rc, timed_out, truncated, taken = fields[1:]
+        out, err = (b"".join(streams[name]) for name in (b"out", b"err"))
+        return ExecResult(int(rc), out, err, timed_out == b"1", truncated == b"1", float(taken))
+
+    def cancel(self) -> None:
+        """End the command that another thread is running here, which then returns as if it had been killed."""
+        with self._sending:
+            self._cancelled = True  # where the command is still being sent, `exec` looks here once it is
+            if self._running:
+                self._say(self._due(), b"cancel")
+
+    def write_file(self, path: str, content: bytes | str, *, executable: bool = False) -> None:
+        raw = _content(content, path)
+        self._fits(len(raw), path)
+        due = self._due(len(raw))
+        self._send(due, [b"put", _bytes(path, "a path"), b"755" if executable else b"644"], raw)
+        list(self._stream(due))
+
+    def read_bytes(self, path: str) -> bytes:
+        most = int(self.limits.file)
+        due = self._due(most)
+        self._say(due, b"get", _bytes(path, "a path"), b"%d" % most)
+        *parts, _ = self._stream(due)
+        return b"".join(part[0] for part in parts)
+
+    def list(self, path: str = ".") -> Sequence[Entry]:
+        due = self._due()
+        self._say(due, b"list", _bytes(path, "a path"))
+        *parts, _ = self._stream(due)
+        flat = [field for part in parts for field in part]
+        above = "" if os.path.normpath(path) == "." else os.path.normpath(path) + "/"
+        return [
+            Entry(above + os.fsdecode(flat[at + 2]), flat[at].decode(), int(flat[at + 1]))
+            for at in range(0, len(flat), 3)
+        ]
+
+    def snapshot(self) -> WorkCopy:
+        # Beside the contents: two headers for each entry, and room for long names and the maps of sparse files.
+        most = int(self.limits.disk) * 2 + self.limits.files * 4096 + 2**20
+        due = self._due(int(self.limits.disk) + self.limits.files * 1024)
+        self._say(due, b"snapshot", b"%d" % most)
+        *parts, (_, digest) = self._stream(due)
+        return WorkCopy(b"".join(part[0] for part in parts), digest.decode())
+
+    def restore(self, copy: WorkCopy) -> None:
+        due = self._due(len(copy.archive) + self.limits.files * 1024)
+        self._send(due, [b"restore"], copy.archive)
+        list(self._stream(due))
+
+    def alive(self) -> bool:
+        if self._wire is None:
+            return False
+        try:
+            self._say(time.monotonic() + 1.0, b"ping")
+            return self._hear(time.monotonic() + 1.0) == [b"pong"]
+        except SandboxDied:
+            return False
+
+    def close(self) -> None:
+        with self._sending:
+            wire, self._wire, self._why_gone = self._wire, None, "it was closed"
+        if wire is not None:
+            self._end()
+
+    def _fits(self, size: int, what: str) -> None:
+        if size > self.limits.file:
+            raise TooLarge(f"{what} has {size} bytes; at most {int(self.limits.file)} are put in")
+
+
+def _bytes(text: str, what: str) -> bytes:
+    """As the kernel takes it. Raises BadInput."""
+    raw = os.fsencode(text)
+    if b"\0" in raw:
+        raise BadInput(f"{what} holds a NUL byte: {text[:80]!r}")
+    return raw
+
+
+def _content(content: bytes | str, what: str) -> bytes:
+    """As bytes. Raises BadInput."""
+    if not isinstance(content, str):
+        return bytes(content)
+    try:
+        return content.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"{what} holds a character that UTF-8 cannot: {error.object[error.start]!r}; use bytes"
+        ) from None

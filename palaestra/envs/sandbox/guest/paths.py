@@ -1,0 +1,168 @@
+"""Paths inside the work directory, resolved so that no link, `..` or race leads out of it.
+
+Every folder is opened component by component without following links; links are read and resolved here, `..` goes
+back on our own way and never asks the kernel. So a path can be moved about while it is walked and still ends inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_LINKS = 40
+
+
+class Refused(Exception):
+    """What the host asked for cannot be done: `kind` is the name of the host's error, the text says why."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Place:
+    """A name in an open folder: where a resolved path ends. Close it."""
+
+    def __init__(self, folder: int, name: bytes) -> None:
+        self.folder, self.name = folder, name  # the name is b"." for the folder itself
+
+    def close(self) -> None:
+        os.close(self.folder)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def refusal(path: bytes, error: OSError) -> Refused:
+    """The host's name for what the kernel said."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return Refused("TooLarge" if full else "NotAFile", f"{shown(path)}: {os.strerror(error.errno or 0)}")
+
+
+def shown(path: bytes) -> str:
+    """A path for a message."""
+    return path.decode("utf-8", "backslashreplace")[:200]
+
+
+def resolve(work: bytes, path: bytes, make: bool = False) -> Place:
+    """Where the path ends, with no link left in it.
+
+    Args:
+        work: the work directory.
+        path: relative to it.
+        make: make the folders that are missing on the way.
+
+    Raises:
+        Refused: OutsideWork, or NotAFile where a folder on the way is missing or none.
+    """
+    if path.startswith(b"/"):
+        raise Refused("OutsideWork", f"{shown(path)} is absolute; paths are relative to the work directory")
+    todo = path.split(b"/")[::-1]
+    way = [os.open(work, _FOLDER)]
+    links = 0
+    name = b"."
+    try:
+        while todo:
+            part = todo.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                if len(way) == 1:
+                    raise Refused("OutsideWork", f"{shown(path)} leads outside the work directory")
+                os.close(way.pop())
+                continue
+            target = _link(way[-1], part)
+            if target is not None:
+                links += 1
+                if links > _LINKS:
+                    raise Refused("NotAFile", f"{shown(path)}: too many links")
+                if target.startswith(b"/"):
+                    if target != work and not target.startswith(work + b"/"):
+                        raise Refused("OutsideWork", f"{shown(path)} leads through a link to {shown(target)}")
+                    target = target[len(work) :]
+                    while len(way) > 1:
+                        os.close(way.pop())
+                todo.extend(target.split(b"/")[::-1])
+            elif not any(rest not in (b"", b".") for rest in todo):
+                name = part
+                break
+            else:
+                way.append(_enter(way[-1], part, path, make))
+        return Place(way.pop(), name)
+    except OSError as error:
+        raise refusal(path, error) from None
+    finally:
+        for folder in way:
+            os.close(folder)
+
+
+def _link(folder: int, name: bytes) -> bytes | None:
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
+def _enter(folder: int, name: bytes, path: bytes, make: bool) -> int:
+    if make:
+        try:
+            os.mkdir(name, 0o755, dir_fd=folder)
+            own(folder, name)
+        except FileExistsError:
+            pass
+    try:
+        return os.open(name, _FOLDER, dir_fd=folder)
+    except OSError as error:
+        raise Refused("NotAFile", f"{shown(path)}: {shown(name)}: {os.strerror(error.errno or 0)}") from None
+
+
+owner: tuple[int, int] | None = None  # who owns what is put in, where the guest is another user
+
+
+def own(folder: int, name: bytes) -> None:
+    """Hand what was just made to the sandbox's user."""
+    if owner is not None:
+        os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
+
+
+def open_file(work: bytes, path: bytes) -> tuple[int, os.stat_result]:
+    """Open a regular file for reading; a pipe or a device in its place neither hangs nor is opened."""
+    with resolve(work, path) as place:
+        try:
+            found = os.lstat(place.name, dir_fd=place.folder)
+            if not stat.S_ISREG(found.st_mode):
+                raise Refused("NotAFile", f"{shown(path)} is {kind_text(found.st_mode)}")
+            file = os.open(place.name, _FILE, dir_fd=place.folder)
+        except OSError as error:
+            raise refusal(path, error) from None
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode):  # it was swapped between the two looks
+        os.close(file)
+        raise Refused("NotAFile", f"{shown(path)} is {kind_text(found.st_mode)}")
+    return file, found
+
+
+def open_folder(work: bytes, path: bytes) -> int:
+    """Open a folder."""
+    with resolve(work, path) as place:
+        try:
+            return os.open(place.name, _FOLDER, dir_fd=place.folder)
+        except OSError as error:
+            raise refusal(path, error) from None
+
+
+def kind_text(mode: int) -> str:
+    """What a mode says it is, for a message."""
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISLNK(mode):
+        return "a link"
+    return "a regular file" if stat.S_ISREG(mode) else "a pipe, socket or device"
