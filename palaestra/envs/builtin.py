@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("bandit", "scienceworld")
+FAMILIES = ("bandit", "crafting", "scienceworld")
 
 
 def register_all() -> None:
