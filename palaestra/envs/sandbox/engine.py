@@ -14,7 +14,6 @@ from palaestra.envs.sandbox.errors import SandboxUnavailable
 
 if TYPE_CHECKING:
     from docker import DockerClient
-    from docker.models.containers import Container
 
 OWNER, OWNER_HOST = "io.palaestra.owner", "io.palaestra.host"
 """Labels of a container: the process it belongs to, and the machine and boot that this process runs in."""
@@ -89,17 +88,17 @@ def sweep(engine: Engine) -> int:
     for container in engine.client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True):
         if container.labels.get(OWNER_HOST) == _this_host() and not _alive(container.labels[OWNER]):
             with contextlib.suppress(DockerException):
-                remove(container)
+                remove(engine, str(container.id))
                 removed += 1
     return removed
 
 
-def remove(container: Container) -> None:
+def remove(engine: Engine, container: str) -> None:
     """Kill and remove a container; one that is gone, or going, is no error."""
     from docker.errors import APIError, NotFound
 
     try:
-        container.remove(force=True, v=True)
+        engine.client.api.remove_container(container, force=True, v=True)
     except NotFound:
         pass
     except APIError as error:

@@ -1,0 +1,175 @@
+"""Backend "docker": every sandbox is a container of its own, on the engine that DOCKER_HOST names, here or far away.
+
+The container has a read-only root, no network, no capabilities, no way to new privileges, our system-call filter, an
+ordinary user, work and scratch folders in memory with a size and a number of files, and limits of memory, processes and
+processor. Its first process is the guest, spoken to over the attached connection; nothing of this machine is mounted.
+When the connection ends, however that happens, the guest ends, and the engine removes the container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from palaestra.envs.errors import BadInput
+from palaestra.envs.sandbox.attached import AttachedWire, connection_of
+from palaestra.envs.sandbox.client import GuestSandbox
+from palaestra.envs.sandbox.engine import Engine, check_runtime, connect, owner_labels, remove, sweep
+from palaestra.envs.sandbox.errors import SandboxUnavailable
+from palaestra.envs.sandbox.image import NAME, image_missing
+from palaestra.envs.sandbox.interface import MIB, Limits
+from palaestra.envs.sandbox.program import STUB, Setup
+
+if TYPE_CHECKING:
+    from docker.errors import APIError
+
+USER = 10001
+"""User and group id of the guest and of all commands."""
+
+_GUEST_MEMORY = 32 * MIB  # what the guest may need beside its commands: itself, and a command's output on its way
+
+
+class DockerSandbox(GuestSandbox):
+    """A sandbox in a container.
+
+    Args:
+        limits: of the sandbox.
+        image: what it is made of; needs `python3` (3.8 or newer) and `/bin/sh`, and nothing of Palaestra.
+        host: the engine, such as "tcp://machine:2376"; None for DOCKER_HOST, else the usual socket.
+        runtime: what the engine starts containers with, such as "runsc" (gVisor); None for its own default.
+
+    Raises:
+        MissingExtra: the Docker SDK is not installed.
+        SandboxUnavailable: no engine answers, or it does not have the runtime, or cannot start containers.
+        ImageMissing: the engine does not have the image. Names the command that builds it.
+        BadInput: a limit is beyond what the engine has, or the image has no Python.
+        SandboxDied: it ended while it started.
+    """
+
+    backend: ClassVar[str] = "docker"
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        image: str = NAME,
+        host: str | None = None,
+        runtime: str | None = None,
+    ) -> None:
+        super().__init__(limits or Limits())
+        self._engine = engine_at(host or os.environ.get("DOCKER_HOST"))
+        self._container, self._attached = _start(self._engine, self.limits, image, runtime)
+        self._begin(
+            self._attached,
+            # The engine limits memory, processes and system calls; the guest ends commands that hold too much memory
+            # before the kernel has to choose a victim.
+            Setup(self.limits, niceness=5),
+        )
+
+    @property
+    def container(self) -> str:
+        """The container's id."""
+        return self._container
+
+    def _last_words(self) -> str:
+        """What was written to stderr; else whether it is the engine that is gone."""
+        if words := self._attached.words().strip():
+            return words
+        try:
+            connect(self._engine.host if "://" in self._engine.host else None, timeout=5.0).client.close()
+        except SandboxUnavailable as error:
+            return str(error)
+        return ""
+
+    def _end(self) -> None:
+        from docker.errors import DockerException
+
+        self._attached.close()
+        with contextlib.suppress(DockerException, OSError):
+            remove(self._engine, self._container)
+
+
+@functools.lru_cache(maxsize=8)
+def _engine_of(host: str | None, process: int) -> Engine:
+    engine = connect(host)
+    sweep(engine)
+    return engine
+
+
+def engine_at(host: str | None) -> Engine:
+    """The engine at an address, connected to once a process; what dead processes of this machine left is removed."""
+    return _engine_of(host, os.getpid())
+
+
+def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> tuple[str, AttachedWire]:
+    """Create, attach, start: the container's id and the connection. Leaves nothing where that fails."""
+    from docker.errors import APIError, DockerException
+
+    api = engine.client.api
+    container = ""
+    try:
+        container = api.create_container(
+            image,
+            command=[],
+            entrypoint=["python3", "-I", "-S", "-c", STUB],
+            stdin_open=True,
+            user=f"{USER}:{USER}",
+            working_dir="/",
+            hostname="sandbox",
+            labels=owner_labels(),
+            host_config=api.create_host_config(**_walls(limits, runtime)),
+        )["Id"]
+        attached = api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        wire = AttachedWire(connection_of(attached))
+        try:
+            api.start(container)
+        except BaseException:
+            wire.close()
+            raise
+        return container, wire
+    except (DockerException, OSError) as error:
+        if container:
+            with contextlib.suppress(DockerException, OSError):
+                remove(engine, container)
+        if isinstance(error, APIError):
+            raise _refusal(engine, error, image, runtime) from None
+        raise SandboxUnavailable(f"the Docker engine at {engine.host} does not answer: {error}") from None
+
+
+def _walls(limits: Limits, runtime: str | None) -> dict[str, Any]:
+    """The container's isolation and limits, as the Docker SDK names them."""
+    mine = f"uid={USER},gid={USER},mode=0700,nosuid,nodev,exec"
+    room = f"size={int(limits.disk)},nr_inodes={limits.files}"
+    # Files in memory count as memory. Those of the work directory have their own limit beside that of the processes.
+    memory = int(limits.memory) + int(limits.disk) + _GUEST_MEMORY
+    return {
+        "auto_remove": True,
+        "network_mode": None if limits.network else "none",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "ipc_mode": "none",  # no shared memory but the folder below, which has limits
+        "tmpfs": {"/work": f"{room},{mine}", "/tmp": f"{room},{mine}", "/dev/shm": f"{room},{mine}"},
+        "mem_limit": memory,
+        "memswap_limit": memory,  # memory and swap together, so none of the latter
+        "pids_limit": limits.pids + 1,  # and the guest
+        "nano_cpus": round(limits.cpu * 1e9),
+        "log_config": {"Type": "none", "Config": {}},  # or the engine keeps all that is said on its disk
+        **({"runtime": runtime} if runtime else {}),
+    }
+
+
+def _refusal(engine: Engine, error: APIError, image: str, runtime: str | None) -> Exception:
+    """What an engine's refusal to start a container means."""
+    text = str(error.explanation or error)
+    if error.status_code == 404 and "image" in text.lower():
+        return image_missing(image, engine.host)
+    if runtime is not None:
+        check_runtime(engine, runtime)
+    if "python3" in text and ("executable file not found" in text or "no such file or directory" in text):
+        return BadInput(f"the image {image} has no python3, which the sandbox's guest is written in")
+    if error.status_code == 400:
+        return BadInput(f"the Docker engine at {engine.host} refuses these limits or settings: {text}")
+    return SandboxUnavailable(f"the Docker engine at {engine.host} does not start containers: {text}")
