@@ -1,0 +1,298 @@
+"""The process of the tests: runs them one by one against the solution in its process, and says which passed.
+
+The tests never meet an object of the solution's, only data (`wire.py`), so that nothing that the solution does to its
+own interpreter (builtins, `assert`, `unittest`, an object that equals everything, an exit) reaches them. A verdict is a
+line with the secret of this trial in it; the solution's process never gets the secret and cannot look into this one.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import ctypes
+import importlib.abc
+import importlib.machinery
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any
+
+from palaestra.envs.code.inside.wire import decode, encode, receive, send
+
+MOST_DETAIL = 1500
+"""Characters said of a test."""
+
+
+class Gone(BaseException):
+    """The solution's process ended, or took too long."""
+
+
+class Failed(Exception):
+    """An exception of the solution's that Python itself does not have."""
+
+
+class Solution:
+    """The solution's process, started anew after it ended.
+
+    Args:
+        boot: the program that becomes it.
+        arguments: for `boot`.
+    """
+
+    def __init__(self, boot: str, arguments: Sequence[str]) -> None:
+        self.boot, self.arguments = boot, arguments
+        self.process: Any = None
+        self.gone = ""
+        self.trace = ""
+
+    def start(self) -> None:
+        """A fresh process, if there is none."""
+        self.gone = self.trace = ""
+        if self.process is not None:
+            return
+        here, there = os.pipe(), os.pipe()
+        ours, self.to = there[0], here[1]
+        self.process = subprocess.Popen(
+            [sys.executable, "-s", "-B", "-c", self.boot, str(here[0]), str(there[1]), *self.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(here[0], there[1]),
+        )
+        self.since = ours
+        os.close(here[0])
+        os.close(there[1])
+
+    def end(self, why: str) -> None:
+        """Kill it."""
+        self.gone = self.gone or why
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            os.close(self.to)
+            os.close(self.since)
+            self.process = None
+
+    def ask(self, *request: Any) -> Any:
+        """Ask it, and wait. Raises what its code raised, or Gone."""
+        if self.gone:
+            raise Gone(self.gone)
+        try:
+            send(self.to, request)
+            said = receive(self.since)
+            kind, *rest = said
+            if kind == "ok":
+                return rest[0]
+            names, message, self.trace = rest
+        except (EOFError, OSError, ValueError, TypeError):
+            self.end("the solution ended its process")
+            raise Gone(self.gone) from None
+        for name in names:
+            known = vars(builtins).get(name)
+            if isinstance(known, type) and issubclass(known, Exception):
+                raise (known if known not in (Exception, UnicodeDecodeError, UnicodeEncodeError) else Failed)(message)
+        raise Failed(f"{names[0]}: {message}")
+
+
+class Remote:
+    """Something of the solution's that is no plain data: a function, a class, an object of a class of its own."""
+
+    def __init__(self, solution: Solution, number: int, kind: str) -> None:
+        self.__dict__.update(_solution=solution, _number=number, _kind=kind)
+
+    def _ask(self, verb: str, *given: Any) -> Any:
+        sent = [encode(item, _number) for item in given]
+        return decode(self._solution.ask(verb, self._number, sent), self._found)
+
+    def _found(self, body: Any) -> Any:
+        return Remote(self._solution, *body)
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        sent = [encode(item, _number) for item in given]
+        also = {key: encode(item, _number) for key, item in named.items()}
+        value, after = self._solution.ask("call", self._number, sent, also)
+        for item, before, now in zip(given, sent, after):  # noqa: B905  (Python 3.8 has no strict)
+            if now is not None and now != before:
+                _become(item, decode(now, self._found))
+        return decode(value, self._found)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._ask("get", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._ask("set", name, value)
+
+    def __len__(self) -> int:
+        return int(self._ask("len"))
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._ask("item", key)
+
+    def __iter__(self) -> Any:
+        return iter(self._ask("iter"))
+
+    def __contains__(self, item: Any) -> bool:
+        return bool(self._ask("in", item))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return str(self._ask("str"))
+
+    def __repr__(self) -> str:
+        return f"<{self._kind} of the solution>"
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Remote):
+        return [value._number, value._kind]
+    raise TypeError(f"a test cannot hand {type(value).__name__} to a solution; hand it plain data")
+
+
+def _become(item: Any, now: Any) -> None:
+    """What a call did to an argument."""
+    if isinstance(item, list) and isinstance(now, list):
+        item[:] = now
+    elif isinstance(item, (dict, set)) and type(item) is type(now):
+        item.clear()
+        item.update(now)
+
+
+class Module(types.ModuleType):
+    """A module of the agent's, as the tests import it."""
+
+    def __init__(self, name: str, solution: Solution) -> None:
+        super().__init__(name)
+        self.__dict__["_solution"] = solution
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = names_of(self._solution, self.__name__, [name])
+        if name not in found:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return found[name]
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets the tests import what lies in the work directory; Python's own modules come first."""
+
+    def __init__(self, solution: Solution) -> None:
+        self.solution = solution
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        """A spec for a file of the agent's."""
+        if path is None and os.path.isfile(name + ".py"):
+            return importlib.machinery.ModuleSpec(name, self)
+        return None
+
+    def create_module(self, spec: Any) -> Any:
+        """The stand-in."""
+        return Module(spec.name, self.solution)
+
+    def exec_module(self, module: Any) -> None:
+        """Load it, so that what is wrong with it is known at the import."""
+        names_of(self.solution, module.__name__, [])
+
+
+def names_of(solution: Solution, module: str, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the names that a module of the solution has; "" is its main one."""
+    found = solution.ask("names", module, list(names))
+    return {name: decode(data, lambda body: Remote(solution, *body)) for name, data in found.items()}
+
+
+def unknown(*codes: str) -> list[str]:
+    """The names that code uses and neither makes nor has from Python."""
+    used: set[str] = set()
+    made = set(vars(builtins))
+    for code in codes:
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Name):
+                (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                made.add(node.name)
+            elif isinstance(node, ast.alias):
+                made.add((node.asname or node.name).split(".")[0])
+            elif isinstance(node, ast.arg):
+                made.add(node.arg)
+    return sorted(used - made)
+
+
+def explain(code: str, scope: dict[str, Any]) -> str:
+    """What stands on the left of a failed `assert A == B`, or "". Evaluated once more."""
+    tree = ast.parse(code).body
+    last = tree[-1] if tree else None
+    if not (isinstance(last, ast.Assert) and isinstance(last.test, ast.Compare) and len(last.test.ops) == 1):
+        return ""
+    if not isinstance(last.test.ops[0], ast.Eq):
+        return ""
+    value = eval(compile(ast.Expression(last.test.left), "<example>", "eval"), scope)
+    return f"got {value!r}"
+
+
+def run(code: str, solution: Solution, job: dict[str, Any]) -> tuple[bool, str]:
+    """One test: did it pass, and what is to be said of it."""
+    prelude = job["prelude"]
+    scope: dict[str, Any] = {"__name__": "tests"}
+    detail = ""
+    signal.setitimer(signal.ITIMER_REAL, job["timeout"])
+    try:
+        solution.start()
+        for name in [name for name in sys.modules if isinstance(sys.modules[name], Module)]:
+            del sys.modules[name]
+        wanted = [*unknown(prelude, code), *([job["entry"]] if job["entry"] else [])]
+        if wanted:  # else the tests import what they need, or run it as a program
+            scope.update(names_of(solution, "", wanted))
+        exec(compile(prelude, "<tests>", "exec"), scope)
+        exec(compile(code, "<test>", "exec"), scope)
+        passed = not solution.gone
+    except AssertionError as error:
+        passed, detail = False, str(error)
+        try:
+            detail = detail or explain(code, scope)
+        except BaseException as second:
+            detail = f"{type(second).__name__}: {second}"
+    except BaseException as error:
+        passed, detail = False, solution.trace or f"{type(error).__name__}: {error}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    if solution.gone:
+        detail = solution.gone
+        solution.end(solution.gone)
+    return passed, detail[-MOST_DETAIL:]
+
+
+def hide() -> None:
+    """Let no other process look into this one (PR_SET_DUMPABLE)."""
+    with contextlib.suppress(OSError, AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+
+
+def main(job: dict[str, Any]) -> None:
+    """Run all tests; one line each on stdout: secret, number, pass or fail, what is to be said of it as a literal."""
+    hide()
+    verdicts = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)
+    print(job["secret"], "ready", file=verdicts, flush=True)
+    solution = Solution(job["boot"], [job["main"], job["setup"], os.getcwd()])
+    sys.meta_path.append(Finder(solution))
+
+    def late(*_: Any) -> None:
+        solution.end(f"it took longer than {job['timeout']:g} s")
+        raise Gone(solution.gone)
+
+    signal.signal(signal.SIGALRM, late)
+    for index, test in enumerate(job["tests"]):
+        passed, detail = run(test, solution, job)
+        word = "pass" if passed else "fail"
+        print(job["secret"], index, word, ascii(detail), file=verdicts, flush=True)
+    solution.end("all tests are done")

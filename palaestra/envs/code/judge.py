@@ -1,0 +1,139 @@
+"""Runs tests against what lies in a sandbox, so that the solution can neither read them nor say that it passed.
+
+Nothing of the tests is ever written to the work directory: they come on stdin, to a process of their own, and the
+agent's code runs in another process that is sent arguments and sends back data (`inside/`). The verdict carries a
+random secret. So an exit, a print, a patched `assert` or `unittest`, an object that equals everything, or a look
+through its own interpreter's memory gain a solution nothing.
+
+Not claimed: a solution may learn the arguments it is called with (and give what it learns by heart to a later run, if
+it could keep anything; it cannot), and code that breaks out of the sandbox, or into another process of its own user in
+spite of the kernel, is the sandbox's matter. A shell problem's check script runs what the agent left, so it must not
+trust what that prints.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+from palaestra.envs.code.problem import Problem
+from palaestra.envs.core import digest
+from palaestra.envs.errors import EnvFault
+from palaestra.envs.sandbox.interface import Sandbox
+
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+"""Of everything that runs in the sandbox: the same order of sets every time, no files that nobody asked for."""
+
+MOST_SECONDS = 45.0
+"""That all tests of a problem may take together."""
+
+_PACKAGE = "palaestra.envs.code.inside"
+
+_LOADER = """\
+import sys
+sys.path[:] = [place for place in sys.path if place]
+import types
+def load(sources):
+    for name, source in sources:
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            parent = sys.modules.setdefault(".".join(parts[:end]), types.ModuleType(parts[end - 1]))
+            parent.__path__ = []
+        module = sys.modules[name] = types.ModuleType(name)
+        exec(compile(source, name, "exec"), vars(module))
+    return module
+"""
+
+_TRIAL = (
+    _LOADER + 'import json\njob = json.loads(sys.stdin.buffer.read())\nload(job.pop("sources")).main(job)\n'
+    "import os\nos._exit(0)\n"
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one test. `detail` is for the agent's eyes only where the test itself is."""
+
+    passed: bool
+    detail: str = ""
+
+
+def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) -> list[Verdict]:
+    """Run tests against the work directory of a sandbox.
+
+    Args:
+        tests: pieces of Python; each passes if it ends without an exception.
+        timeout: seconds for one test; all together have `MOST_SECONDS`.
+
+    Raises:
+        EnvFault: the tests' process did not even start.
+    """
+    secret = secrets.token_hex(16)
+    job = {
+        "secret": secret,
+        "sources": _sources("wire", "trial"),
+        "boot": _solution(),
+        "main": problem.main.removesuffix(".py"),
+        "setup": problem.setup,
+        "prelude": problem.prelude,
+        "tests": list(tests),
+        "entry": problem.entry,
+        "timeout": timeout,
+    }
+    result = box.exec(
+        ["python3", "-s", "-B", "-c", _TRIAL],
+        input=json.dumps(job),
+        env=ENVIRONMENT,
+        timeout=min(MOST_SECONDS, 5.0 + timeout * len(tests)),
+    )
+    verdicts: dict[int, Verdict] = {}
+    ready = False
+    for line in result.raw_stdout.decode("ascii", "replace").splitlines():
+        mark, _, rest = line.partition(" ")
+        if mark != secret:
+            continue
+        ready = True
+        number, _, rest = rest.partition(" ")
+        word, _, detail = rest.partition(" ")
+        if number.isdigit():
+            verdicts[int(number)] = Verdict(word == "pass", str(ast.literal_eval(detail)))
+    if not ready:
+        last = result.shown().strip().splitlines()[-1:] or ["it said nothing"]
+        raise EnvFault(f"the tests did not start in the {box.backend} sandbox (status {result.rc}): {last[0][:200]}")
+    return [
+        verdicts.get(index, Verdict(False, "the tests were stopped before this one")) for index in range(len(tests))
+    ]
+
+
+def check(box: Sandbox, problem: Problem, timeout: float) -> bool:
+    """Run a problem's check script in the work directory: status 0 is success."""
+    return box.exec(problem.check, env=ENVIRONMENT, timeout=min(MOST_SECONDS, 2 * timeout)).ok
+
+
+def _sources(*names: str) -> list[tuple[str, str]]:
+    return [(f"{_PACKAGE}.{name}", _source(name)) for name in names]
+
+
+@lru_cache(maxsize=8)
+def _source(name: str) -> str:
+    return resources.files(_PACKAGE).joinpath(f"{name}.py").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _solution() -> str:
+    call = "served = load({!r}).Server(sys.argv[3], sys.argv[4], sys.argv[5])\n"
+    return (
+        _LOADER + call.format(_sources("wire", "solution")) + "served.serve(int(sys.argv[1]), int(sys.argv[2]))\n"
+        "import os\nos._exit(0)\n"
+    )
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Of what runs in the sandbox."""
+    return digest("|".join(_source(name) for name in ("wire", "solution", "trial")))
