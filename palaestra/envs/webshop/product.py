@@ -1,0 +1,159 @@
+"""A product as the original's loader makes it of a record of the official product file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+DEFAULT_PRICE = 100.0
+"""Dollars, where the record names no price."""
+
+NO_ATTRIBUTE = "DUMMY_ATTR"
+"""The one attribute of a product that the attribute file does not know."""
+
+LONGEST_ASIN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One product of the shop.
+
+    Attributes:
+        asin: its number, what a click opens.
+        title, description, bullet_points: its texts; bullet points are the page Features.
+        category, query, product_category: what it was found by; category levels are divided by "›".
+        pricing: one price in dollars, or lowest and highest.
+        price_tag: the price as it is shown.
+        options: option name -> values, both lower-case.
+        option_images: option value -> address of its picture, or None.
+        attributes: what the reward compares with the goal's.
+        images: addresses of pictures; `main_image` is the first.
+        rating, reviews: "N.A." and none: the original's files hold no reviews.
+    """
+
+    asin: str
+    title: str
+    description: str
+    bullet_points: tuple[str, ...]
+    category: str
+    query: str
+    product_category: str
+    pricing: tuple[float, ...]
+    price_tag: str
+    options: Mapping[str, tuple[str, ...]]
+    option_images: Mapping[str, str | None]
+    attributes: tuple[str, ...]
+    images: tuple[str, ...]
+    rating: str = "N.A."
+    reviews: tuple[str, ...] = ()
+
+    @property
+    def main_image(self) -> str:
+        """Address of the picture on the product's page."""
+        return self.images[0] if self.images else ""
+
+
+class BadRecord(ValueError):
+    """A record of the product file that cannot be understood."""
+
+
+def is_product(record: Mapping[str, object]) -> bool:
+    """Does the original keep this record: has it a number, and one of at most ten characters."""
+    asin = _text(record, "asin")
+    return asin != "nan" and len(asin) <= LONGEST_ASIN
+
+
+def read(record: Mapping[str, object], attributes: Sequence[str] | None) -> Product:
+    """The product of a record. `attributes` are its entry in the attribute file, None where it has none.
+
+    Raises:
+        BadRecord: a field is missing or of another kind than in the official files.
+    """
+    options, option_images = _options(record.get("customization_options"))
+    pricing, price_tag = _pricing(record.get("pricing"))
+    features = record.get("small_description", "")
+    return Product(
+        asin=_text(record, "asin"),
+        title=_text(record, "name"),
+        description=_text(record, "full_description"),
+        bullet_points=_texts("small_description", features if isinstance(features, list) else [features or ""]),
+        category=_text(record, "category"),
+        query=_text(record, "query").lower().strip(),
+        product_category=_text(record, "product_category"),
+        pricing=pricing,
+        price_tag=price_tag,
+        options=options,
+        option_images=option_images,
+        attributes=tuple(attributes) if attributes is not None else (NO_ATTRIBUTE,),
+        images=tuple(image for image in _list(record.get("images")) if isinstance(image, str)),
+    )
+
+
+def searchable(product: Product) -> str:
+    """What the search engine indexes of a product: title, description, first bullet point and options, lower-case."""
+    options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in product.options.items())
+    first = product.bullet_points[0] if product.bullet_points else ""
+    return " ".join([product.title, product.description, first, options]).lower()
+
+
+def _text(record: Mapping[str, object], key: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise BadRecord(f"{key!r} should be a text, is {_short(value)}")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _texts(key: str, values: list[object]) -> tuple[str, ...]:
+    wrong = next((value for value in values if not isinstance(value, str)), None)
+    if wrong is not None:
+        raise BadRecord(f"{key!r} should hold texts, holds {_short(wrong)}")
+    return tuple(str(value) for value in values)
+
+
+def _pricing(tag: object) -> tuple[tuple[float, ...], str]:
+    if not tag:
+        return (DEFAULT_PRICE,), f"${DEFAULT_PRICE}"
+    if not isinstance(tag, str):
+        raise BadRecord(f"'pricing' should be a text, is {_short(tag)}")
+    try:
+        prices = tuple(float(Decimal(re.sub(r"[^\d.]", "", price))) for price in tag.split("$")[1:])
+    except InvalidOperation:
+        raise BadRecord(f"'pricing' cannot be read: {_short(tag)}") from None
+    if not prices:
+        raise BadRecord(f"'pricing' holds no price: {_short(tag)}")
+    if len(prices) == 1:
+        return prices, f"${prices[0]}"
+    return prices[:2], f"${prices[0]} to ${prices[1]}"
+
+
+def _options(groups: object) -> tuple[dict[str, tuple[str, ...]], dict[str, str | None]]:
+    options: dict[str, tuple[str, ...]] = {}
+    images: dict[str, str | None] = {}
+    if not groups:
+        return options, images
+    if not isinstance(groups, dict):
+        raise BadRecord(f"'customization_options' should be an object, is {_short(groups)}")
+    for name, contents in groups.items():
+        if contents is None:
+            continue
+        values = []
+        for content in _list(contents):
+            if not isinstance(content, dict) or not isinstance(content.get("value"), str):
+                raise BadRecord(f"an option of {name!r} has no text as its 'value'")
+            value = content["value"].strip().replace("/", " | ").lower()
+            image = content.get("image")
+            values.append(value)
+            images[value] = image if isinstance(image, str) else None
+        options[str(name).lower()] = tuple(values)
+    return options, images
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:59]}…"
