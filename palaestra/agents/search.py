@@ -41,8 +41,9 @@ class Search(BaseModel):
         depth: turns after which a node counts as an end, with the score it has.
         exploration: c of UCT.
         beam: nodes of a level that are expanded.
-        max_calls: model calls that all trees together may take; None for no limit. Checked before each wave.
-        max_steps: environment steps, replayed ones included; likewise.
+        max_calls: model calls that all trees together may take; None for no limit. Checked before each wave, and pieces
+            that were stored before count as well, so that a search which is continued ends as an undisturbed one.
+        max_steps: environment steps likewise, counted as if every fork replayed its path from the reset.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -182,7 +183,7 @@ def search(
     plan = plan or Search()
     trees = tuple(Tree(task, Node(Start(task=task)), _rng(seed, task)) for task in tasks)
     spent = dict.fromkeys(("model_calls", "prompt_tokens", "completion_tokens", "env_steps", "replayed_steps"), 0)
-    waves, stopped = 0, None
+    waves, calls, steps, stopped = 0, 0, 0, None
     while stopped is None:
         open_nodes = [(tree, node) for tree in trees for node in _next(tree, plan)]
         if not open_nodes:
@@ -208,9 +209,11 @@ def search(
         for tree, node in open_nodes:
             keys = planned_keys([(node.start, plan.width)], policy, recipe=recipe, iteration=iteration)
             _expand(tree, node, [store.head(episode_id(key)) for key in keys if store.has(key)], store, plan)
-        if plan.max_calls is not None and spent["model_calls"] >= plan.max_calls:
+            calls += plan.width
+            steps += plan.width * (node.depth + 1)
+        if plan.max_calls is not None and calls >= plan.max_calls:
             stopped = "max_calls"
-        elif plan.max_steps is not None and spent["env_steps"] + spent["replayed_steps"] >= plan.max_steps:
+        elif plan.max_steps is not None and steps >= plan.max_steps:
             stopped = "max_steps"
     return SearchReport(trees=trees, waves=waves, stopped=stopped, **spent)
 

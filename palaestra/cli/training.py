@@ -41,12 +41,13 @@ from palaestra.cli.options import (
 )
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
+from palaestra.trainers.agent_r import AgentR
 from palaestra.trainers.config import config_of
 from palaestra.trainers.eef import EEF
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT
 
-METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF)}
+METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF, AgentR)}
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; going on in one is fine.")]
 Budget = Annotated[int | None, typer.Option(help="Rollouts in all.")]

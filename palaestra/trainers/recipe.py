@@ -36,8 +36,8 @@ from palaestra.trainers.evaluate import (
     with_protocol,
 )
 from palaestra.trainers.experts import gather
+from palaestra.trainers.objective import Objective, fit
 from palaestra.trainers.objective import Progress as FitProgress
-from palaestra.trainers.objective import fit
 from palaestra.trainers.phases import Collected, Fitted, Plan
 from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
@@ -122,11 +122,27 @@ class Recipe(ABC, Generic[C]):
         """The model that this iteration's fit begins with: pi_0 unless a method says otherwise."""
         return self.config.model
 
+    def objective(self, iteration: int) -> Objective:
+        """What this iteration's fit minimises: the configured objective unless a method says otherwise."""
+        return self.config.objective
+
     # -- what a method uses ------------------------------------------------------------------------------------------
 
     def experts(self) -> list[str]:
         """Ids of the expert episodes; empty without experts."""
         return list(self.collected(0).episodes) if self.config.experts is not None else []
+
+    def collecting(self) -> dict[str, Any]:
+        """The arguments of `collect` that all of this run's collecting shares."""
+        return {
+            "env_settings": self.env_settings,
+            "conversation": self.config.conversation,
+            "concurrency": self.concurrency,
+            "recipe": self.name,
+            "progress": self.progress,
+            "seed": self.config.seed,
+            "env_factory": self.env_factory,
+        }
 
     def collected(self, iteration: int) -> Collected:
         """What an iteration collected."""
@@ -271,13 +287,14 @@ class Recipe(ABC, Generic[C]):
                 env_factory=self.env_factory,
             )
         else:
-            ids = self._rollouts(number)
+            ids = self.rollouts(number)
         won = sum(self.store.head(id).success for id in ids)
         record = Collected(episodes=tuple(ids), successes=won, faults=self.store.n_faults - faults)
         self.run.save(f"iteration-{number}/collected.json", record)
         self.run.log("collected", iteration=number, episodes=len(ids), successes=won, faults=record.faults)
 
-    def _rollouts(self, number: int) -> list[str]:
+    def rollouts(self, number: int) -> list[str]:
+        """Make an iteration's rollouts; their ids in an order that depends on the plan alone."""
         policy = self._policy(self.model(number - 1), self.config.sampling)
         plan = list(self.starts(number, self._plan(number).rollouts))
         for count in sorted({count for _, count in plan}):
@@ -286,14 +303,8 @@ class Recipe(ABC, Generic[C]):
                 policy,
                 self.store,
                 samples=count,
-                env_settings=self.env_settings,
-                conversation=self.config.conversation,
-                concurrency=self.concurrency,
-                recipe=self.name,
                 iteration=number,
-                progress=self.progress,
-                seed=self.config.seed,
-                env_factory=self.env_factory,
+                **self.collecting(),
             )
         keys = planned_keys(plan, policy, recipe=self.name, iteration=number)
         return [episodes.episode_id(key) for key in keys if self.store.has(key)]
@@ -313,7 +324,7 @@ class Recipe(ABC, Generic[C]):
         report = fit(
             base,
             data,
-            self.config.objective,
+            self.objective(number),
             self.run.path / folder / "model",
             seed=self.config.seed * 1000 + number,
             splits=self.splits,

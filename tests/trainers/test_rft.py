@@ -350,7 +350,7 @@ def test_recorded_chats_are_read_in_the_style_of_the_run_and_need_a_reward(tmp_p
         assert store.get(gathered(store, score=1.0)[1]).success
         thinking = {"from": "gpt", "value": "Thought: it is red\nAction: press red"}
         file.write_text(json.dumps({**chat, "conversations": [*chat["conversations"][:3], thinking]}))
-        with pytest.raises(BadInput, match="line 1: every answer is a thought and an action; read it with .*react"):
+        with pytest.raises(BadInput, match=r"line 1: every answer is a thought and an action; read it with .*react"):
             gathered(store)
 
 

@@ -1,0 +1,91 @@
+"""A model judges single actions: good, bad or uncertain (the actor's own judgement in Agent-R, arXiv 2501.11425,
+section 3.2; the words are ours)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from palaestra.agents.episode import Turn
+from palaestra.agents.message import Message
+from palaestra.agents.policy import Policy, Request
+
+_RULES = (
+    "You judge one action of an agent. You are told the task, what the agent did and saw before, the action, and what "
+    "came of it. First say in one or two sentences whether the action helps to solve the task. Then write a last line: "
+    "'Judgement: Good', 'Judgement: Bad' or 'Judgement: Uncertain'."
+)
+_VERDICT = re.compile(r"judge?ment\s*:\s*\W*(good|bad|uncertain)", re.IGNORECASE)
+
+
+class Verdict(StrEnum):
+    """What a judge says of an action. What cannot be read is uncertain."""
+
+    GOOD = "good"
+    BAD = "bad"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One action to judge.
+
+    Attributes:
+        instructions: of the environment.
+        before: the turns before the action, from the root on.
+        turn: the turn with the action.
+        after: the observation that came of it.
+    """
+
+    instructions: str
+    before: Sequence[Turn]
+    turn: Turn
+    after: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the judge made of a case: the verdict and its words."""
+
+    verdict: Verdict
+    text: str
+
+
+def judge(cases: Sequence[Case], policy: Policy, *, shown: int = 6, seed: int = 0) -> list[Judgement]:
+    """Ask a policy about many actions, as many at once as it takes.
+
+    Args:
+        cases: what to judge.
+        policy: the judge; its `sampling.max_tokens` must leave room for a reason and a verdict.
+        shown: how many turns before the action the judge reads, besides the first observation.
+        seed: each case adds its number.
+
+    Returns:
+        One judgement a case. An answer without a verdict, or a request that failed, is uncertain.
+    """
+    requests = [_request(case, policy, shown, seed + number) for number, case in enumerate(cases)]
+    found: list[Judgement] = []
+    for first in range(0, len(requests), policy.batch_size):
+        for answer in policy.act(requests[first : first + policy.batch_size]):
+            found.append(Judgement(_verdict(answer.text), answer.error or answer.text))
+    return found
+
+
+def _request(case: Case, policy: Policy, shown: int, seed: int) -> Request:
+    first = case.before[0].observation if case.before else case.turn.observation
+    lines = [f"Task: {case.instructions}", f"At the start: {first}"]
+    for place, turn in list(enumerate(case.before))[-shown:] if shown else []:
+        lines += [f"Saw: {turn.observation}"] if place else []
+        lines.append(f"Did: {turn.action}")
+    lines += [f"Saw: {case.turn.observation}"] if case.before else []
+    lines += [f"The action: {case.turn.action}", f"What came of it: {case.after}"]
+    messages = [Message(role="system", content=_RULES), Message(role="user", content="\n".join(lines))]
+    prompt = policy.template.opening(messages) if policy.template is not None else ()
+    return Request(messages, seed, prompt)
+
+
+def _verdict(text: str) -> Verdict:
+    marks = _VERDICT.findall(text)
+    return Verdict(marks[-1].lower()) if marks else Verdict.UNCERTAIN

@@ -1,0 +1,137 @@
+"""Splices: the front of one path, a word of reflection, and the rest of another path of the same task.
+
+A spliced episode is a fork of the first path whose answers are recited (Agent-R, arXiv 2501.11425, equation 4): sent
+through its environment it shows what it is worth, which the paper's joining of texts does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from palaestra.agents.collect import collect, planned_keys
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Path, Start, Turn, episode_id
+from palaestra.agents.policies.recited import RecitedPolicy
+from palaestra.agents.store import EpisodeStore
+
+
+class Splice(BaseModel):
+    """One spliced path.
+
+    Attributes:
+        task: the task's id.
+        bad, good: the episodes at whose ends the two paths end.
+        kept: steps of the bad path that stand at the front.
+        resumes: the step of the good path that comes next.
+        thought: the reflection in between; empty without one.
+        place: the reflection stands before the next action ("thought"), or is an answer of its own with the action
+            "wait" ("turn").
+        wanted: what the good path is worth; `score`: what the spliced episode was worth, None where not executed.
+        episode: the spliced episode, where it was executed.
+        accepted: is it learnt from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    bad: str
+    good: str
+    kept: int
+    resumes: int
+    thought: str = ""
+    place: Literal["thought", "turn"] = "thought"
+    wanted: float
+    score: float | None = None
+    episode: str | None = None
+    accepted: bool = False
+
+
+def execute(
+    splices: Sequence[Splice],
+    store: EpisodeStore,
+    conversation: Conversation,
+    *,
+    version: str,
+    seed: int = 0,
+    recipe: str | None = None,
+    iteration: int | None = None,
+    **collecting: Any,
+) -> list[Splice]:
+    """Send every splice through its environment. It is accepted if it is worth at least what the good path was.
+
+    Args:
+        splices: what to recite; version: of whoever wrote the paths, for the episodes' keys.
+        seed, recipe, iteration, collecting: see `collect`.
+
+    Returns:
+        The splices in order, with score, episode and verdict. One whose every attempt broke has no score.
+    """
+    groups: dict[str, list[tuple[int, Start, RecitedPolicy, str]]] = {}
+    twins: dict[tuple[str, int], int] = {}
+    policies: dict[str, RecitedPolicy] = {}
+    for place, splice in enumerate(splices):
+        said, start = lines(splice, store, conversation), start_of(splice, store)
+        twin = twins[start.id, len(said)] = twins.get((start.id, len(said)), -1) + 1
+        name = f"splice:{len(said)}:{twin}"  # one key an episode, though several go on from one step
+        policy = policies.setdefault(name, RecitedPolicy(name=name, version=version))
+        (key,) = planned_keys([(start, 1)], policy, recipe=recipe, iteration=iteration)
+        policy.learn(key, splice.kept, said, seed)
+        groups.setdefault(name, []).append((place, start, policy, key))
+    done = list(splices)
+    for name, group in groups.items():
+        collect(
+            [start for _, start, _, _ in group],
+            policies[name],
+            store,
+            conversation=conversation,
+            seed=seed,
+            recipe=recipe,
+            iteration=iteration,
+            max_turns=int(name.split(":")[1]),
+            **collecting,
+        )
+        for place, _, _, key in group:
+            if store.has(key):
+                head = store.head(episode_id(key))
+                found: Mapping[str, Any] = {"score": head.score, "episode": head.id}
+                done[place] = done[place].model_copy(update={**found, "accepted": head.score >= done[place].wanted})
+    return done
+
+
+def lines(splice: Splice, store: EpisodeStore, conversation: Conversation) -> list[str]:
+    """What the agent says after the steps that are kept."""
+    rest = store.path(splice.good).turns[splice.resumes :]
+    said = [turn.completion for turn in rest]
+    if splice.thought and splice.place == "turn":
+        return [conversation.write("wait", splice.thought), *said]
+    if splice.thought:
+        said[0] = conversation.write(rest[0].action, f"{splice.thought} {rest[0].thought or ''}".strip())
+    return said
+
+
+def start_of(splice: Splice, store: EpisodeStore) -> Start:
+    """The fork after the steps that are kept."""
+    path = store.path(splice.bad)
+    return Start(task=path.episode.start.task, parent=path.origins[splice.kept - 1], fork_step=splice.kept)
+
+
+def pasted(splice: Splice, store: EpisodeStore, conversation: Conversation) -> Path:
+    """The path as joined texts that nobody executed: the good path's observations stand where they may not hold.
+
+    It is what the released code of Agent-R trains on, and here a control; it is never stored.
+    """
+    bad, good = store.path(splice.bad), store.path(splice.good)
+    said = lines(splice, store, conversation)
+    seen = [turn.observation for turn in good.turns[splice.resumes :]]
+    if len(said) > len(seen):  # the released code answers the reflection's "wait" with "ok."
+        seen = [seen[0], "ok.", *seen[1:]]
+    turns = tuple(
+        Turn(observation=before, completion=line, action=conversation.read(line).action)
+        for before, line in zip(seen, said, strict=True)
+    )
+    episode = good.episode.model_copy(update={"start": start_of(splice, store), "turns": turns})
+    origins = (*bad.origins[: splice.kept], *([splice.good] * len(turns)))
+    return Path(episode=episode, turns=(*bad.turns[: splice.kept], *turns), origins=origins)

@@ -1,0 +1,248 @@
+"""Agent-R: reflection by splicing a failed path to a good one (Yuan et al., arXiv 2501.11425).
+
+    for i = 1..I:  grow search trees on the training tasks (`search`)
+        pairs: a bad and a good end of one tree with  V(good) - V(bad) > beta  and  V(good) >= alpha_i
+        the first step of the bad path that the actor itself judges bad is the last one that is kept
+        spliced = bad path up to there, a revision thought, the good path from where the two part
+        keep it if, *executed*, it is worth as much as the good one (the paper only joins the texts)
+        pi_{i+1} = SFT(start, good paths + spliced, without weight on the bad steps, + general chat)
+
+Where paper and released code differ: beta is a gap between the two ends, as in the code (the paper's formula reads as a
+bound on the bad one); alpha is reached with ">=" (with ">" nothing passes the third round's 1.0). Values are the final
+scores of the ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from palaestra.agents.episode import Path
+from palaestra.agents.judge import Case, Judgement, Verdict, judge
+from palaestra.agents.policy import Policy, Sampling
+from palaestra.agents.search import Node, Search, Tree, path_to, search
+from palaestra.agents.splice import Splice, execute, pasted
+from palaestra.trainers.chat_data import mixed, read_chats
+from palaestra.trainers.config import RecipeConfig
+from palaestra.trainers.evaluate import Evaluation
+from palaestra.trainers.objective import CrossEntropy, Objective
+from palaestra.trainers.phases import Record
+from palaestra.trainers.recipe import Recipe
+from palaestra.trainers.sample import Sample
+
+REVISIONS = (
+    "That did not help. I will go another way.",
+    "I took a wrong turn here; let me change my plan.",
+    "This is not bringing me closer, so I try something else.",
+    "Looking back, the last step was a mistake. I correct it now.",
+    "I should not go on like this. A better step is next.",
+    "My last action missed the goal, so I turn to what is needed.",
+    "I see that I am off the track. I go back to the task.",
+    "What I did leads nowhere; I start over from here.",
+    "I misjudged this. Now I do what the task asks for.",
+    "That was an error of mine. I take the right step instead.",
+)
+"""Ten revision thoughts, one of which stands where the good path begins."""
+
+
+class AgentRConfig(RecipeConfig):
+    """What is Agent-R's own.
+
+    Attributes:
+        search: how trees grow. Together they take as many model calls as the iteration's rollouts would.
+        beta: how much more the good end must be worth than the bad one.
+        alpha: what a good end must be worth, by iteration; the last value holds for all later ones.
+        pairs: spliced episodes a task at the most, drawn by the seed; None takes all.
+        transition: where the bad path is left: at the first step that the actor judges bad ("judge"), or at its end
+            (the control "direct revision").
+        judge_from: judge from the first step on (the released code), or from where the paths part (the paper's form).
+        judge_tokens: tokens of a judgement at the most.
+        splice: "executed", or "textual": the paper's unexecuted joining of texts, as a control.
+        revision: the thought stands before the good path's first action ("thought", for the style react), is an
+            answer of its own with the action "wait" ("turn", as in the released code), or is left out ("none").
+        good: learn the good paths too, and not only the spliced ones.
+        general: general chat that is mixed in: a JSONL file of `messages`, or "own" for the small set of this package
+            (the paper takes ShareGPT); None mixes nothing in.
+        eta: the share of the agent's samples in the loss, the rest is the general chat's.
+        start: fit from the weights of the iteration before, or from pi_0.
+        later_epochs: epochs from the second iteration on (the paper's 3, 1, 1); None keeps the objective's.
+    """
+
+    search: Search = Search()
+    beta: float = Field(default=0.2, ge=0.0, le=1.0)
+    alpha: tuple[float, ...] = Field(default=(0.5, 0.7, 1.0), min_length=1)
+    pairs: int | None = Field(default=8, ge=1)
+    transition: Literal["judge", "end"] = "judge"
+    judge_from: Literal["first", "parting"] = "first"
+    judge_tokens: int = Field(default=200, ge=8)
+    splice: Literal["executed", "textual"] = "executed"
+    revision: Literal["thought", "turn", "none"] = "thought"
+    good: bool = True
+    general: str | None = None
+    eta: float = Field(default=0.2, gt=0.0, le=1.0)
+    start: Literal["base", "previous"] = "previous"
+    later_epochs: int | None = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _thoughts(self) -> AgentRConfig:
+        if self.revision == "thought" and self.conversation.style != "react":
+            raise ValueError("a revision thought needs conversation.style 'react'; or set revision to 'none' or 'turn'")
+        return self
+
+
+class Reflection(Record):
+    """What an iteration made of its trees: the good ends, the splices, and how the actor judged."""
+
+    good: tuple[str, ...]
+    splices: tuple[Splice, ...]
+    verdicts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    bad: Node
+    good: Node
+    bad_path: Path
+    good_path: Path
+
+    @property
+    def parting(self) -> int:
+        """Steps that the two paths share, answer for answer."""
+        steps = zip(self.bad_path.turns, self.good_path.turns, strict=False)
+        shorter = min(len(self.bad_path.turns), len(self.good_path.turns))
+        return next((n for n, (a, b) in enumerate(steps) if a.completion != b.completion), shorter)
+
+    @property
+    def limit(self) -> int:
+        """Steps of the bad path that can be kept: all but the one that ended the episode."""
+        cut = self.bad_path.episode.labels.get("truncated_by") == "turns"
+        return len(self.bad_path.turns) - (not cut)
+
+
+class AgentR(Recipe[AgentRConfig]):
+    """Reflection by splicing."""
+
+    name = "agent-r"
+    config_type = AgentRConfig
+
+    def base(self, iteration: int) -> str:
+        return self.config.model if self.config.start == "base" else self.model(iteration - 1)
+
+    def objective(self, iteration: int) -> Objective:
+        objective = self.config.objective
+        later = self.config.later_epochs
+        if iteration < 2 or later is None or not isinstance(objective, CrossEntropy):
+            return objective
+        return objective.model_copy(update={"epochs": later})
+
+    def mine(self, iteration: int) -> list[Sample]:
+        if iteration == 0:
+            experts = [self.store.path(id) for id in self.experts() if self.store.head(id).success]
+            return [sample for path in experts for sample in self.samples_of(path, kind="expert")]
+        found = self.run.load(f"iteration-{iteration}/reflection.json", Reflection)
+        agent: list[Sample] = []
+        for id in found.good if self.config.good else ():
+            path = self.store.path(id)
+            agent += self.samples_of(path, range(len(path.turns)), kind="good")
+        for splice in found.splices:
+            if splice.accepted:
+                done = (
+                    self.store.path(splice.episode)
+                    if splice.episode
+                    else pasted(splice, self.store, self.config.conversation)
+                )
+                agent += self.samples_of(done, kind="revision")
+        if self.config.general is None:
+            return agent
+        chats = read_chats(self.config.general, self._template(), self.splits[0])
+        return mixed(agent, chats, self.config.eta)
+
+    # -- collecting: search, judge, splice ---------------------------------------------------------------------------
+
+    def rollouts(self, number: int) -> list[str]:
+        config = self.config
+        policy = self._policy(self.model(number - 1), config.sampling)
+        calls = self._plan(number).rollouts * self.run.load("start/evaluation.json", Evaluation).steps
+        report = search(
+            self.tasks,
+            policy,
+            self.store,
+            config.search.model_copy(update={"max_calls": max(1, round(calls))}),
+            iteration=number,
+            **self.collecting(),
+        )
+        judge_by = self._policy(self.model(number - 1), Sampling(temperature=0.0, max_tokens=config.judge_tokens))
+        alpha = config.alpha[min(number, len(config.alpha)) - 1]
+        pairs = [pair for tree in report.trees for pair in self._pairs(tree, alpha)]
+        kept, verdicts = self._transitions(pairs, judge_by)
+        splices = [self._splice(pair, steps) for pair, steps in zip(pairs, kept, strict=True) if steps > 0]
+        if config.splice == "executed":
+            splices = execute(splices, self.store, version=policy.version, iteration=number, **self.collecting())
+        else:
+            splices = [splice.model_copy(update={"accepted": True}) for splice in splices]
+        ends = [end.head.id for tree in report.trees for end in tree.ends() if end.head is not None]
+        good = [id for id in ends if (head := self.store.head(id)).score >= alpha and head.score > 0]
+        record = Reflection(good=tuple(good), splices=tuple(splices), verdicts=verdicts)
+        self.run.save(f"iteration-{number}/reflection.json", record)
+        return [*ends, *(splice.episode for splice in splices if splice.episode is not None)]
+
+    def _pairs(self, tree: Tree, alpha: float) -> list[_Pair]:
+        """Bad and good ends of one tree with a distinguishable gap, at most `pairs` of them."""
+        ends = tree.ends()
+        found = [
+            (bad, good)
+            for bad in ends
+            for good in ends
+            if good.score >= alpha and good.score - bad.score > self.config.beta
+        ]
+        random.Random(f"{self.config.seed}|{tree.task.id}").shuffle(found)
+        return [
+            _Pair(bad, good, path_to(bad, self.store), path_to(good, self.store))
+            for bad, good in found[: self.config.pairs]
+        ]
+
+    def _transitions(self, pairs: Sequence[_Pair], judge_by: Policy) -> tuple[list[int], dict[str, int]]:
+        """Of each pair, how many steps of the bad path are kept; and how the actor judged in all."""
+        kept = [pair.limit for pair in pairs]
+        said: dict[tuple[str, int], Judgement] = {}
+        if self.config.transition == "end":
+            return kept, {}
+        at = [0 if self.config.judge_from == "first" else pair.parting for pair in pairs]
+        going = [place for place, pair in enumerate(pairs) if at[place] < pair.limit]
+        while going:  # the next step of every bad path whose error was not found yet, all together
+            asked = {(pairs[place].bad_path.episode.id, at[place]): pairs[place].bad_path for place in going}
+            new = [(key, path) for key, path in asked.items() if key not in said]
+            cases = [self._case(path, step) for (_, step), path in new]
+            said |= zip((key for key, _ in new), judge(cases, judge_by, seed=self.config.seed), strict=True)
+            for place in going:
+                verdict = said[pairs[place].bad_path.episode.id, at[place]].verdict
+                at[place] += 1
+                if verdict is Verdict.BAD:
+                    kept[place] = at[place]
+                    at[place] = pairs[place].limit
+            going = [place for place in going if at[place] < pairs[place].limit]
+        counts = {verdict.value: sum(j.verdict is verdict for j in said.values()) for verdict in Verdict}
+        return kept, counts
+
+    def _case(self, path: Path, step: int) -> Case:
+        instructions = self.env.instructions(path.episode.start.task)
+        return Case(instructions, path.turns[:step], path.turns[step], path.observations()[step + 1])
+
+    def _splice(self, pair: _Pair, kept: int) -> Splice:
+        task, bad, good = pair.bad_path.episode.start.task, pair.bad_path.episode.id, pair.good_path.episode.id
+        drawn = int.from_bytes(hashlib.blake2b(f"{self.config.seed}|{bad}|{good}".encode(), digest_size=4).digest())
+        return Splice(
+            task=task.id,
+            bad=bad,
+            good=good,
+            kept=kept,
+            resumes=min(pair.parting, kept),
+            thought="" if self.config.revision == "none" else REVISIONS[drawn % len(REVISIONS)],
+            place="turn" if self.config.revision == "turn" else "thought",
+            wanted=pair.good.score,
+        )

@@ -1,0 +1,304 @@
+"""Agent-R: pairs, transition points, executed splices and every mask, worked out by hand.
+
+The environment asks for the letters of a word; a wrong letter is written too and can be taken back with "undo". Writing
+the word wins; giving up ends the episode with the share of the word that stands right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lamps
+import numpy as np
+import pytest
+
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.judge import Case, Verdict, judge
+from palaestra.agents.policies.scripted import ScriptedPolicy
+from palaestra.agents.policy import Completion, PolicyBase, Request
+from palaestra.agents.search import Search, search
+from palaestra.agents.splice import Splice, execute, lines, pasted
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, Reply, Task, TextEnv, register
+from palaestra.trainers.agent_r import AgentR, AgentRConfig, Reflection, _Pair
+from palaestra.trainers.chat_data import mixed, read_chats
+from palaestra.trainers.config import config_of
+from palaestra.trainers.rundir import RunDir
+
+
+@dataclass
+class Written:
+    """What stands on the paper."""
+
+    letters: list[str] = field(default_factory=list)
+
+
+class Word(TextEnv[Written]):
+    """Write the word abc, letter by letter; "undo" takes the last letter back, "stop" gives up."""
+
+    word = "abc"
+
+    def begin(self, task: Task, rng: np.random.Generator) -> tuple[Written, str]:
+        return Written(), "Nothing is written."
+
+    def act(self, state: Written, action: str) -> Reply:
+        if action not in self.admissible(state):
+            return Reply("That is not possible.", valid=False)
+        if action == "undo":
+            state.letters = state.letters[:-1]
+        elif action != "stop":
+            state.letters.append(action)
+        text = "".join(state.letters)
+        right = len(text) if self.word.startswith(text) else 0
+        won = text == self.word
+        return Reply(f"Written: {text}.", score=right / 3, success=won, over=won or action == "stop")
+
+    def admissible(self, state: Written) -> Sequence[str]:
+        return ["a", "b", "c", "x", "undo", "stop"]
+
+
+register("toy/Word-v0", Word, splits={"train": ["abc/0"], "test": ["abc/1"]}, max_steps=8)
+TASK = Task(env="toy/Word-v0", name="abc/0", split="train")
+
+
+class Paths(PolicyBase):
+    """Says the next action of one of the paths that go on from what was done so far."""
+
+    def __init__(self, *paths: str) -> None:
+        super().__init__(name="paths", looks_inside=True)
+        self.paths = [path.split() for path in paths]
+
+    def act(self, requests: Sequence[Request]) -> list[Completion]:
+        found = []
+        for request in requests:
+            assert request.env is not None
+            done = list(request.env.history)
+            ways = [path[len(done)] for path in self.paths if path[: len(done)] == done and len(path) > len(done)]
+            action = sorted(set(ways))[request.seed % len(set(ways))]
+            found.append(Completion(action, action=action))
+        return found
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from palaestra.agents.tiny import make_tiny
+
+    told = [Word.__doc__ or "", "Answer with one action and nothing else.", "Nothing is written.", "Written: abxc."]
+    told += ["system\n", "user\n", "assistant\n", "undo", "stop", "a", "b", "c", "x"]
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return make_tiny(told * 20, folder, vocab=400, hidden=64, layers=2, heads=4, context=512, seed=0)
+
+
+def method(out: Path, model: Path, **more: Any) -> AgentR:
+    fixed = {"env": "toy/Word-v0", "conversation": {}, "revision": "none"}
+    settings = lamps.settings(model, **(fixed | more))
+    del settings["per_task"]
+    return AgentR(config_of(AgentRConfig, settings), out, progress="quiet")
+
+
+def ends(tmp_path: Path, *paths: str) -> tuple[EpisodeStore, dict[str, Any]]:
+    """A tree that holds these paths, and its ends by their actions. With 40 answers a node no way is missed."""
+    store = EpisodeStore(tmp_path / "episodes.sqlite")
+    (tree,) = search([TASK], Paths(*paths), store, Search(strategy="beam", beam=9, width=40)).trees
+    found = {" ".join(store.path(n.head.id).actions): n for n in tree.ends() if n.head}
+    assert sorted(found) == sorted(paths)
+    return store, {**found, "tree": tree}
+
+
+def pair_of(store: EpisodeStore, found: dict[str, Any], bad: str, good: str) -> _Pair:
+    return _Pair(found[bad], found[good], store.path(found[bad].head.id), store.path(found[good].head.id))
+
+
+def splice_of(found: dict[str, Any], bad: str, good: str, kept: int, resumes: int, **more: Any) -> Splice:
+    return Splice.model_validate(
+        {
+            "task": TASK.id,
+            "bad": found[bad].head.id,
+            "good": found[good].head.id,
+            "kept": kept,
+            "resumes": resumes,
+            "wanted": 1.0,
+            **more,
+        }
+    )
+
+
+QUIET: dict[str, Any] = {"progress": "quiet", "recipe": "agent-r", "iteration": 1}
+
+
+def trained(agent: AgentR, sample: Any) -> str:
+    ids = [id for id, weight in zip(sample.ids, sample.weights, strict=True) if weight]
+    return "".join(agent._template().tokenizer.decode(ids, skip_special_tokens=True).split())
+
+
+# -- pairs ------------------------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_two_ends_of_one_tree_with_a_gap(tmp_path: Path, model: Path) -> None:
+    """Ends: abc = 1, "a b stop" = 2/3, "a stop" = 1/3, "stop" = 0. With alpha = 0.5 and beta = 0.4 the good ends are
+    abc (gaps 2/3 and 1 to the last two; 1/3 to 2/3 is too small) and "a b stop" (gap 2/3 to "stop" only)."""
+    store, found = ends(tmp_path, "a b c", "a b stop", "a stop", "stop")
+    agent = method(tmp_path / "run", model, beta=0.4, pairs=None)
+    agent.store = store
+    pairs = {(p.bad_path.actions, p.good_path.actions) for p in agent._pairs(found["tree"], 0.5)}
+    assert pairs == {
+        (("a", "stop"), ("a", "b", "c")),
+        (("stop",), ("a", "b", "c")),
+        (("stop",), ("a", "b", "stop")),
+    }
+    assert {p.good_path.actions for p in agent._pairs(found["tree"], 1.0)} == {("a", "b", "c")}
+    agent.config = agent.config.model_copy(update={"pairs": 1})
+    assert len(agent._pairs(found["tree"], 0.5)) == 1
+
+
+# -- the transition point ---------------------------------------------------------------------------------------------
+
+
+class Strict(PolicyBase):
+    """A judge that calls some actions bad."""
+
+    def __init__(self, *bad: str) -> None:
+        super().__init__(name="strict")
+        self.bad, self.asked = bad, 0
+
+    def act(self, requests: Sequence[Request]) -> list[Completion]:
+        self.asked += len(requests)
+        judged = [str(request.messages[-1]["content"]).split("The action: ")[1].split("\n")[0] for request in requests]
+        return [Completion("Reasons.\nJudgement: " + ("Bad" if action in self.bad else "Good")) for action in judged]
+
+
+def test_the_bad_path_is_left_at_the_first_step_judged_bad(tmp_path: Path, model: Path) -> None:
+    """Bad path a x x stop, good path a b c: they share 1 step. The judge calls x bad: kept are a x. A judge that finds
+    nothing bad keeps all but the step that ended the episode: a x x, which is direct revision."""
+    store, found = ends(tmp_path, "a b c", "a x x stop")
+    agent = method(tmp_path / "run", model)
+    pair = pair_of(store, found, "a x x stop", "a b c")
+    assert (pair.parting, pair.limit) == (1, 3)
+    strict = Strict("x")
+    assert agent._transitions([pair], strict) == ([2], {"good": 1, "bad": 1, "uncertain": 0})
+    assert agent._transitions([pair, pair], Strict())[0] == [3, 3]
+    assert agent._transitions([pair], Strict("a", "x"))[0] == [1]  # judged from the first step, as released
+    agent.config = agent.config.model_copy(update={"judge_from": "parting"})
+    assert agent._transitions([pair], Strict("a", "x"))[0] == [2]  # only from where the paths part
+    agent.config = agent.config.model_copy(update={"transition": "end"})
+    assert agent._transitions([pair], strict) == ([3], {})
+    assert strict.asked == 2
+
+
+def test_every_step_is_judged_once_however_many_pairs_have_it(tmp_path: Path, model: Path) -> None:
+    store, found = ends(tmp_path, "a b c", "a b x stop")
+    judged = Strict()
+    method(tmp_path / "run", model)._transitions([pair_of(store, found, "a b x stop", "a b c")] * 5, judged)
+    assert judged.asked == 3
+
+
+def test_a_judge_reads_task_history_action_and_outcome_and_nonsense_is_uncertain(tmp_path: Path) -> None:
+    store, found = ends(tmp_path, "a x stop", "a b c")
+    path = store.path(found["a x stop"].head.id)
+    asked: list[str] = []
+
+    def answer(request: Request) -> str:
+        asked.append(str(request.messages[-1]["content"]))
+        return "no idea"
+
+    case = Case("Write abc.", path.turns[:1], path.turns[1], path.observations()[2])
+    (judged,) = judge([case], ScriptedPolicy(answer))
+    assert judged.verdict is Verdict.UNCERTAIN
+    assert asked == [
+        "Task: Write abc.\nAt the start: Nothing is written.\nDid: a\nSaw: Written: a.\nThe action: x\n"
+        "What came of it: Written: ax."
+    ]
+
+
+# -- splices ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_splice_goes_through_the_environment_and_only_what_holds_is_kept(tmp_path: Path, model: Path) -> None:
+    """Good path: x undo a b c wins. Bad path: x a stop.
+
+    Kept "x", resumed at step 1: x | undo a b c wins and is accepted. Kept "x a" and resumed at step 1: x a | undo a b c
+    writes xa -> x -> xa -> xab -> xabc: nothing is won, so it is refused, though the joined texts look alike.
+    """
+    store, found = ends(tmp_path, "x undo a b c", "x a stop")
+    agent = method(tmp_path / "run", model)
+    splices = [splice_of(found, "x a stop", "x undo a b c", kept, 1) for kept in (1, 2)]
+    done = execute(splices, store, agent.config.conversation, version="v", **QUIET)
+    assert [splice.accepted for splice in done] == [True, False]
+    assert [splice.score for splice in done] == [1.0, 0.0]
+    path = store.path(done[0].episode or "")
+    assert path.actions == ("x", "undo", "a", "b", "c")
+    assert path.own == 1
+    assert path.episode.provenance.actor == "spliced"
+    (sample,) = agent.samples_of(path, kind="revision")
+    assert trained(agent, sample) == "undoabc"  # the bad step is context
+
+
+def test_several_splices_may_go_on_from_one_step(tmp_path: Path, model: Path) -> None:
+    store, found = ends(tmp_path, "a b c", "x undo a b c", "x stop")
+    agent = method(tmp_path / "run", model)
+    splices = [
+        splice_of(found, "x stop", "x undo a b c", 1, 1),
+        splice_of(found, "x stop", "a b c", 1, 0),
+        splice_of(found, "x stop", "a b c", 1, 0, wanted=0.0),
+    ]
+    done = execute(splices, store, agent.config.conversation, version="v", **QUIET)
+    assert [splice.accepted for splice in done] == [True, False, True]
+    assert len({splice.episode for splice in done}) == 3
+
+
+def test_the_textual_control_joins_texts_and_stores_nothing(tmp_path: Path, model: Path) -> None:
+    store, found = ends(tmp_path, "x undo a b c", "x a stop")
+    agent = method(tmp_path / "run", model)
+    before = len(store)
+    path = pasted(splice_of(found, "x a stop", "x undo a b c", 2, 1), store, agent.config.conversation)
+    assert path.actions == ("x", "a", "undo", "a", "b", "c")
+    assert [turn.observation for turn in path.turns[2:4]] == ["Written: x.", "Written: ."]  # of the good path
+    (sample,) = agent.samples_of(path, kind="revision")
+    assert trained(agent, sample) == "undoabc"
+    assert len(store) == before
+
+
+def test_a_revision_stands_before_the_next_action_or_is_a_turn_of_its_own(tmp_path: Path) -> None:
+    store, found = ends(tmp_path, "a b c", "x stop")
+    splice, react = splice_of(found, "x stop", "a b c", 1, 0, thought="I go back."), Conversation(style="react")
+    assert lines(splice, store, react)[0] == "Thought: I go back.\nAction: a"
+    turn = splice.model_copy(update={"place": "turn"})
+    assert lines(turn, store, react)[0] == "Thought: I go back.\nAction: wait"
+    assert len(lines(turn, store, react)) == 4
+    with pytest.raises(BadInput, match=r"a revision thought needs conversation\.style 'react'"):
+        config_of(AgentRConfig, {"env": "toy/Word-v0", "budget": 1})
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_general_chat_has_its_share_of_the_weight(tmp_path: Path, model: Path) -> None:
+    agent = method(tmp_path / "run", model)
+    chats = read_chats("own", agent._template(), "train")
+    assert len(chats) >= 20
+    store, found = ends(tmp_path, "a b c", "stop")
+    own = agent.samples_of(store.path(found["a b c"].head.id), range(3))
+    whole = mixed(own, chats, 0.2)
+    ours = sum(sum(sample.weights) for sample in whole if sample.kind != "general")
+    assert ours / sum(sum(sample.weights) for sample in whole) == pytest.approx(0.2)
+    (tmp_path / "bad.jsonl").write_text('{"messages": [{"role": "assistant", "content": "hello"}]}\n')
+    with pytest.raises(BadInput, match="line 1: message 1 is an answer to nothing"):
+        read_chats(str(tmp_path / "bad.jsonl"), agent._template(), "train")
+
+
+def test_agent_r_runs_from_trees_to_weights(tmp_path: Path, model: Path) -> None:
+    """The whole loop on the word: splices are executed, and the run directory says which hold."""
+    wide = {"strategy": "best", "width": 24, "iterations": 12}  # 24 answers: hardly one of the six actions is missed
+    settings = {"search": wide, "alpha": [0.3], "beta": 0.1, "budget": 60, "iterations": 1}
+    agent = method(tmp_path / "run", model, transition="end", **settings)
+    agent.train()
+    found = Reflection.model_validate_json((tmp_path / "run/iteration-1/reflection.json").read_text())
+    assert found.splices
+    for splice in found.splices:
+        assert splice.accepted == (splice.score is not None and splice.score >= splice.wanted)
+    with RunDir.open(tmp_path / "run", "agent-r", agent.config) as run:
+        kinds = {sample.kind for sample in run.load_samples("iteration-1/samples.jsonl.gz")}
+    assert "good" in kinds
