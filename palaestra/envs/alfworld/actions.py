@@ -7,11 +7,12 @@ that the texts believe, since the original reports such effects to its texts whe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
-from palaestra.envs.alfworld.grammar import ActionTexts, Grammar, Placeholder
+from palaestra.envs.alfworld.grammar import Call, Each, Expression, Grammar, Mapped, Placeholder, Symbol
 from palaestra.envs.alfworld.logic import Join, Relation, Relations, Row, Terms, branches, holds
 from palaestra.envs.alfworld.pddl import Action, Condition, Domain, Effect, Junction, Literal
 from palaestra.envs.errors import BadInput
@@ -69,64 +70,122 @@ def _predicates(condition: Condition) -> Iterator[str]:
         yield from _predicates(condition.part)
 
 
-@dataclass(frozen=True)
 class Schema:
     """An action of the domain, within one game.
 
+    Args:
+        action: the action.
+        grammar: spells it.
+        terms, relations, slots: the game's objects, its first state, and where relations stand.
+
     Attributes:
-        texts: its command and its answer.
-        fixed_command: is the command of given objects spelt the same in all states.
+        feedback: the text that is answered to it.
+        placeholders: its parameters, for texts.
+
+    Raises:
+        BadInput: the grammar does not know the action, or its conditions are too many.
     """
 
-    action: Action
-    texts: ActionTexts
-    fixed_command: bool
-    joins: tuple[Join, ...]
-    terms: Terms
-    slots: Slots
-
-    @classmethod
-    def of(cls, action: Action, grammar: Grammar, terms: Terms, relations: Sequence[Relation], slots: Slots) -> Schema:
-        """Raises BadInput: the grammar does not know the action, or its conditions are too many."""
+    def __init__(
+        self, action: Action, grammar: Grammar, terms: Terms, relations: Sequence[Relation], slots: Slots
+    ) -> None:
         texts = grammar.actions.get(action.name)
         if texts is None:
             raise BadInput(f"the grammar has no texts for the action {action.name!r}")
-        told = [slots.told(name) for name in grammar.asked(texts.template)]
-        fixed = all(slot is None or slot >= slots.changing for slot in told)
-        joins = tuple(Join(action.parameters, each, terms, relations) for each in branches(action.precondition))
-        return cls(action, texts, fixed, joins, terms, slots)
+        self.terms, self.slots = terms, slots
+        self.template, self.feedback = texts
+        self.names = tuple(name for name, _ in action.parameters)
+        self.placeholders = tuple(Placeholder(name.strip("?"), kind) for name, kind in action.parameters)
+        self._joins = [Join(action.parameters, each, terms, relations) for each in branches(action.precondition)]
+        self.simple = [_Pattern.of(each.literal, self.names, terms) for each in action.effects if _is_simple(each)]
+        self.others = tuple(each for each in action.effects if not _is_simple(each))
+        self.required = [_Pattern.of(each, self.names, terms) for each in _required(action.precondition)]
+        self._spelt_by = self._deciding(grammar)
+        self._spelt: dict[Row, str] = {}
 
     def rows(self, relations: Relations) -> list[Row]:
         """The objects with which it can be taken, in order."""
         found: set[Row] = set()
-        for join in self.joins:
+        for join in self._joins:
             found |= join.rows(relations)
         return sorted(found)
+
+    def spelt(self, row: Row, derive: Callable[[Sequence[Symbol], Mapped], str]) -> str:
+        """The command for some objects; remembered where it is the same in all states."""
+        if self._spelt_by is None:
+            return derive(self.template, self.mapped(row))
+        key = tuple([row[place] for place in self._spelt_by])
+        text = self._spelt.get(key)
+        if text is None:
+            text = self._spelt[key] = derive(self.template, self.mapped(row))
+        return text
+
+    def mapped(self, row: Row) -> Mapped:
+        """Its objects, for texts."""
+        return dict(zip(self.placeholders, row, strict=True))
+
+    def _deciding(self, grammar: Grammar) -> tuple[int, ...] | None:
+        """The places of the parameters that decide how it is spelt; None where the state does, too."""
+        told = [self.slots.told(name) for name in grammar.asked(self.template)]
+        if any(slot is not None and slot < self.slots.changing for slot in told):
+            return None
+        everything = tuple(range(len(self.placeholders)))
+        used: set[str] = set()
+        for symbol in self.template:
+            inner = symbol.inner if isinstance(symbol, Each) else symbol
+            query = symbol.query if isinstance(symbol, Each) else ()
+            asked = {each for part in query for each in part.parameters}
+            if isinstance(inner, Call) or not asked <= set(self.placeholders):
+                return everything
+            used.update(each.name for each in asked)
+            if isinstance(inner, Expression):
+                used.update(inner.names)
+        return tuple(place for place in everything if self.placeholders[place].name in used)
+
+
+class _Pattern(NamedTuple):
+    """A literal of an action's parameters: places in its row, or ~number for an object that is always the same."""
+
+    negated: bool
+    predicate: str
+    places: tuple[int, ...]
+
+    @classmethod
+    def of(cls, literal: Literal, names: Sequence[str], terms: Terms) -> _Pattern:
+        places = [names.index(term) if term in names else ~terms.number(term) for term in literal.terms]
+        return cls(literal.negated, literal.predicate, tuple(places))
+
+    def fact(self, row: Row) -> Fact:
+        return self.predicate, tuple([row[place] if place >= 0 else ~place for place in self.places])
+
+
+def _is_simple(effect: Effect) -> bool:
+    return effect.condition is None and not effect.variables
 
 
 class Ground:
     """An action with its objects.
 
-    Attributes:
+    Args:
         schema: the action.
-        mapped: its objects, for texts.
-        command: how it is spelt, once that is known and stays so.
+        row: its objects.
+        added, removed: the facts that it changes in any case.
+        unsure: effects with conditions, each with what its variables stand for, and its fact.
     """
 
-    __slots__ = ("_changes", "_unsure", "command", "mapped", "schema")
+    __slots__ = ("_added", "_changes", "_removed", "_unsure", "row", "schema")
 
-    def __init__(self, schema: Schema, row: Row, changes: _Changes, unsure: tuple[_Unsure, ...]) -> None:
-        parameters = schema.action.parameters
-        self.schema = schema
-        self.mapped = {
-            Placeholder(name.strip("?"), kind): number for (name, kind), number in zip(parameters, row, strict=True)
-        }
-        self.command: str | None = None
-        self._changes = changes
-        self._unsure = unsure
+    def __init__(
+        self, schema: Schema, row: Row, added: set[Fact], removed: set[Fact], unsure: Sequence[_Unsure]
+    ) -> None:
+        self.schema, self.row = schema, row
+        self._added, self._removed, self._unsure = added, removed, unsure
+        self._changes: _Changes | None = None
 
     def applied(self, changing: tuple[Relation, ...], fixed: tuple[Relation, ...]) -> tuple[Relation, ...]:
         """The changing relations after it."""
+        if self._changes is None:  # most actions are listed and never taken
+            self._changes = self._prepared()
         after = list(changing)
         for slot, added, removed in self._changes:
             after[slot] = after[slot].changed(added, removed)
@@ -134,28 +193,50 @@ class Ground:
             self._apply_unsure((*changing, *fixed), after)
         return tuple(after)
 
+    def _prepared(self) -> _Changes:
+        """By slot: rows added and rows removed. Of what the texts are told, the removal comes last."""
+        slots = self.schema.slots
+        plus: dict[int, set[Row]] = {}
+        minus: dict[int, set[Row]] = {}
+
+        def note(changes: dict[int, set[Row]], name: str, row: Row) -> None:
+            if name in slots.all:
+                changes.setdefault(slots.all[name], set()).add(row)
+
+        for name, row in self._added:
+            note(plus, name, row)
+        for name, row in self._removed:
+            note(minus, name, row)
+        told_added = self._added | {each.fact for each in self._unsure if not each.negated}
+        told_removed = self._removed | {each.fact for each in self._unsure if each.negated}
+        for name, row in told_added - told_removed:
+            note(plus, f"said {name}", row)
+            note(minus, f"not_{name}", row)
+        for name, row in told_removed:
+            note(minus, f"said {name}", row)
+            note(plus, f"not_{name}", row)
+        found = sorted(plus.keys() | minus.keys())
+        return tuple((slot, frozenset(plus.get(slot, ())), frozenset(minus.get(slot, ()))) for slot in found)
+
     def _apply_unsure(self, before: Relations, after: list[Relation]) -> None:
         """Effects whose condition holds; what one adds and another removes is added."""
+        terms, slots = self.schema.terms, self.schema.slots.all
         happening = [
-            (effect.literal.negated, effect.slot, effect.row)
-            for effect in self._unsure
-            if effect.condition is None or holds(effect.condition, effect.chosen, self.schema.terms, before)
+            each for each in self._unsure if each.fact[0] in slots and holds(each.condition, each.chosen, terms, before)
         ]
-        for removes in (True, False):
-            for negated, slot, row in happening:
-                if negated is removes:
-                    rows = frozenset([row])
-                    nothing: frozenset[Row] = frozenset()
-                    after[slot] = after[slot].changed(*((nothing, rows) if removes else (rows, nothing)))
+        nothing: frozenset[Row] = frozenset()
+        for each in sorted(happening, key=lambda each: not each.negated):
+            slot, rows = slots[each.fact[0]], frozenset([each.fact[1]])
+            after[slot] = after[slot].changed(*((nothing, rows) if each.negated else (rows, nothing)))
 
 
-@dataclass(frozen=True)
-class _Unsure:
-    condition: Condition | None
+class _Unsure(NamedTuple):
+    """An effect with a condition, within one action."""
+
+    condition: Condition
     chosen: Mapping[str, int]
-    literal: Literal
-    slot: int
-    row: Row
+    negated: bool
+    fact: Fact
 
 
 _Changes = tuple[tuple[int, frozenset[Row], frozenset[Row]], ...]
@@ -163,56 +244,20 @@ _Changes = tuple[tuple[int, frozenset[Row], frozenset[Row]], ...]
 
 def ground(schema: Schema, row: Row) -> Ground | None:
     """An action with its objects; None if it could change nothing."""
-    action, terms = schema.action, schema.terms
-    chosen = dict(zip((name for name, _ in action.parameters), row, strict=True))
-    added: set[Fact] = set()
-    removed: set[Fact] = set()
-    unsure: list[tuple[Effect, dict[str, int], Fact]] = []
-    for effect in action.effects:
-        for here in _choices(effect, chosen, terms):
-            fact = _fact(effect.literal, here, terms)
+    added = {each.fact(row) for each in schema.simple if not each.negated}
+    removed = {each.fact(row) for each in schema.simple if each.negated}
+    unsure: list[_Unsure] = []
+    for effect in schema.others:
+        for chosen in _choices(effect, dict(zip(schema.names, row, strict=True)), schema.terms):
+            fact = _fact(effect.literal, chosen, schema.terms)
             if effect.condition is not None:
-                unsure.append((effect, here, fact))
+                unsure.append(_Unsure(effect.condition, chosen, effect.literal.negated, fact))
             else:
                 (removed if effect.literal.negated else added).add(fact)
     removed -= added
-    for literal in _required(action.precondition):
-        (removed if literal.negated else added).discard(_fact(literal, chosen, terms))
-    if not (added or removed or unsure):
-        return None
-    tracked = tuple(
-        _Unsure(effect.condition, here, effect.literal, schema.slots.all[fact[0]], fact[1])
-        for effect, here, fact in unsure
-        if fact[0] in schema.slots.all
-    )
-    told_added = added | {fact for effect, _, fact in unsure if not effect.literal.negated}
-    told_removed = removed | {fact for effect, _, fact in unsure if effect.literal.negated}
-    return Ground(schema, row, _changes(schema.slots, added, removed, told_added, told_removed), tracked)
-
-
-def _changes(
-    slots: Slots, added: set[Fact], removed: set[Fact], told_added: set[Fact], told_removed: set[Fact]
-) -> _Changes:
-    """By slot: rows added and rows removed. Of what the texts are told, the removal comes last."""
-    plus: dict[int, set[Row]] = {}
-    minus: dict[int, set[Row]] = {}
-
-    def note(changes: dict[int, set[Row]], name: str, row: Row) -> None:
-        if name in slots.all:
-            changes.setdefault(slots.all[name], set()).add(row)
-
-    for name, row in added:
-        note(plus, name, row)
-    for name, row in removed:
-        note(minus, name, row)
-    for name, row in told_added - told_removed:
-        note(plus, f"said {name}", row)
-        note(minus, f"not_{name}", row)
-    for name, row in told_removed:
-        note(minus, f"said {name}", row)
-        note(plus, f"not_{name}", row)
-    found = sorted(plus.keys() | minus.keys())
-    return tuple((slot, frozenset(plus.get(slot, ())), frozenset(minus.get(slot, ()))) for slot in found)
+    for each in schema.required:
+        (removed if each.negated else added).discard(each.fact(row))
+    return Ground(schema, row, added, removed, unsure) if added or removed or unsure else None
 
 
 def _choices(effect: Effect, chosen: dict[str, int], terms: Terms) -> Iterator[dict[str, int]]:
@@ -222,13 +267,14 @@ def _choices(effect: Effect, chosen: dict[str, int], terms: Terms) -> Iterator[d
 
 
 def _fact(literal: Literal, chosen: Mapping[str, int], terms: Terms) -> Fact:
-    return literal.predicate, tuple(chosen[term] if term in chosen else terms.number(term) for term in literal.terms)
+    return literal.predicate, tuple([chosen[term] if term in chosen else terms.number(term) for term in literal.terms])
 
 
 def _required(condition: Condition) -> Iterator[Literal]:
-    """What a condition asks for in any case."""
+    """What a condition asks for in any case, equalities aside."""
     if isinstance(condition, Literal):
-        yield condition
+        if condition.predicate != "=":
+            yield condition
     elif isinstance(condition, Junction) and condition.every:
         for part in condition.parts:
             yield from _required(part)

@@ -104,7 +104,7 @@ class Game:
             relations = [Relation(frozenset(rows.get(source, ()))) for source in slots.sources]
             self._fixed = tuple(relations[slots.changing :])
             self.start = World(tuple(relations[: slots.changing]))
-            self._schemas = [Schema.of(each, self._grammar, terms, relations, slots) for each in domain.actions]
+            self._schemas = [Schema(each, self._grammar, terms, relations, slots) for each in domain.actions]
             self._goal = [Join((), branch, terms, relations) for branch in branches(problem.goal)]
             self._known: list[dict[Row, Ground | None]] = [{} for _ in self._schemas]
             self._listed = lru_cache(maxsize=64)(self._list)
@@ -129,6 +129,10 @@ class Game:
 
     def intro(self) -> str:
         """The first text: the room and the task."""
+        return self._first_text
+
+    @cached_property
+    def _first_text(self) -> str:
         return self._text(_INTRO, self.start, {})
 
     def admissible(self, world: World) -> tuple[str, ...]:
@@ -142,7 +146,8 @@ class Game:
             return Move(world, NOTHING, False, self.won(world))
         changing = chosen.applied(world.changing, self._fixed)
         after = world if changing == world.changing else World(changing)
-        return Move(after, self._text(chosen.schema.texts.feedback, after, chosen.mapped), True, self.won(after))
+        text = self._text(chosen.schema.feedback, after, chosen.schema.mapped(chosen.row))
+        return Move(after, text, True, self.won(after))
 
     def won(self, world: World) -> bool:
         """Is the goal met."""
@@ -161,22 +166,18 @@ class Game:
         """Command -> action (the first of those that are spelt alike), and the commands in order."""
         relations = (*world.changing, *self._fixed)
         found: dict[str, Ground] = {}
+
+        def derive(symbols: Sequence[Symbol], mapped: Mapped) -> str:
+            return self._text(symbols, world, mapped)
+
         for schema, known in zip(self._schemas, self._known, strict=True):
             for row in schema.rows(relations):
                 if row not in known:
                     known[row] = ground(schema, row)
                 action = known[row]
                 if action is not None:
-                    found.setdefault(self._command(action, world), action)
+                    found.setdefault(schema.spelt(row, derive), action)
         return found, tuple(sorted(found))
-
-    def _command(self, action: Ground, world: World) -> str:
-        if action.command is not None:
-            return action.command
-        text = self._text(action.schema.texts.template, world, action.mapped)
-        if action.schema.fixed_command:
-            action.command = text
-        return text
 
     def _text(self, symbols: Sequence[Symbol], world: World, mapped: Mapped) -> str:
         scene = Scene((*world.changing, *self._fixed), self._slots, self._kinds, self._entities)

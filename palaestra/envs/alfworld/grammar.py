@@ -83,10 +83,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Expression:
-    """A value such as `o.indefinite + ' ' + o.name`."""
+    """A value such as `o.indefinite + ' ' + o.name`.
+
+    Attributes:
+        names: the objects that it names.
+    """
 
     source: str
     value: Value
+    names: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -354,7 +359,9 @@ def read_query(text: str) -> Query:
 def _expression(source: str) -> Expression:
     """Attributes of objects, texts, `+`, `or` and `and`; nothing else is evaluated."""
     try:
-        return Expression(source, _value(ast.parse(source, mode="eval").body, source))
+        tree = ast.parse(source, mode="eval")
+        names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+        return Expression(source, _value(tree.body, source), names)
     except (SyntaxError, ValueError, RecursionError):
         raise BadInput(f"the grammar's expression {source!r} cannot be read") from None
 
