@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +22,7 @@ from palaestra.envs.sandbox.errors import SandboxUnavailable
 from palaestra.envs.sandbox.image import NAME, image_missing
 from palaestra.envs.sandbox.interface import MIB, Limits
 from palaestra.envs.sandbox.program import STUB, Setup
+from palaestra.envs.sandbox.seccomp import docker_profile
 
 if TYPE_CHECKING:
     from docker.errors import APIError
@@ -149,7 +151,7 @@ def _walls(limits: Limits, runtime: str | None) -> dict[str, Any]:
         "network_mode": None if limits.network else "none",
         "read_only": True,
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
+        "security_opt": ["no-new-privileges", f"seccomp={_filter()}"],
         "ipc_mode": "none",  # no shared memory but the folder below, which has limits
         "tmpfs": {"/work": f"{room},{mine}", "/tmp": f"{room},{mine}", "/dev/shm": f"{room},{mine}"},
         "mem_limit": memory,
@@ -159,6 +161,12 @@ def _walls(limits: Limits, runtime: str | None) -> dict[str, Any]:
         "log_config": {"Type": "none", "Config": {}},  # or the engine keeps all that is said on its disk
         **({"runtime": runtime} if runtime else {}),
     }
+
+
+@functools.cache
+def _filter() -> str:
+    """Our system-call filter, as the engine takes it: by value, since it may be far away."""
+    return json.dumps(docker_profile())
 
 
 def _refusal(engine: Engine, error: APIError, image: str, runtime: str | None) -> Exception:

@@ -10,6 +10,7 @@ The filter checks the architecture first, as numbers mean other calls elsewhere:
 
 from __future__ import annotations
 
+import functools
 import platform
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -33,17 +34,28 @@ REFUSED: Mapping[str, str] = {
     "the machine": "reboot swapon swapoff acct quotactl quotactl_fd settimeofday clock_settime clock_adjtime adjtimex "
     "sethostname setdomainname syslog iopl ioperm vhangup fanotify_init lookup_dcookie nfsservctl",
     "memory that is not counted": "memfd_secret",
+    "what outlives all processes, and so a restore": "shmget semget msgget",
     "what nobody uses, or the kernel never had": "modify_ldt uselib ustat sysfs _sysctl vserver security tuxcall "
     "afs_syscall getpmsg putpmsg epoll_ctl_old epoll_wait_old lsm_set_self_attr",
 }
 # Where no control group measures memory: what holds it without a process that could be measured or ended for it.
-UNMEASURED = "memfd_create shmget"
+UNMEASURED = "memfd_create"
 # glibc falls back to `clone`, whose flags a filter can read.
 UNKNOWN = ("clone3",)
 # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}; CLONE_NEWTIME is of clone3 and unshare only.
 NEW_NAMESPACES = 0x7E020000
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
 FAMILIES = (_AF_UNIX, _AF_INET, _AF_INET6)
+
+# Calls that also reach other processes of the same user, which the guest of a container is: their arguments must all
+# be 0 (the caller itself) at these places. For `setpriority` that is PRIO_PROCESS and the caller.
+OWN_PROCESS: Mapping[str, tuple[int, ...]] = {
+    "prlimit64": (0,),
+    "setpriority": (0, 1),
+    "sched_setscheduler": (0,),
+    "sched_setparam": (0,),
+    "sched_setattr": (0,),
+}
 
 _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -67,7 +79,7 @@ def refused(measured: bool = True) -> frozenset[str]:
 
 def allowed(measured: bool = True) -> list[str]:
     """Names of the calls that are allowed whatever their arguments."""
-    return sorted(set(NUMBERS) - refused(measured) - {*UNKNOWN, "clone", "socket", "socketpair"})
+    return sorted(set(NUMBERS) - refused(measured) - {*UNKNOWN, *OWN_PROCESS, "clone", "socket", "socketpair"})
 
 
 def bpf(architecture: str | None = None, measured: bool = True) -> bytes:
@@ -90,7 +102,9 @@ def bpf(architecture: str | None = None, measured: bool = True) -> bytes:
         if (number := numbers[column]) is not None and (call in free or call in refusals):
             verdicts[number] = _ALLOW if call in free else _errno(_EPERM)
     special: dict[int, Callable[[], Code]] = {}
-    for call, check in (("clone", _clone), ("socket", _socket), ("socketpair", _socket)):
+    checks: dict[str, Callable[[], Code]] = {"clone": _clone, "socket": _socket, "socketpair": _socket}
+    checks |= {call: functools.partial(_own_process, places) for call, places in OWN_PROCESS.items()}
+    for call, check in checks.items():
         if (number := NUMBERS[call][column]) is not None:
             special[number] = check
     code: Code = [(_LOAD, 0, 0, _ARCH), (_EQUAL, 1, 0, audit), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NR)]
@@ -132,6 +146,14 @@ def _low_word(argument: int) -> tuple[int, int, int, int]:
 
 def _clone() -> Code:
     return [_low_word(0), (_ANY, 1, 0, NEW_NAMESPACES), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _errno(_EPERM))]
+
+
+def _own_process(arguments: tuple[int, ...]) -> Code:
+    """All of these arguments are 0; else EPERM."""
+    code: Code = [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _errno(_EPERM))]
+    for argument in reversed(arguments):
+        code = [_low_word(argument), (_EQUAL, 0, len(code) - 1, 0), *code]
+    return code
 
 
 def _socket() -> Code:
@@ -177,6 +199,12 @@ def docker_profile() -> dict[str, object]:
         "syscalls": [
             rule(allowed(), allow),
             rule(sorted(refused()), refuse, _EPERM),
+            *(rule([call], allow, None, *(equals(at, 0) for at in places)) for call, places in OWN_PROCESS.items()),
+            *(
+                rule([call], refuse, _EPERM, {"index": at, "value": 0, "op": "SCMP_CMP_NE"})
+                for call, places in OWN_PROCESS.items()
+                for at in places
+            ),
             rule([*UNKNOWN], refuse, _ENOSYS),
             rule(["clone"], allow, None, no_namespace),
             *(rule(sockets, allow, None, equals(0, family)) for family in FAMILIES),

@@ -190,13 +190,14 @@ class Runner:
             for number, end in enumerate((stdin, stdout, stderr)):
                 # Above the three first, so that none is overwritten before it is moved.
                 os.dup2(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10), number)
-            for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+            for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             if self._rules.niceness:
                 os.nice(self._rules.niceness)
             for limit, values in self._rules.rlimits:
                 resource.setrlimit(limit, values)
             if command.user is not None:
+                offer(b"1000")
                 uid, gid = command.user
                 os.setgroups([])
                 os.setresgid(gid, gid, gid)
@@ -315,6 +316,15 @@ def clear(woken: int, ready: Mapping[int, int]) -> None:
 def waited(status: int) -> int:
     """A wait status as ExecResult says it."""
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def offer(score: bytes) -> None:
+    """Be what the kernel ends first where memory runs out: before the guest, and before anything outside."""
+    try:
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+            file.write(score)
+    except OSError:
+        return
 
 
 def execute(argv: Sequence[bytes], env: Mapping[bytes, bytes]) -> None:

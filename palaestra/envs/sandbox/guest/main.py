@@ -13,7 +13,7 @@ import sys
 
 from palaestra.envs.sandbox.guest import confine, paths
 from palaestra.envs.sandbox.guest.archive import Packer, Unpacker, clear
-from palaestra.envs.sandbox.guest.commands import Command, Rules, Runner
+from palaestra.envs.sandbox.guest.commands import Command, Rules, Runner, offer
 from palaestra.envs.sandbox.guest.frames import CHUNK, HEADER, KEY, Forged, Seal
 from palaestra.envs.sandbox.guest.paths import Refused, shown
 from palaestra.envs.sandbox.guest.processes import Processes
@@ -43,6 +43,7 @@ class Guest:
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the only other one that Python itself handles, by raising
         self._runner = Runner(self.rules, self.processes, woken)
 
     def serve(self) -> None:
@@ -296,6 +297,8 @@ def configure(fields: list[bytes], guest: Guest) -> None:
             confine.filter_calls(value)
         elif name == b"orphans":
             confine.adopt_orphans()
+        elif name == b"oom":
+            offer(value)
         elif name == b"pdeath":
             confine.die_with_parent()
         else:
