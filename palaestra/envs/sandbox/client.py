@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from palaestra.envs.errors import BadInput
@@ -46,6 +46,7 @@ class GuestSandbox(Sandbox):
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.on_close: Callable[[], None] | None = None  # called once it has ended: a pool counts its places so
         self.env: dict[str, str] = {"PATH": PATH, "HOME": "/work", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
         self._wire: Wire | None = None
         self._why_gone = "it has not started"
@@ -261,6 +262,8 @@ class GuestSandbox(Sandbox):
             wire, self._wire, self._why_gone = self._wire, None, "it was closed"
         if wire is not None:
             self._end()
+            if self.on_close is not None:
+                self.on_close()
 
     def _fits(self, size: int, what: str) -> None:
         if size > self.limits.file:
