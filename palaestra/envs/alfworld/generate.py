@@ -1,8 +1,8 @@
 """Made-up games from nothing but code, in the form of ALFWorld's: for use without any data, and for endless training.
 
 A task's name, such as `pick_heat_then_place_in_recep/123`, is all of its randomness: the type, and a number that says
-the split and the seed. Which furniture a room has follows from a layout number; the split `test_unseen` has layouts, and
-so combinations of furniture, that no other split has.
+the split and the seed. Which furniture a room has follows from a layout number; the split `test_unseen` has layouts,
+and so combinations of furniture, that no other split has.
 
 The games are of Palaestra's own making (rules, words, tables): a score on them is not a score on ALFWorld.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -177,22 +177,29 @@ def furnish(kind: str, number: int) -> Home:
 
 def _goals(kind: str, places: Mapping[str, int]) -> list[Goal]:
     """The tasks of a type that make sense among these kinds of furniture."""
-    can = {
-        "pick_clean_then_place_in_recep": lambda thing: thing.wash and any(FURNITURE[p].wet for p in places),
-        "pick_heat_then_place_in_recep": lambda thing: thing.heat and any(FURNITURE[p].hot for p in places),
-        "pick_cool_then_place_in_recep": lambda thing: thing.cool and any(FURNITURE[p].cold for p in places),
-    }.get(kind, lambda thing: True)
     lamps = [name for name, thing in THINGS.items() if thing.lamp and any(p in places for p in thing.places)]
     goals = []
     for name, thing in THINGS.items():
         fitting = [place for place in thing.places if place in places]
-        if thing.lamp or not fitting or not can(thing):
+        if thing.lamp or not fitting or not _treatable(kind, thing, places):
             continue
         if kind == _LIGHTS:
             goals += [Goal(kind, name, lamp) for lamp in lamps]
         elif len(fitting) > 1:  # somewhere to find it that is not where it belongs
             goals += [Goal(kind, name, place) for place in fitting]
     return goals
+
+
+def _treatable(kind: str, thing: Thing, places: Iterable[str]) -> bool:
+    """Can the thing be made clean, hot or cold among this furniture, where the type of task asks for it."""
+    furniture = [FURNITURE[place] for place in places]
+    if kind == "pick_clean_then_place_in_recep":
+        return thing.wash and any(each.wet for each in furniture)
+    if kind == "pick_heat_then_place_in_recep":
+        return thing.heat and any(each.hot for each in furniture)
+    if kind == "pick_cool_then_place_in_recep":
+        return thing.cool and any(each.cold for each in furniture)
+    return True
 
 
 def _filled(draw: Draw, room: str, plan: tuple[tuple[str, int], ...], goal: Goal) -> Home:

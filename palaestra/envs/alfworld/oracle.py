@@ -50,9 +50,8 @@ class View:
         self.lamp = f"{params.get('toggle_target', '').lower()}type"
         self.here = next((spot for _, spot in sorted(self.true("atlocation"))), "")
         self.held = next((held for _, held in sorted(self.true("holds"))), None)
-        self.spot_of = {place: spot for place, spot in sorted(self.true("receptacleatlocation"))}
-        kinds = [*self.true("receptacletype"), *self.true("objecttype")]
-        self.kinds = {each: kind for each, kind in kinds}
+        self.spot_of = dict(_pairs(sorted(self.true("receptacleatlocation"))))
+        self.kinds = dict(_pairs([*self.true("receptacletype"), *self.true("objecttype")]))
         contents: dict[str, set[str]] = {}
         for thing, place in self.true("inreceptacle"):
             if place in self.spot_of:
@@ -87,6 +86,10 @@ class View:
         wanted = set(things)
         pairs = [(place, thing) for place in self.contents for thing in self.inside(place, wanted)]
         return sorted(pairs, key=lambda pair: (self.spot_of[pair[0]] != self.here, self.closed(pair[0]), pair))
+
+
+def _pairs(facts: Iterable[tuple[str, ...]]) -> Iterable[tuple[str, str]]:
+    return ((first, second) for first, second in facts)
 
 
 def expert(env: TextEnv[Any]) -> str:
@@ -199,7 +202,7 @@ def _open(view: View, place: str) -> str | None:
 
 
 def seen(game: Game, history: Sequence[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """The receptacles into (or onto) which an agent has looked, and those at which it has stood, after these commands."""
+    """The receptacles into (or onto) which these commands have made one look, and those at which one has stood."""
     world = game.start
     known: set[str] = set()
     visited: set[str] = set()

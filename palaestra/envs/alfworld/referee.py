@@ -14,6 +14,7 @@ Before its first request it writes {"versions": {...}} or {"missing": "name of t
 Started with `python -P`, so that this folder is not searched for modules.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -69,8 +70,8 @@ def main() -> None:
         out.flush()
 
     try:
-        import alfworld.agents.environment.alfred_tw_env
-        import textworld.envs.pddl.logic  # needs the planner  # noqa: F401
+        for module in ("alfworld.agents.environment.alfred_tw_env", "textworld.envs.pddl.logic"):
+            importlib.import_module(module)  # the second one needs the planner
     except ImportError as error:
         say({"missing": error.name or str(error)})
         return
