@@ -13,7 +13,7 @@ from typing import cast
 
 import typer
 
-from palaestra.cli import data, environments, episodes, sandbox, training
+from palaestra.cli import data, environments, episodes, sandbox, serving, training
 from palaestra.cli.doctor import doctor
 from palaestra.envs.errors import PalaestraError
 
@@ -30,6 +30,7 @@ episodes.add_to(app)
 training.add_to(app)
 data.add_to(app)
 sandbox.add_to(app)
+serving.add_to(app)
 app.command()(doctor)
 
 # Typer brings a Click of its own, so the class is taken from what Typer exports.
