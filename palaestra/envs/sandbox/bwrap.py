@@ -141,6 +141,8 @@ class BubblewrapSandbox(GuestSandbox):
             self.users.map(pid)
             if self._group is not None:
                 self._group.add(pid)
+            with contextlib.suppress(OSError):  # only root may: the guest is the last that the kernel ends for memory
+                Path(f"/proc/{pid}/oom_score_adj").write_text("-999")
             os.write(go, b"1")
         finally:
             for file in (*theirs, told, go):

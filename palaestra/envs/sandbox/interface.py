@@ -4,8 +4,9 @@
         box.write_file("main.py", "print(6 * 7)")
         print(box.exec(["python3", "main.py"]).stdout)
 
-Paths are relative to the work directory, which is the only place that can be written, and which `snapshot` and
-`restore` copy. Every `exec` ends with all of its processes dead, however far they have forked.
+Paths are relative to the work directory, which is what `snapshot` and `restore` copy. Beside it only /tmp and /dev/shm
+can be written: scratch, part of no snapshot, counted as memory, and emptied by `restore`. Every `exec` ends with all of
+its processes dead, however far they have forked.
 """
 
 from __future__ import annotations
@@ -159,7 +160,8 @@ class Sandbox(ABC):
             env: variables beside PATH, HOME, LANG and TMPDIR; nothing of the host's environment is there.
             user: None for the sandbox's ordinary user, or "nobody": another one, who owns nothing in it.
             timeout: seconds; None for `limits.wall`.
-            background: leave what it started running after it ended, until the next `exec` without this or `close`.
+            background: leave what it started running after it ended, until the next `exec` without this ends, `restore`
+                or `close`.
 
         Raises:
             OutsideWork, NotAFile: `cwd`.
@@ -190,11 +192,16 @@ class Sandbox(ABC):
 
     @abstractmethod
     def snapshot(self) -> WorkCopy:
-        """Copy the work directory. Processes are not part of it."""
+        """Copy the work directory. Processes are not part of it. Raises TooLarge (nested deeper than can be walked)."""
 
     @abstractmethod
     def restore(self, copy: WorkCopy) -> None:
-        """Kill all processes and make the work directory what it was, in this sandbox or another one."""
+        """Kill all processes and make the work directory what it was, in this sandbox or another one.
+
+        Raises:
+            TooLarge: it does not fit here.
+            BadInput: it is not the archive of a snapshot, or damaged. The work directory then holds a part of it.
+        """
 
     @abstractmethod
     def alive(self) -> bool:

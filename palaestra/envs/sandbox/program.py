@@ -20,7 +20,7 @@ from palaestra.envs.sandbox.interface import Limits
 
 PACKAGE = "palaestra.envs.sandbox.guest"
 # Each module after those it imports.
-MODULES = ("frames", "confine", "processes", "paths", "archive", "commands", "main")
+MODULES = ("frames", "confine", "processes", "paths", "archive", "held", "commands", "main")
 
 STUB = f"""
 import marshal, os, sys
@@ -65,6 +65,8 @@ class Setup:
         scratch: other folders that can be written, such as /tmp; `restore` empties them.
         watch: does the guest measure the memory of all processes and end them beyond `limits.memory`. Right where
             nothing outside does it, and beside a control group, which notices later but more surely.
+        group: measure the memory by the control group that the guest finds itself in, which is the sandbox's own and
+            does not count the guest's work and scratch folders against `limits.memory`.
         nproc: may the number of processes be limited per user: only where the user namespace is the sandbox's own, as
             the kernel counts all processes of a user together.
         mounts: tmpfs to limit: path and mount options.
@@ -82,6 +84,7 @@ class Setup:
     work: str = "/work"
     scratch: Sequence[str] = ("/tmp", "/dev/shm")
     watch: bool = True
+    group: bool = False
     nproc: bool = False
     mounts: Sequence[tuple[str, str]] = ()
     become: tuple[int, int] | None = None
@@ -98,13 +101,14 @@ class Setup:
         """Limits of each process."""
         limits = {
             resource.RLIMIT_CORE: 0,
-            resource.RLIMIT_FSIZE: int(self.limits.disk),
+            # Where mounts have a size, a full one is to say so, rather than kill; elsewhere this is all there is.
+            resource.RLIMIT_FSIZE: int(self.limits.disk) + (int(self.limits.memory) if self.mounts else 0),
             resource.RLIMIT_NOFILE: 1024,
             resource.RLIMIT_MEMLOCK: 0,
             resource.RLIMIT_MSGQUEUE: 0,
         }
         if self.watch:  # data, not address space: runtimes reserve far more of that than they use
-            limits[resource.RLIMIT_DATA] = int(self.limits.memory)
+            limits[resource.RLIMIT_DATA] = 2 * int(self.limits.memory)
         if self.nproc:
             limits[resource.RLIMIT_NPROC] = self.limits.pids
         return limits
@@ -114,6 +118,7 @@ class Setup:
         lines: list[str] = [f"work={self.work}", *(f"scratch={folder}" for folder in self.scratch)]
         lines += [f"output={int(self.limits.output)}", f"nice={self.niceness}"]
         lines += [f"memory={int(self.limits.memory) if self.watch else 0}"]
+        lines += ["group="] if self.group else []
         lines += [f"rlimit={number} {value}" for number, value in self.rlimits().items()]
         lines += [f"mount={path} {options}" for path, options in self.mounts]
         lines += [f"user={name} {uid} {gid}" for name, (uid, gid) in self.users.items()]
@@ -121,6 +126,7 @@ class Setup:
         lines += [f"namespaces={self.namespaces}"] if self.namespaces is not None else []
         lines += [f"become={self.become[0]} {self.become[1]}"] if self.become else []
         lines += ["orphans="] if self.orphans else []
+        lines += ["oom=500"] if not self.users else []  # where users differ, only commands are offered to the kernel
         lines += ["pdeath="] if self.pdeath else []
         lines += ["drop="] if self.drop else []
         return [line.encode() for line in lines] + ([b"filter=" + self.filter] if self.filter else [])

@@ -265,7 +265,7 @@ def _entered(root: int, name: bytes) -> int:
     if name != b".":
         os.chmod(name, 0o700, dir_fd=root)
     folder = os.open(name, _FOLDER, dir_fd=root)
-    os.fchmod(folder, 0o755 if name == b"." else 0o700)
+    os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) | 0o700)
     return folder
 
 
