@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 USER = 10001
 """User and group id of the guest and of all commands."""
 
-_GUEST_MEMORY = 32 * MIB  # what the guest may need beside its commands: itself, and a command's output on its way
+# Beside the commands' own memory and the files of the three folders: the guest with what is on its way through it, and
+# what commands can take before the guest, which looks every 10 ms, ends them.
+_FOLDERS = ("/work", "/tmp", "/dev/shm")
+_SPARE_MEMORY = 128 * MIB
 
 
 class DockerSandbox(GuestSandbox):
@@ -66,8 +69,8 @@ class DockerSandbox(GuestSandbox):
         self._begin(
             self._attached,
             # The engine limits memory, processes and system calls; the guest ends commands that hold too much memory
-            # before the kernel has to choose a victim.
-            Setup(self.limits, niceness=5),
+            # before the kernel has to choose a victim, which may be the guest.
+            Setup(self.limits, group=True, niceness=5),
         )
 
     @property
@@ -144,8 +147,7 @@ def _walls(limits: Limits, runtime: str | None) -> dict[str, Any]:
     """The container's isolation and limits, as the Docker SDK names them."""
     mine = f"uid={USER},gid={USER},mode=0700,nosuid,nodev,exec"
     room = f"size={int(limits.disk)},nr_inodes={limits.files}"
-    # Files in memory count as memory. Those of the work directory have their own limit beside that of the processes.
-    memory = int(limits.memory) + int(limits.disk) + _GUEST_MEMORY
+    memory = int(limits.memory) + len(_FOLDERS) * int(limits.disk) + _SPARE_MEMORY
     return {
         "auto_remove": True,
         "network_mode": None if limits.network else "none",
@@ -153,7 +155,7 @@ def _walls(limits: Limits, runtime: str | None) -> dict[str, Any]:
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges", f"seccomp={_filter()}"],
         "ipc_mode": "none",  # no shared memory but the folder below, which has limits
-        "tmpfs": {"/work": f"{room},{mine}", "/tmp": f"{room},{mine}", "/dev/shm": f"{room},{mine}"},
+        "tmpfs": dict.fromkeys(_FOLDERS, f"{room},{mine}"),
         "mem_limit": memory,
         "memswap_limit": memory,  # memory and swap together, so none of the latter
         "pids_limit": limits.pids + 1,  # and the guest

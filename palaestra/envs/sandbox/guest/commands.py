@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _READ = select.POLLIN
-_WATCH = 0.03  # seconds between two looks at the memory of all processes
 
 
 class Rules:
@@ -26,6 +25,8 @@ class Rules:
 
     Attributes:
         memory: bytes of all processes together; 0: the host sees to it.
+        measure: how much they hold, counted exactly only where it may be more than its argument.
+        pause: seconds between two looks at that.
         output: bytes kept of stdout, and of stderr.
         rlimits: resource, soft limit, hard limit.
         users: name -> (uid, gid), where the guest can become them.
@@ -34,6 +35,8 @@ class Rules:
 
     def __init__(self) -> None:
         self.memory = 0
+        self.measure: Callable[[int], int] | None = None  # None: process by process
+        self.pause = 0.03
         self.output = 1024 * 1024
         self.rlimits: list[tuple[int, tuple[int, int]]] = []
         self.users: dict[bytes, tuple[int, int]] = {}
@@ -96,7 +99,7 @@ class Runner:
         pid, into, streams = self._start(command)
         run = _Run(self, pid, into, feed, streams, out)
         timed_out = stopped = False
-        watched = started + _WATCH / 2
+        watched = started + self._rules.pause / 2
         try:
             while not run.ended:
                 now = time.monotonic()
@@ -105,7 +108,7 @@ class Runner:
                     break
                 if self._rules.memory and now >= watched:
                     self.watch()
-                    watched = time.monotonic() + _WATCH
+                    watched = time.monotonic() + self._rules.pause
                 until = min(started + command.timeout, watched if self._rules.memory else now + 60)
                 heard = run.step(until - now, self._woken, channel)
                 if heard:
@@ -134,7 +137,8 @@ class Runner:
 
     def watch(self) -> None:
         """End all processes where they hold too much memory together."""
-        if self._rules.memory and self._processes.memory(self._rules.memory) > self._rules.memory:
+        most, measure = self._rules.memory, self._rules.measure or self._processes.memory
+        if most and measure(most) > most:
             self._processes.signal(9)
 
     def idle(self, channel: int) -> None:
@@ -143,7 +147,7 @@ class Runner:
             poll = select.poll()
             for end in (channel, self._woken, *self._leaks):
                 poll.register(end, _READ)
-            ready = dict(poll.poll(100 if self._lingering else None))
+            ready = dict(poll.poll(self._rules.pause * 3000 if self._lingering else None))
             self._processes.reap()
             clear(self._woken, ready)
             for end in [end for end in self._leaks if end in ready]:

@@ -15,6 +15,7 @@ from palaestra.envs.sandbox.guest import confine, paths
 from palaestra.envs.sandbox.guest.archive import Packer, Unpacker, clear
 from palaestra.envs.sandbox.guest.commands import Command, Rules, Runner, offer
 from palaestra.envs.sandbox.guest.frames import CHUNK, HEADER, KEY, Forged, Seal
+from palaestra.envs.sandbox.guest.held import Held
 from palaestra.envs.sandbox.guest.paths import Refused, shown
 from palaestra.envs.sandbox.guest.processes import Processes
 
@@ -270,6 +271,10 @@ def configure(fields: list[bytes], guest: Guest) -> None:
             guest.scratch.append(value)
         elif name == b"memory":
             rules.memory = int(value)
+        elif name == b"group":
+            held = Held([guest.work, *guest.scratch])
+            if held.known:
+                rules.measure, rules.pause = held.memory, 0.01
         elif name == b"output":
             rules.output = int(value)
         elif name == b"nice":
