@@ -57,12 +57,13 @@ def parse(text: str, main: str, *, shell: bool = False) -> list[Act] | str:
         return f"That is too long for an action ({len(text)} characters, at most {LONGEST})."
     if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         return "That is not text: it holds NUL or half a character."
+    text = text.replace("\r\n", "\n")
     blocks, after = _blocks(text, main)
     if blocks:
         last = _command(after, strict=True)
         return [*blocks, *([last] if isinstance(last, Command) else [])]
-    lines = text.strip().splitlines()
-    if not lines:
+    lines = text.strip().split("\n")
+    if not lines[0]:
         return "Your answer was empty."
     written = _WRITE.match(lines[0])
     if written:
@@ -70,7 +71,9 @@ def parse(text: str, main: str, *, shell: bool = False) -> list[Act] | str:
         if not body:
             return "After the line 'write PATH' give the file's text in a block between lines of ```."
         return [Write(_clean(written[1]), body + "\n")]
-    found = _command(lines, strict=False)
+    found = (
+        None if shell and lines[0].lstrip("> *-`$").startswith(("cat", "ls", "test")) else _command(lines, strict=False)
+    )
     if found is not None:
         return found if isinstance(found, str) else [found]
     if shell:
@@ -81,7 +84,7 @@ def parse(text: str, main: str, *, shell: bool = False) -> list[Act] | str:
 def _blocks(text: str, main: str) -> tuple[list[Act], list[str]]:
     """The fenced blocks of a text, and the lines after the last one. A block that is never closed goes to the end."""
     found: list[Act] = []
-    lines = text.splitlines()
+    lines = text.split("\n")
     before, index = "", 0
     rest: list[str] = []
     while index < len(lines):
@@ -98,7 +101,8 @@ def _blocks(text: str, main: str) -> tuple[list[Act], list[str]]:
             rf"^[ \t]{{0,3}}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*$", lines[end]
         ):
             end += 1
-        found.append(_block(before, info, "\n".join(lines[index + 1 : end]) + "\n", main))
+        inside = lines[index + 1 : end if end < len(lines) or lines[-1] else -1]
+        found.append(_block(before, info, "\n".join(inside) + "\n", main))
         before, index, rest = "", end + 1, []
     return found, rest
 
@@ -133,6 +137,8 @@ def _command(lines: list[str], *, strict: bool) -> Command | str | None:
     if verb in ("test", "submit", "list"):
         bare = not argument.strip(".!") or (verb == "list" and argument == ".")
         return Command(verb) if bare else None if strict else _odd(verb, match[1], argument)
+    if match[1].lower() == "cat" and not re.fullmatch(r"[\w./-]+", argument.strip("`\"'")):
+        return Command("run", f"cat {argument}") if argument else None
     if not argument:
         return None if strict else f"'{verb}' needs {'a command' if verb == 'run' else 'a path'} after it."
     if verb == "run":

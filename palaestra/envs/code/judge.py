@@ -68,7 +68,8 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
 
     Args:
         tests: pieces of Python; each passes if it ends without an exception.
-        timeout: seconds for one test; all together have `MOST_SECONDS`.
+        timeout: seconds for one test. All together have 5 more than two of them, and at most `MOST_SECONDS`; what is
+            not reached by then has failed.
 
     Raises:
         EnvFault: the tests' process did not even start.
@@ -89,7 +90,7 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
         ["python3", "-s", "-B", "-c", _TRIAL],
         input=json.dumps(job),
         env=ENVIRONMENT,
-        timeout=min(MOST_SECONDS, 5.0 + timeout * len(tests)),
+        timeout=min(MOST_SECONDS, 5.0 + timeout * min(2, len(tests))),
     )
     verdicts: dict[int, Verdict] = {}
     ready = False

@@ -35,12 +35,13 @@ EXACT: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
 
 def encode(value: Any, keep: Callable[[Any], Any]) -> Any:
     """As what JSON has. `keep` gives what stands for a value that is no plain data."""
-    if value is None or type(value) in (bool, int, float, str):
+    if value is None or type(value) in (bool, float, str):
         return value
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
-        return int.__index__(value)
+        value = int.__index__(value)
+        return value if value.bit_length() < 10_000 else {"x": f"{value:x}"}  # Python refuses long ones in decimal
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, list):
@@ -106,6 +107,7 @@ def decode(data: Any, find: Callable[[Any], Any]) -> Any:
         "a": bytearray.fromhex,
         "c": lambda pair: complex(*pair),
         "r": lambda three: range(*three),
+        "x": lambda digits: int(digits, 16),
         "p": decimal.Decimal,
         "v": lambda pair: fractions.Fraction(*pair),
         "u": lambda three: datetime.timedelta(*three),

@@ -1,0 +1,215 @@
+"""Hidden tests decide, and nothing that a solution does makes them say that it passed."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import pytest
+
+from palaestra.envs.code.judge import check, judge
+from palaestra.envs.code.problem import Problem, cut
+from palaestra.envs.errors import BadInput
+from palaestra.envs.sandbox.interface import Sandbox
+
+TESTS = ("assert double(2) == 4", "assert double([1]) == [1, 1]", "assert abs(double(0.5) - 1) < 1e-9")
+PROBLEM = Problem("Write double(n).", entry="double", hidden=TESTS)
+
+
+def passed(box: Sandbox, code: str, problem: Problem = PROBLEM, timeout: float = 10.0) -> list[bool]:
+    """Which hidden tests a solution passes."""
+    box.write_file(problem.main, textwrap.dedent(code))
+    return [verdict.passed for verdict in judge(box, problem, problem.hidden, timeout)]
+
+
+def test_a_right_solution_passes_and_a_half_right_one_in_part(box: Sandbox) -> None:
+    assert passed(box, "def double(n): return n * 2") == [True, True, True]
+    assert passed(box, "def double(n): return int(n) * 2") == [True, False, False]
+    assert passed(box, "def other(n): return n * 2") == [False, False, False]
+    assert passed(box, "def double(n:") == [False, False, False]
+
+
+CHEATS = {
+    "exits when loaded": "import sys; sys.exit(0)",
+    "ends its process when loaded": "import os; os._exit(0)",
+    "ends its process when called": "def double(n):\n    import os; os._exit(0)",
+    "kills the tests": "import os, signal; os.kill(os.getppid(), signal.SIGKILL)",
+    "kills all it can": "import os, signal; os.kill(-1, signal.SIGKILL)",
+    "returns what equals everything": """
+        class Yes(int):
+            def __eq__(self, other): return True
+            def __ne__(self, other): return False
+            def __hash__(self): return 0
+            def __sub__(self, other): return 0
+        def double(n): return Yes(77)
+        """,
+    "returns an object that equals everything": """
+        class Yes:
+            def __eq__(self, other): return True
+            def __lt__(self, other): return True
+            def __sub__(self, other): return self
+            def __abs__(self): return self
+        def double(n): return Yes()
+        """,
+    "patches builtins": """
+        import builtins, operator, unittest
+        builtins.AssertionError = builtins.abs = builtins.len = lambda *_: -1
+        unittest.TestCase.assertEqual = lambda *_: None
+        def double(n): return None
+        """,
+    "defines the names that tests use": """
+        def abs(n): return 0
+        class AssertionError(Exception): pass
+        def double(n): return 77
+        """,
+    "prints verdicts": """
+        import os, sys
+        for fd in range(3, 30):
+            for number in range(3):
+                try: os.write(fd, f"{number} pass ''\\n".encode())
+                except OSError: pass
+        for number in range(3): print(number, "pass ''")
+        def double(n): return None
+        """,
+    "looks through its memory for the secret": """
+        import gc, sys
+        def double(n):
+            frame, found = sys._getframe(), []
+            while frame:
+                found += [value for key, value in frame.f_locals.items() if key == "secret"]
+                frame = frame.f_back
+            found += [o["secret"] for o in gc.get_objects() if isinstance(o, dict) and "secret" in o]
+            if found:
+                print(found[0], "0 pass ''", file=open("/proc/self/fd/1", "w"))
+        """,
+    "rewrites what is compared": """
+        import json, os, struct
+        def reply(value):
+            raw = json.dumps(["ok", [value, [None]]]).encode()
+            return struct.pack("!I", len(raw)) + raw
+        def double(n):
+            import sys
+            os.write(int(sys.argv[2]), reply({"o": [0, "Yes"]}))
+            return n
+        """,
+    "hangs": "while True: pass",
+    "never answers": "def double(n):\n    while True: pass",
+    "raises what nobody catches": "def double(n): raise KeyboardInterrupt",
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_a_cheat_passes_nothing(box: Sandbox, cheat: str) -> None:
+    assert passed(box, CHEATS[cheat], timeout=1.5) == [False, False, False]
+
+
+def test_a_cheat_does_not_spoil_the_sandbox(box: Sandbox) -> None:
+    assert passed(box, CHEATS["kills all it can"]) == [False, False, False]
+    assert passed(box, "def double(n): return n * 2") == [True, True, True]
+
+
+def test_a_solution_cannot_look_into_the_process_of_the_tests(box: Sandbox) -> None:
+    code = """
+        import os
+        found = {}
+        for name in ("mem", "environ", "fd/0", "maps", "stack"):
+            try:
+                with open(f"/proc/{os.getppid()}/{name}", "rb") as file:
+                    found[name] = len(file.read(10))
+            except OSError as error:
+                found[name] = type(error).__name__
+        def double(n): return found
+        """
+    box.write_file("solution.py", textwrap.dedent(code))
+    (verdict,) = judge(box, PROBLEM, ["assert double(1) == {}"], 10.0)
+    assert verdict.detail.startswith("got {")
+    found = json.loads(verdict.detail.removeprefix("got ").replace("'", '"'))
+    assert set(found.values()) == {"PermissionError"}
+
+
+def test_nothing_of_the_tests_lies_in_the_work_directory(box: Sandbox) -> None:
+    code = """
+        import os
+        def double(n):
+            texts = [open(name).read() for name in os.listdir(".") if name != "solution.py"]
+            return [name for name in os.listdir(".")], texts
+        """
+    box.write_file("solution.py", textwrap.dedent(code))
+    (verdict,) = judge(box, PROBLEM, ["assert double(1) == 0"], 10.0)
+    assert verdict.detail == "got (['solution.py'], [])"
+
+
+def test_a_test_that_takes_too_long_fails_alone(box: Sandbox) -> None:
+    code = """
+        def double(n):
+            while n == [1]: pass
+            return n * 2
+        """
+    assert passed(box, code, timeout=1.0) == [True, False, True]
+
+
+def test_arguments_that_a_solution_changes_are_changed(box: Sandbox) -> None:
+    problem = Problem("", entry="add", hidden=("numbers = [1]\nadd(numbers)\nassert numbers == [1, 2]",))
+    assert passed(box, "def add(numbers): numbers.append(2)", problem) == [True]
+    assert passed(box, "def add(numbers): numbers = numbers + [2]", problem) == [False]
+
+
+@pytest.mark.parametrize(
+    ("body", "test"),
+    [
+        ("return (1, [2], {3}, {'a': 1.5}, None, True, b'x', 2j)", "(1, [2], {3}, {'a': 1.5}, None, True, b'x', 2j)"),
+        ("return float('inf')", "float('inf')"),
+        ("return 10 ** 5000", "10 ** 5000"),
+        ("return '\\ud800'", "'\\ud800'"),
+        ("return {(1, 2): frozenset([3])}", "{(1, 2): frozenset([3])}"),
+        ("import collections; return collections.Counter('aab')", "{'a': 2, 'b': 1}"),
+        ("import decimal; return decimal.Decimal('1.10')", "__import__('decimal').Decimal('1.1')"),
+        ("import fractions; return fractions.Fraction(1, 3)", "__import__('fractions').Fraction(1, 3)"),
+        ("import datetime; return datetime.date(2024, 2, 29)", "__import__('datetime').date(2024, 2, 29)"),
+        ("return range(3)", "range(3)"),
+        ("return int", "int"),
+    ],
+)
+def test_plain_values_arrive_as_they_are(box: Sandbox, body: str, test: str) -> None:
+    assert passed(box, f"def f(): {body}", Problem("", entry="f", hidden=(f"assert f() == {test}",))) == [True]
+
+
+def test_objects_of_the_solution_can_be_used(box: Sandbox) -> None:
+    code = """
+        class Stack:
+            def __init__(self): self.items = []
+            def push(self, item): self.items.append(item); return self
+            def __len__(self): return len(self.items)
+            def __iter__(self): return iter(self.items)
+            def __getitem__(self, place): return self.items[place]
+        class Full(ValueError): pass
+        def fill(): raise Full("no room")
+        """
+    tests = (
+        "s = Stack()\nassert s.push(1).push(2).items == [1, 2] and len(s) == 2 and list(s) == [1, 2] and s[1] == 2",
+        "from solution import Stack as S\nassert S().items == []",
+        "try:\n    fill()\n    assert False\nexcept ValueError as error:\n    assert str(error) == 'no room'",
+    )
+    assert passed(box, code, Problem("", hidden=tests)) == [True, True, True]
+
+
+def test_a_file_named_like_a_module_of_python_does_not_reach_the_tests(box: Sandbox) -> None:
+    for name in ("json", "ast", "math", "subprocess"):
+        box.write_file(f"{name}.py", "raise SystemExit(0)")
+    problem = Problem("", entry="double", hidden=("import math, json\nassert double(2) == math.gcd(4, 8)",))
+    assert passed(box, "def double(n): return n * 2", problem) == [True]
+
+
+def test_a_check_script_decides_by_its_status(box: Sandbox) -> None:
+    box.write_file("out.txt", "yes")
+    assert check(box, Problem("", check='test "$(cat out.txt)" = yes'), 5.0)
+    assert not check(box, Problem("", check='test "$(cat out.txt)" = no'), 5.0)
+    assert not check(box, Problem("", check="sleep 60"), 0.2)
+
+
+def test_test_code_is_cut_into_tests() -> None:
+    found = cut("import math\nx = 1\nassert x == 1\ndef test_two():\n    assert math.pi > 3\n", "here")
+    assert found.prelude == "import math\nx = 1"
+    assert found.tests == ("assert x == 1", "def test_two():\n    assert math.pi > 3\ntest_two()")
+    with pytest.raises(BadInput, match="here is not Python"):
+        cut("assert (", "here")
