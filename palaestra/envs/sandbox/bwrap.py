@@ -32,9 +32,9 @@ from typing import ClassVar
 from palaestra.envs.sandbox import cgroups, seccomp
 from palaestra.envs.sandbox.client import GRACE, PATH, GuestSandbox
 from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
-from palaestra.envs.sandbox.interface import MIB, Limits
+from palaestra.envs.sandbox.interface import Limits
 from palaestra.envs.sandbox.pipes import PipeWire, Words, end
-from palaestra.envs.sandbox.program import STUB, Setup
+from palaestra.envs.sandbox.program import STUB, Setup, scratch_sizes
 
 INSTALL = "install the package bubblewrap (Debian, Ubuntu: apt-get install bubblewrap)"
 USER, NOBODY = 1000, 65534
@@ -94,7 +94,7 @@ class BubblewrapSandbox(GuestSandbox):
         return self._group is not None
 
     def _setup(self) -> Setup:
-        limits, scratch = self.limits, _scratch(self.limits)
+        limits, scratch = self.limits, scratch_sizes(self.limits)
         mounts = [("/work", f"size={int(limits.disk)},nr_inodes={limits.files + 1}")]
         mounts += [(path, f"size={size},nr_inodes={limits.files}") for path, size in scratch.items()]
         several = self.users.several
@@ -222,12 +222,6 @@ def _seen(prefix: str) -> str:
     return prefix if prefix == "/usr" or prefix.startswith("/usr/") else _PREFIX
 
 
-def _scratch(limits: Limits) -> dict[str, int]:
-    """Folders to write to that no snapshot holds: their pages count as memory, of which they are a part."""
-    part = int(limits.memory) // 4
-    return {"/tmp": min(part, int(limits.disk)), "/dev/shm": min(part, 64 * MIB)}
-
-
 def _flags(limits: Limits, prefix: str, etc: dict[str, int], info: int, block: int) -> list[str]:
     flags = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     flags += [] if limits.network else ["--unshare-net"]
@@ -248,7 +242,7 @@ def _flags(limits: Limits, prefix: str, etc: dict[str, int], info: int, block: i
         flags += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     flags += ["--proc", "/proc", "--dev", "/dev"]
     flags += ["--perms", "0755", "--size", str(int(limits.disk)), "--tmpfs", "/work"]
-    for path, size in _scratch(limits).items():
+    for path, size in scratch_sizes(limits).items():
         flags += ["--perms", "1777", "--size", str(size), "--tmpfs", path]
     return [*flags, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/work", "--"]
 

@@ -21,7 +21,7 @@ from palaestra.envs.sandbox.engine import Engine, check_runtime, connect, owner_
 from palaestra.envs.sandbox.errors import SandboxUnavailable
 from palaestra.envs.sandbox.image import NAME, image_missing
 from palaestra.envs.sandbox.interface import MIB, Limits
-from palaestra.envs.sandbox.program import STUB, Setup
+from palaestra.envs.sandbox.program import STUB, Setup, scratch_sizes
 from palaestra.envs.sandbox.seccomp import docker_profile
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 USER = 10001
 """User and group id of the guest and of all commands."""
 
-# Beside the commands' own memory and the files of the three folders: the guest with what is on its way through it, and
-# what commands can take before the guest, which looks every 10 ms, ends them.
-_FOLDERS = ("/work", "/tmp", "/dev/shm")
+# Beside the commands' memory and the work directory's files: the guest with what is on its way through it, and what
+# commands can take before the guest, which looks every 10 ms, ends them.
 _SPARE_MEMORY = 128 * MIB
 
 
@@ -145,9 +144,9 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
 
 def _walls(limits: Limits, runtime: str | None) -> dict[str, Any]:
     """The container's isolation and limits, as the Docker SDK names them."""
-    mine = f"uid={USER},gid={USER},mode=0700,nosuid,nodev,exec"
-    room = f"size={int(limits.disk)},nr_inodes={limits.files}"
-    memory = int(limits.memory) + len(_FOLDERS) * int(limits.disk) + _SPARE_MEMORY
+    mine = f"nr_inodes={limits.files + 1},uid={USER},gid={USER},mode=0700,nosuid,nodev,exec"  # the folder is one
+    sizes = {"/work": int(limits.disk), **scratch_sizes(limits)}
+    memory = int(limits.memory) + int(limits.disk) + _SPARE_MEMORY
     return {
         "auto_remove": True,
         "network_mode": None if limits.network else "none",
@@ -155,9 +154,10 @@ def _walls(limits: Limits, runtime: str | None) -> dict[str, Any]:
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges", f"seccomp={_filter()}"],
         "ipc_mode": "none",  # no shared memory but the folder below, which has limits
-        "tmpfs": dict.fromkeys(_FOLDERS, f"{room},{mine}"),
+        "tmpfs": {folder: f"size={size},{mine}" for folder, size in sizes.items()},
         "mem_limit": memory,
         "memswap_limit": memory,  # memory and swap together, so none of the latter
+        "oom_score_adj": 500,  # before anything else on the engine's machine, where that runs out of memory
         "pids_limit": limits.pids + 1,  # and the guest
         "nano_cpus": round(limits.cpu * 1e9),
         "log_config": {"Type": "none", "Config": {}},  # or the engine keeps all that is said on its disk

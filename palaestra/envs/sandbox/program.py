@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from palaestra.envs.sandbox.guest.frames import HELLO, MAGIC
-from palaestra.envs.sandbox.interface import Limits
+from palaestra.envs.sandbox.interface import MIB, Limits
 
 PACKAGE = "palaestra.envs.sandbox.guest"
 # Each module after those it imports.
@@ -39,6 +39,12 @@ for name, code in marshal.loads(read(int.from_bytes(read(4), "little"))):
     exec(code if not isinstance(code, str) else compile(code, name, "exec"), module.__dict__)
 module.main()
 """
+
+
+def scratch_sizes(limits: Limits) -> dict[str, int]:
+    """Folders to write to that no snapshot holds, and their bytes: they count as memory, of which they are a part."""
+    part = int(limits.memory) // 4
+    return {"/tmp": min(part, int(limits.disk)), "/dev/shm": min(part, 64 * MIB)}
 
 
 @functools.cache
@@ -66,7 +72,7 @@ class Setup:
         watch: does the guest measure the memory of all processes and end them beyond `limits.memory`. Right where
             nothing outside does it, and beside a control group, which notices later but more surely.
         group: measure the memory by the control group that the guest finds itself in, which is the sandbox's own and
-            does not count the guest's work and scratch folders against `limits.memory`.
+            does not count the work directory against `limits.memory`.
         nproc: may the number of processes be limited per user: only where the user namespace is the sandbox's own, as
             the kernel counts all processes of a user together.
         mounts: tmpfs to limit: path and mount options.

@@ -272,7 +272,7 @@ def configure(fields: list[bytes], guest: Guest) -> None:
         elif name == b"memory":
             rules.memory = int(value)
         elif name == b"group":
-            held = Held([guest.work, *guest.scratch])
+            held = Held([guest.work])
             if held.known:
                 rules.measure, rules.pause = held.memory, 0.01
         elif name == b"output":
