@@ -169,6 +169,10 @@ class Sandbox(ABC):
         """
 
     @abstractmethod
+    def cancel(self) -> None:
+        """End the command that another thread is running here; its `exec` returns at once, as if it had been killed."""
+
+    @abstractmethod
     def write_file(self, path: str, content: bytes | str, *, executable: bool = False) -> None:
         """Write a file, and the folders above it. Raises OutsideWork, NotAFile (a folder is there), TooLarge."""
 
