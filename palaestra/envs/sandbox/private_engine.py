@@ -27,6 +27,7 @@ from typing import Self
 from palaestra.envs.sandbox.errors import SandboxUnavailable
 
 INSTALL = "apt-get install docker.io runc iptables"
+_PLACE, _PREFIX = Path("/tmp"), "palaestra-engine-"
 _PATIENCE = 60.0  # seconds for the engine to answer; a second on an idle machine
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -47,8 +48,9 @@ class PrivateEngine:
             raise SandboxUnavailable(
                 f"a Docker engine of one's own needs root and the program dockerd; as root run: {INSTALL}"
             )
+        sweep()
         # A socket's path may have 108 characters at most, so it does not go where TMPDIR may point.
-        self.folder = Path(tempfile.mkdtemp(prefix="palaestra-engine-", dir="/tmp" if os.path.isdir("/tmp") else None))
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_PLACE))
         self.host = f"unix://{self.folder}/docker.sock"
         self._keeper = subprocess.Popen(
             [sys.executable, "-m", "palaestra.envs.sandbox.private_engine", str(self.folder)],
@@ -90,12 +92,30 @@ class PrivateEngine:
         self.close()
 
 
+def sweep() -> None:
+    """Remove what engines left whose keeper was killed with them."""
+    for folder in _PLACE.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, started = (folder / "keeper").read_text().split()
+            if _started(int(pid)) != started and folder.stat().st_uid == os.geteuid():
+                _clear(folder)
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks since boot; nothing where it is over. Ids come again, both do not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
 def keep(folder: Path) -> None:
     """Run an engine in `folder` until stdin ends, then leave nothing of it. What the keeper process does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whatever loses its parent becomes a child of this process
     engine: subprocess.Popen[bytes] | None = None
+    (folder / "keeper").write_text(f"{os.getpid()} {_started(os.getpid())}")
     try:
         with (folder / "dockerd.log").open("wb") as log:
             engine = subprocess.Popen(
@@ -114,9 +134,7 @@ def keep(folder: Path) -> None:
     finally:
         if engine is not None:
             _end(engine)
-        _unmount(folder)
-        _drop_cgroups(folder.name)
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
 
 
 def _command(folder: Path) -> list[str]:
@@ -180,6 +198,19 @@ def _descendants(root: int) -> Iterator[int]:
         todo += below
 
 
+def _clear(folder: Path) -> None:
+    """End what still runs on the folder's engine, and remove its mounts, control groups and files."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            program, *arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            ours = os.path.basename(program).startswith((b"dockerd", b"containerd"))
+            if ours and any(os.fsencode(folder) in argument for argument in arguments):
+                os.kill(int(entry.name), signal.SIGKILL)
+    _unmount(folder)
+    _drop_cgroups(folder.name)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _unmount(folder: Path) -> None:
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((mount for mount in mounts if mount.startswith(f"{folder}/")), key=len, reverse=True):
@@ -187,9 +218,14 @@ def _unmount(folder: Path) -> None:
 
 
 def _drop_cgroups(name: str) -> None:
-    """Remove the empty cgroups of killed containers, under cgroup v2 and under each tree of v1."""
-    for root in (Path("/sys/fs/cgroup") / name, *Path("/sys/fs/cgroup").glob(f"*/{name}")):
-        for folder, _, _ in os.walk(root, topdown=False):
+    """End what is left in the containers' cgroups and remove them, under cgroup v2 and under each tree of v1."""
+    roots = [Path("/sys/fs/cgroup") / name, *Path("/sys/fs/cgroup").glob(f"*/{name}")]
+    for folder in [folder for root in roots for folder, _, _ in os.walk(root, topdown=False)]:
+        deadline = time.monotonic() + 5.0
+        while os.path.isdir(folder) and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                for pid in (Path(folder) / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
 
