@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from palaestra.envs.jdk import Java, ask, find_java
+from palaestra.envs.jvm import FLAGS, HASH_FLAG
 from palaestra.envs.scienceworld.engine import Engine
-from palaestra.envs.scienceworld.jvm import FLAGS, HASH_FLAG
 from palaestra.envs.scienceworld.proof import Case, compare, jar_hash
 from palaestra.envs.scienceworld.tasks import TASKS
 

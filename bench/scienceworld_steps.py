@@ -22,7 +22,7 @@ from scienceworld import ScienceWorldEnv
 
 from palaestra.envs import make
 from palaestra.envs.jdk import find_java
-from palaestra.envs.scienceworld.jvm import FLAGS, HASH_FLAG
+from palaestra.envs.jvm import FLAGS, HASH_FLAG
 from palaestra.envs.scienceworld.oracle import gold_path
 
 TASKS = ("boil", "find-plant", "chemistry-mix", "test-conductivity", "lifespan-longest-lived", "use-thermometer")

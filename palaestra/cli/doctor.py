@@ -23,6 +23,7 @@ from palaestra.envs.errors import BadInput
 _MODULES = {
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "gguf"),
     "sciworld": ("scienceworld", "psutil"),
+    "twx": ("textworld_express", "py4j"),
     "openai": ("httpx",),
     "parquet": ("pyarrow",),
     "docker": ("docker",),

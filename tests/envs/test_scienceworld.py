@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from palaestra.envs import BadInput, TextEnv, make
+from palaestra.envs.jvm import LONGEST_ACTION, clean
 from palaestra.envs.registry import find
 from palaestra.envs.scienceworld.engine import Engine
-from palaestra.envs.scienceworld.env import LONGEST_ACTION, ScienceWorld, State, clean
+from palaestra.envs.scienceworld.env import ScienceWorld, State
 from palaestra.envs.scienceworld.oracle import gold, gold_path
 from palaestra.envs.scienceworld.protocols import PROTOCOLS, flat_id, from_flat_id, protocol
 from palaestra.envs.scienceworld.tasks import ELECTRICAL, SPLITS, TASKS, names, parse, variations

@@ -10,9 +10,9 @@ import pytest
 
 from palaestra.envs import BadInput
 from palaestra.envs.jdk import find_java
+from palaestra.envs.jvm import FLAGS, HASH_FLAG
 from palaestra.envs.scienceworld import proof
 from palaestra.envs.scienceworld.engine import Engine
-from palaestra.envs.scienceworld.jvm import FLAGS, HASH_FLAG
 from palaestra.envs.scienceworld.tasks import ELECTRICAL, TASKS
 
 WALK = (

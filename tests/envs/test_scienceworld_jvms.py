@@ -17,10 +17,10 @@ import pytest
 
 from palaestra.envs import BadInput, EnvFault, TextEnv, make
 from palaestra.envs.jdk import Java, find_java
+from palaestra.envs.jvm import LIVE, Jvm
 from palaestra.envs.scienceworld import pool
 from palaestra.envs.scienceworld.engine import Engine
 from palaestra.envs.scienceworld.env import ScienceWorld, State
-from palaestra.envs.scienceworld.jvm import LIVE, Jvm
 
 CHILD = str(Path(__file__).parent / "scienceworld_child.py")
 TASK = {"task": "lifespan-longest-lived/3"}

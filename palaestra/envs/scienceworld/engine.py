@@ -13,7 +13,7 @@ from pathlib import Path
 
 from palaestra.envs.errors import EnvFault
 from palaestra.envs.jdk import Java, find_java
-from palaestra.envs.scienceworld.jvm import JavaError, Jvm, Ref
+from palaestra.envs.jvm import JavaError, Jvm, Ref
 
 UNKNOWN = "Unknown action.  Type 'help' for a list of actions, and 'objects' for a list of possible object referents. "
 """What the package says where the engine says nothing."""
@@ -54,7 +54,7 @@ class Engine:
     """
 
     def __init__(self, java: Java | None = None, *, fixed_hash: bool = True) -> None:
-        self.jvm = Jvm(java or find_java(), [str(jar())], fixed_hash=fixed_hash)
+        self.jvm = Jvm(java or find_java(), [str(jar())], "ScienceWorld", fixed_hash=fixed_hash)
         self.loads = 0
         self._agent = self._parser = Ref("")
         self._last = Answer("", 0.0, False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +14,15 @@ import numpy as np
 from palaestra.envs.core import Fidelity, Reply, Task, TextEnv, code_fingerprint
 from palaestra.envs.errors import BadInput, EnvFault
 from palaestra.envs.jdk import find_java
+from palaestra.envs.jvm import HASH_FLAG, LONGEST_ACTION, clean
 from palaestra.envs.scienceworld import pool
 from palaestra.envs.scienceworld.engine import NO_MATCH, UNKNOWN, Answer, Engine
-from palaestra.envs.scienceworld.jvm import HASH_FLAG
 from palaestra.envs.scienceworld.proof import jar_hash, require_replay
 from palaestra.envs.scienceworld.protocols import protocol as named_protocol
 from palaestra.envs.scienceworld.tasks import ELECTRICAL, parse
 
 SIMPLIFICATIONS = ("teleportAction", "selfWateringFlowerPots", "openContainers", "openDoors", "noElectricalAction")
 """What the engine makes easier. "easy" is all but openContainers, and keeps electricity where a task needs it."""
-
-LONGEST_ACTION = 400
-"""Characters; the longest action that the engine lists has some 150."""
 
 _RULES = """\
 You do a science task in a text world. Answer with one action.
@@ -198,18 +194,6 @@ class ScienceWorld(TextEnv[State]):
     def _note(state: State, answer: Answer) -> None:
         state.raw, state.choices = answer.score, answer.choices
         state.best = max(state.best, answer.score)
-
-
-def clean(action: str) -> str | None:
-    """An action as one line that the engine can read; None if it is too long.
-
-    Control characters, line ends and halves of surrogate pairs become blanks.
-    """
-    if len(action) > 4 * LONGEST_ACTION:
-        return None
-    seen = "".join(" " if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in action)
-    line = " ".join(seen.split())
-    return line if len(line) <= LONGEST_ACTION else None
 
 
 @lru_cache(maxsize=8)

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from palaestra.envs.errors import BadInput
 from palaestra.envs.jdk import Java
+from palaestra.envs.jvm import FLAGS, HASH_FLAG
 from palaestra.envs.scienceworld.engine import Engine, jar
-from palaestra.envs.scienceworld.jvm import FLAGS, HASH_FLAG
 
 
 @dataclass(frozen=True)

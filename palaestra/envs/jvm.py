@@ -17,6 +17,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import unicodedata
 from collections.abc import Sequence
 from typing import IO
 
@@ -29,6 +30,9 @@ HASH_FLAG = "-XX:hashCode=2"
 FLAGS = ("-Xmx256m", "-Xss4m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
 START_SECONDS = 120
 CALL_SECONDS = 600
+
+LONGEST_ACTION = 400
+"""Characters; the longest action that an engine lists has some 150."""
 
 Value = str | int | float | bool | None
 
@@ -49,6 +53,7 @@ class Jvm:
     Args:
         java: which Java to run.
         classpath: jar files; py4j's own is added.
+        what: what runs in it, for messages ("ScienceWorld").
         fixed_hash: start with `HASH_FLAG` and make sure that it works. Only the proof of its need turns it off.
 
     Raises:
@@ -56,10 +61,12 @@ class Jvm:
         EnvFault: it did not start.
     """
 
-    def __init__(self, java: Java, classpath: Sequence[str], *, fixed_hash: bool = True) -> None:
+    def __init__(
+        self, java: Java, classpath: Sequence[str], what: str, *, fixed_hash: bool = True, cwd: str | None = None
+    ) -> None:
         from py4j.java_gateway import find_jar_path
 
-        self.java, self.owner, self._killed = java, os.getpid(), False
+        self.java, self.what, self.owner, self._killed = java, what, os.getpid(), False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the JVM
         flags = [*FLAGS, *(["-XX:+UnlockExperimentalVMOptions", HASH_FLAG] if fixed_hash else [])]
         command = [java.path, *flags, "-cp", os.pathsep.join([find_jar_path(), *classpath]), "py4j.GatewayServer"]
@@ -69,7 +76,7 @@ class Jvm:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                cwd=tempfile.gettempdir(),
+                cwd=cwd or tempfile.gettempdir(),
                 env=quiet_environment(),
                 start_new_session=True,  # Ctrl-C at the terminal stops the run, which then closes the JVMs in order
             )
@@ -82,7 +89,7 @@ class Jvm:
         try:
             self._connect()
             if fixed_hash and self.call("z:java.lang.System", "identityHashCode", self.new("java.lang.Object")) != 1:
-                raise BadInput(f"{java} ignores {HASH_FLAG}, without which ScienceWorld does not replay; {_USE}")
+                raise BadInput(f"{java} ignores {HASH_FLAG}, without which {what} does not replay; {_USE}")
         except BaseException:
             self.close()
             raise
@@ -118,7 +125,7 @@ class Jvm:
             self.process.wait(10)
         words = self.last_words()
         if "Unrecognized" in words or "hashCode" in words or "must be enabled" in words:
-            raise BadInput(f"{self.java} does not know a flag that ScienceWorld needs ({words}); {_USE}")
+            raise BadInput(f"{self.java} does not know a flag that {self.what} needs ({words}); {_USE}")
         raise EnvFault(f"{self.java} did not start: {words or f'status {self.process.returncode}'}")
 
     def last_words(self) -> str:
@@ -181,17 +188,17 @@ class Jvm:
         """One request and its answer. Never two requests at once: Nagle's algorithm would hold back the second answer
         of the Java side for some 40 ms."""
         if self._socket is None or self._stream is None or self.owner != os.getpid():
-            raise EnvFault("the ScienceWorld JVM of this instance is closed")
+            raise EnvFault(f"the {self.what} JVM of this instance is closed")
         try:
             self._socket.sendall(request.encode("utf-8", "replace"))
             answer = self._stream.readline().decode("utf-8", "replace").rstrip("\n")
         except (OSError, ValueError) as error:
             self.kill()
-            raise EnvFault(f"the ScienceWorld JVM does not answer: {error}") from error
+            raise EnvFault(f"the {self.what} JVM does not answer: {error}") from error
         if not answer:
             self.kill()
             words = self.last_words()
-            raise EnvFault(f"the ScienceWorld JVM (pid {self.process.pid}) died{f': {words}' if words else ''}")
+            raise EnvFault(f"the {self.what} JVM (pid {self.process.pid}) died{f': {words}' if words else ''}")
         return answer
 
     # -- end ---------------------------------------------------------------------------------------------------------
@@ -219,6 +226,18 @@ class Jvm:
                 with contextlib.suppress(OSError, ValueError):
                     thing.close()
         self._socket = self._stream = None
+
+
+def clean(action: str) -> str | None:
+    """An action as one line that the engine can read; None if it is too long.
+
+    Control characters, line ends and halves of surrogate pairs become blanks.
+    """
+    if len(action) > 4 * LONGEST_ACTION:
+        return None
+    seen = "".join(" " if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter for letter in action)
+    line = " ".join(seen.split())
+    return line if len(line) <= LONGEST_ACTION else None
 
 
 _USE = "use a HotSpot JDK 17, 21 or 25 (pip install 'palaestra[jdk]', or set PALAESTRA_JAVA)"
