@@ -17,10 +17,11 @@ import regex
 from palaestra.envs.webshop.stemmer import stem
 from palaestra.envs.webshop.unicode9 import NO_WORD_THEN, PASSED_OVER_THEN, PICTURES_THEN
 
-STOP_WORDS = frozenset(
-    """a an and are as at be but by for if in into is it no not of on or such that the their then there these they
-    this to was will with""".split()
-)
+_STOP_WORDS = """
+a an and are as at be but by for if in into is it no not of on or such that the their then there these they
+this to was will with
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 LONGEST_WORD = 255
 """UTF-16 units; a longer word is cut into pieces of this length, as Lucene does."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from decimal import Decimal, InvalidOperation
 
 DEFAULT_PRICE = 100.0
@@ -96,6 +98,34 @@ def searchable(product: Product) -> str:
     options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in product.options.items())
     first = product.bullet_points[0] if product.bullet_points else ""
     return " ".join([product.title, product.description, first, options]).lower()
+
+
+def pack(product: Product) -> bytes:
+    """A product as few bytes, for the index."""
+    return zlib.compress(json.dumps(astuple(product)).encode(), 1)
+
+
+def unpack(packed: bytes) -> Product:
+    """The product that `pack` packed."""
+    *texts, options, images, attributes, pictures, rating, reviews = json.loads(zlib.decompress(packed))
+    asin, title, description, bullet_points, category, query, product_category, pricing, price_tag = texts
+    return Product(
+        asin,
+        title,
+        description,
+        tuple(bullet_points),
+        category,
+        query,
+        product_category,
+        tuple(pricing),
+        price_tag,
+        {name: tuple(values) for name, values in options.items()},
+        images,
+        tuple(attributes),
+        tuple(pictures),
+        rating,
+        tuple(reviews),
+    )
 
 
 def _text(record: Mapping[str, object], key: str) -> str:

@@ -32,9 +32,8 @@ _STEP_2 = {
     "logi": "log",
 }
 _STEP_3 = {"icate": "ic", "ative": "", "alize": "al", "iciti": "ic", "ical": "ic", "ful": "", "ness": ""}
-_STEP_4 = frozenset(
-    "al ance ence er ic able ible ant ement ment ent ion ou ism ate iti ous ive ize".split(),
-)
+_ENDINGS_4 = "al ance ence er ic able ible ant ement ment ent ion ou ism ate iti ous ive ize"
+_STEP_4 = frozenset(_ENDINGS_4.split())
 
 
 def stem(word: str) -> str:

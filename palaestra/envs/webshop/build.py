@@ -1,0 +1,209 @@
+"""Builds the index of a catalogue on disk, once, in one pass over the product file and with flat memory.
+
+The folder appears under its name only when it is complete; a second process that wants the same one waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from palaestra.envs.errors import BadInput
+from palaestra.envs.webshop.json_stream import elements, members
+from palaestra.envs.webshop.postings import PostingsWriter
+from palaestra.envs.webshop.product import BadRecord, Product, is_product, pack, read, searchable
+from palaestra.envs.webshop.search import SearchWriter
+from palaestra.envs.webshop.sources import Source, index_root
+
+ASIN = np.dtype("S10")
+COMPLETE = "complete.json"
+_WORTH_A_WORD = 1 << 25  # bytes of a product file from which on building is announced
+
+
+def index_of(source: Source) -> tuple[Path, str]:
+    """The index folder of a source, built if it is not there yet, and the hash of the source's content.
+
+    Raises:
+        BadInput: a file cannot be read or is damaged; names it and the line. Nothing is kept then.
+    """
+    content = source.content_hash()
+    folder = index_root() / content
+    if (folder / COMPLETE).is_file():
+        return folder, content
+    index_root().mkdir(parents=True, exist_ok=True)
+    with _alone(index_root() / f"{content}.lock"):
+        if not (folder / COMPLETE).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            building = Path(tempfile.mkdtemp(dir=index_root(), prefix=f".{content}-"))
+            try:
+                _build(source, building)
+                os.replace(building, folder)
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+    return folder, content
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Only one process at a time; the lock goes with the process that held it."""
+    lock = sqlite3.connect(path, timeout=24 * 3600, isolation_level=None)
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+        yield
+    finally:
+        lock.close()
+
+
+def facet(kind: str, value: str) -> str:
+    """The term under which the products of a category (`c`), query (`q`) or attribute (`a`) are indexed."""
+    return f"{kind}:{value}"
+
+
+def _build(source: Source, folder: Path) -> None:
+    if source.products.stat().st_size > _WORTH_A_WORD:
+        print(f"indexing {source.products}, once; a million products take about half an hour", file=sys.stderr)
+    with contextlib.closing(_Instructions(folder / "instructions.tmp")) as instructions:
+        if source.attributes is not None:
+            instructions.load("synthetic", source.attributes)
+        if source.human is not None:
+            instructions.load("human", source.human)
+        writer = _Writer(folder, instructions)
+        for line, record in elements(source.products):
+            try:
+                writer.add(record)
+            except BadRecord as error:
+                raise BadInput(f"{source.products}, line {line}: {error} (product {writer.read})") from None
+        written = writer.finish()
+    (folder / "instructions.tmp").unlink()
+    (folder / COMPLETE).write_text(json.dumps({"products": written}))
+
+
+class _Instructions:
+    """What the attribute files say of each product, on disk while the products come by."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("CREATE TABLE said (kind TEXT, asin TEXT, content TEXT, PRIMARY KEY (kind, asin))")
+        self._database.execute("BEGIN")
+
+    def load(self, kind: str, path: Path) -> None:
+        for line, asin, content in members(path):
+            wrong = _wrong_synthetic(content) if kind == "synthetic" else _wrong_human(content)
+            if wrong:
+                raise BadInput(f"{path}, line {line}: product {asin[:20]!r}: {wrong}")
+            self._database.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", (kind, asin, json.dumps(content)))
+
+    def of(self, kind: str, asin: str) -> object:
+        """The entry of a product, None if there is none."""
+        query = "SELECT content FROM said WHERE kind = ? AND asin = ?"
+        row = self._database.execute(query, (kind, asin)).fetchone()
+        content: object = json.loads(row[0]) if row else None
+        return content
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _wrong_synthetic(entry: object) -> str | None:
+    if not isinstance(entry, dict):
+        return "its entry should be an object"
+    if "attributes" in entry and not _texts(entry["attributes"]):
+        return "'attributes' should be a list of texts"
+    if entry.get("instruction") is not None:
+        if not isinstance(entry["instruction"], str):
+            return "'instruction' should be a text"
+        if not _texts(entry.get("instruction_attributes")) or not entry["instruction_attributes"]:
+            return "'instruction_attributes' should be a list of texts that is not empty"
+    return None
+
+
+def _wrong_human(entry: object) -> str | None:
+    if not isinstance(entry, list):
+        return "its entry should be a list of instructions"
+    for each in entry:
+        if not isinstance(each, dict) or not isinstance(each.get("instruction"), str):
+            return "an instruction has no text 'instruction'"
+        for key in ("instruction_attributes", "instruction_options"):
+            if not _texts(each.get(key)):
+                return f"{key!r} of an instruction should be a list of texts"
+    return None
+
+
+class _Writer:
+    """Writes products one after another."""
+
+    def __init__(self, folder: Path, instructions: _Instructions) -> None:
+        self._folder, self._instructions = folder, instructions
+        self._search = SearchWriter(folder / "search")
+        self._facets = PostingsWriter(folder / "facets")
+        self._seen: set[bytes] = set()
+        self._asins = bytearray()
+        self._products = (folder / "products").open("wb")
+        self._ends = (folder / "products.ends").open("wb")
+        self._prices = (folder / "pricing").open("wb")
+        self._told = (folder / "instructions.jsonl").open("w", encoding="utf-8")
+        self._length = self.read = 0
+
+    def add(self, record: object) -> None:
+        """Add the next record, or pass it over where the original does. Raises BadRecord."""
+        self.read += 1
+        if not isinstance(record, dict):
+            raise BadRecord("a product should be an object")
+        if not is_product(record):
+            return
+        asin = record["asin"].encode()
+        if len(asin) > ASIN.itemsize or asin.endswith(b"\0"):
+            raise BadRecord(f"'asin' should be at most ten letters and digits, is {record['asin']!r}")
+        if asin in self._seen:
+            return
+        self._seen.add(asin)
+        said = self._instructions.of("synthetic", record["asin"])
+        attributes = said.get("attributes") if isinstance(said, dict) else None
+        self._write(read(record, attributes), said)
+
+    def _write(self, product: Product, said: object) -> None:
+        position = len(self._asins) // ASIN.itemsize
+        self._asins += product.asin.encode().ljust(ASIN.itemsize, b"\0")
+        content = pack(product)
+        self._products.write(content)
+        self._length += len(content)
+        self._ends.write(np.uint64(self._length).tobytes())
+        self._prices.write(np.asarray([product.pricing[0], *(product.pricing[1:] or (np.nan,))]).tobytes())
+        self._search.add(searchable(product))
+        facets = [facet("c", product.category), facet("q", product.query)]
+        facets += [facet("a", attribute) for attribute in product.attributes]
+        self._facets.add(position, dict.fromkeys(facets, 1))
+        human = self._instructions.of("human", product.asin)
+        synthetic = said if isinstance(said, dict) and said.get("instruction") is not None else None
+        if synthetic is not None or human is not None:
+            self._told.write(f"{json.dumps([position, synthetic, human])}\n")
+
+    def finish(self) -> int:
+        """Write what can only be written at the end. Returns the number of products."""
+        for file in (self._products, self._ends, self._prices, self._told):
+            file.close()
+        asins = np.frombuffer(bytes(self._asins), dtype=ASIN)
+        order = np.argsort(asins, kind="stable").astype(np.uint32)
+        ranks = np.empty(len(asins), dtype=np.uint32)
+        ranks[order] = np.arange(len(asins), dtype=np.uint32)
+        self._search.finish(ranks)
+        self._facets.finish()
+        asins.tofile(self._folder / "asins")
+        asins[order].tofile(self._folder / "asins.sorted")
+        order.tofile(self._folder / "asins.order")
+        return len(asins)
