@@ -24,6 +24,11 @@ class Engine(Protocol):
     @property
     def exact(self) -> bool: ...
 
+    @property
+    def alive(self) -> bool:
+        """Can the running game go on."""
+        ...
+
     def begin(self, file: GameFile) -> Answer:
         """Start a game. Raises BadInput for one that cannot be read, EnvFault when the engine broke."""
         ...
@@ -36,6 +41,10 @@ class Engine(Protocol):
         """The admissible commands, sorted."""
         ...
 
+    def kill(self) -> None:
+        """From any thread: end what a call may hang on. The next `begin` starts anew."""
+        ...
+
     def close(self) -> None:
         """Give everything back. May be called twice."""
         ...
@@ -45,6 +54,7 @@ class NativeEngine:
     """Our own engine. Holds nothing: the state is in the worlds."""
 
     exact: ClassVar[bool] = True
+    alive: ClassVar[bool] = True
 
     def begin(self, file: GameFile) -> Answer:
         """Start a game. Raises BadInput for one that cannot be read."""
@@ -63,6 +73,9 @@ class NativeEngine:
         """The admissible commands, sorted."""
         game = compiled(file)
         return game.admissible(world or game.start)
+
+    def kill(self) -> None:
+        """Nothing to kill: it never hangs."""
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -1,0 +1,267 @@
+"""The games of one split of ALFWorld's release, in its archive (`alfworld_SPLIT.tar.xz`) or in its folders.
+
+An archive cannot be read at a place, and the release has thousands of folders: so the games are gone through once, and
+what a start needs afterwards is kept in an SQLite file in the cache, under the archive's hash. It is written beside its
+place and moved there when it is whole: an archive or a game that cannot be read leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import lzma
+import os
+import sqlite3
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from palaestra.envs.alfworld.files import GameFile
+from palaestra.envs.data import cache_dir
+from palaestra.envs.errors import BadInput
+
+_FORMAT = 1
+"""Of the SQLite file: another number reads the archive again."""
+
+_TREES = ("json_2.1.1", "json_2.1.2", ".")
+"""Folders in which the release's own layout has its splits."""
+
+TYPES = (
+    "pick_and_place_simple",
+    "look_at_obj_in_light",
+    "pick_clean_then_place_in_recep",
+    "pick_heat_then_place_in_recep",
+    "pick_cool_then_place_in_recep",
+    "pick_two_obj_and_place",
+)
+"""The task types, in the paper's order."""
+
+
+class Recorded(NamedTuple):
+    """An expert's recorded episode.
+
+    Attributes:
+        intro: the first observation.
+        commands: what was done.
+        observations: what was read after each command; after the last one it may be missing.
+    """
+
+    intro: str
+    commands: tuple[str, ...]
+    observations: tuple[str, ...]
+
+
+class _Entry(NamedTuple):
+    """The files of one game."""
+
+    path: str
+    game: str
+    task: str
+    expert: str | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a split's games lie.
+
+    Attributes:
+        place: the archive, or the folder of the split.
+        key: changes when the games change.
+    """
+
+    split: str
+    place: Path
+    key: str
+
+    @classmethod
+    def find(cls, folder: Path, split: str) -> Source | None:
+        """The archive of a split in a data folder, or its folder; None if it has neither."""
+        archive = folder / f"alfworld_{split}.tar.xz"
+        if archive.is_file():
+            stat = archive.stat()
+            return cls(split, archive, _hashed(str(archive), stat.st_size, stat.st_mtime_ns))
+        for tree in _TREES:
+            place = folder / tree / split
+            if place.is_dir():
+                names = "\n".join(sorted(os.listdir(place)))
+                known = f"{place.resolve()}|{place.stat().st_mtime_ns}|{names}"
+                return cls(split, place, hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:16])
+        return None
+
+    def entries(self) -> Iterator[_Entry]:
+        """The games, in no particular order. Raises BadInput: the archive is damaged, or a file cannot be read."""
+        return self._of_archive() if self.place.is_file() else self._of_folder()
+
+    def _of_archive(self) -> Iterator[_Entry]:
+        found: dict[str, str] = {}
+        here = ""
+        try:
+            with tarfile.open(self.place, "r|xz") as archive:
+                for member in archive:
+                    path = PurePosixPath(member.name)
+                    folder = "/".join(path.parts[-3:-1])
+                    content = archive.extractfile(member) if member.isfile() else None
+                    if content is None:
+                        continue
+                    if folder != here and found:
+                        yield from _entry(here, found)
+                        found = {}
+                    here = folder
+                    found[path.name] = content.read().decode("utf-8")
+            yield from _entry(here, found)
+        except (tarfile.TarError, lzma.LZMAError, EOFError, zlib.error, OSError, UnicodeDecodeError) as error:
+            after = f", after {here}" if here else ""
+            raise BadInput(
+                f"{self.place} is damaged or cut off ({error}{after}); get it again: palaestra data get alfworld"
+            ) from None
+
+    def _of_folder(self) -> Iterator[_Entry]:
+        for folder in sorted(self.place.glob("*/*/")):
+            names = [name for name in (_GAME, _TASK, _EXPERT) if (folder / name).is_file()]
+            try:
+                found = {name: (folder / name).read_text(encoding="utf-8") for name in names}
+            except (OSError, UnicodeDecodeError) as error:
+                raise BadInput(f"{folder} cannot be read: {error}") from None
+            yield from _entry("/".join(folder.parts[-2:]), found)
+
+
+_GAME, _TASK, _EXPERT = "game.tw-pddl", "traj_data.json", "gt_traj.json"
+
+
+def _entry(path: str, found: dict[str, str]) -> Iterator[_Entry]:
+    """The game of a folder, unless it has none, or one that the original's loader leaves out for its name."""
+    if _GAME in found and _TASK in found and "movable" not in path and "Sliced" not in path:
+        yield _Entry(path, found[_GAME], found[_TASK], found.get(_EXPERT))
+
+
+@lru_cache(maxsize=16)
+def _hashed(archive: str, size: int, changed: int) -> str:
+    with open(archive, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+class Games:
+    """The games of a split: by task type, numbered from 0 in the order of their paths `TASK/TRIAL`.
+
+    Args:
+        source: where they lie. The first time they are gone through, which takes seconds (the training split: 10).
+
+    Raises:
+        BadInput: an archive or a game cannot be read; one line with file and line, and nothing is kept.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._index = cache_dir() / "alfworld" / f"{source.split}-{source.key}-{_FORMAT}.sqlite"
+        if not self._index.is_file():
+            self._make()
+        self.counts = self._read_counts()
+
+    def path(self, kind: str, number: int) -> str:
+        """`TASK/TRIAL` of a game. Raises BadInput when there are not so many."""
+        return self._row(kind, number)[0]
+
+    def file(self, kind: str, number: int) -> GameFile:
+        """A game. Raises BadInput when there are not so many."""
+        path, game, task, _ = self._row(kind, number)
+        return GameFile.read(f"{self.source.place.name}: {path}", _text(game), _text(task))
+
+    def expert(self, kind: str, number: int) -> Recorded | None:
+        """The recorded expert episode of a game; None where the release has none."""
+        path, _, _, told = self._row(kind, number)
+        if told is None:
+            return None
+        try:
+            said = [str(turn["value"]) for turn in json.loads(_text(told))]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{self.source.place.name}: {path}/{_EXPERT} line 1: cannot be read ({error})") from None
+        return Recorded(said[0], tuple(said[1::2]), tuple(said[2::2]))
+
+    def find(self, path: str) -> tuple[str, int] | None:
+        """Task type and number of a game's `TASK/TRIAL`."""
+        with self._open() as index:
+            row = index.execute("SELECT kind, number FROM games WHERE path = ?", (path,)).fetchone()
+        return (str(row[0]), int(row[1])) if row else None
+
+    def _row(self, kind: str, number: int) -> tuple[str, bytes, bytes, bytes | None]:
+        with self._open() as index:
+            asked = "SELECT path, game, task, expert FROM games WHERE kind = ? AND number = ?"
+            row: tuple[str, bytes, bytes, bytes | None] | None = index.execute(asked, (kind, number)).fetchone()
+        if row is None:
+            raise BadInput(
+                f"{self.source.place} has {self.counts.get(kind, 0)} games of type {kind}, not one with number {number}"
+            )
+        return row
+
+    def _read_counts(self) -> dict[str, int]:
+        with self._open() as index:
+            return dict(index.execute("SELECT kind, COUNT(*) FROM games GROUP BY kind").fetchall())
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = sqlite3.connect(f"{self._index.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+            with contextlib.closing(connection):
+                yield connection
+        except sqlite3.Error as error:
+            raise BadInput(f"{self._index} cannot be read ({error}); delete it, and it will be made again") from None
+
+    # -- the index ---------------------------------------------------------------------------------------------------
+
+    def _make(self) -> None:
+        try:
+            self._index.parent.mkdir(parents=True, exist_ok=True)
+            handle, half = tempfile.mkstemp(dir=self._index.parent, suffix=".half")
+            os.close(handle)
+        except OSError as error:
+            raise BadInput(
+                f"the index of ALFWorld's games cannot be written to {self._index.parent} ({error}); "
+                "set PALAESTRA_CACHE to a folder that can be"
+            ) from None
+        try:
+            self._write(half)
+            os.replace(half, self._index)
+        except (sqlite3.Error, OSError) as error:
+            raise BadInput(f"the index of ALFWorld's games cannot be written to {self._index} ({error})") from None
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(half)
+
+    def _write(self, half: str) -> None:
+        """The games that the original's loader keeps: of a known type, and known to be solvable."""
+        with contextlib.closing(sqlite3.connect(half, isolation_level=None)) as index:
+            index.execute("PRAGMA journal_mode = OFF")
+            index.execute("PRAGMA synchronous = OFF")
+            index.execute("CREATE TABLE games (path TEXT PRIMARY KEY, kind TEXT, number INTEGER, "
+                          "game BLOB, task BLOB, expert BLOB) WITHOUT ROWID")  # fmt: skip
+            index.execute("BEGIN")
+            kinds: dict[str, list[str]] = {}
+            for entry in self.source.entries():
+                file = GameFile.read(f"{self.source.place.name}: {entry.path}", entry.game, entry.task)
+                if file.task_type not in TYPES or json.loads(entry.game).get("solvable") is not True:
+                    continue
+                kinds.setdefault(file.task_type, []).append(entry.path)
+                expert = _packed(entry.expert) if entry.expert is not None else None
+                row = (entry.path, file.task_type, 0, _packed(entry.game), _packed(entry.task), expert)
+                index.execute("INSERT INTO games VALUES (?, ?, ?, ?, ?, ?)", row)
+            if not kinds:
+                raise BadInput(f"{self.source.place} holds no game; get it again: palaestra data get alfworld")
+            for paths in kinds.values():
+                numbered = [(number, path) for number, path in enumerate(sorted(paths))]
+                index.executemany("UPDATE games SET number = ? WHERE path = ?", numbered)
+            index.execute("CREATE UNIQUE INDEX places ON games (kind, number)")
+            index.execute("COMMIT")
+
+
+def _packed(text: str) -> bytes:
+    return zlib.compress(text.encode(), 2)
+
+
+def _text(packed: bytes) -> str:
+    return zlib.decompress(packed).decode()
