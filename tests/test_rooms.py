@@ -20,6 +20,7 @@ HEAVY = (
     "peft",
     "datasets",
     "scienceworld",
+    "textworld_express",
     "py4j",
     "pyarrow",
     "httpx",
