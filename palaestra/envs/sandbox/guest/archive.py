@@ -105,29 +105,31 @@ class Packer:
 
     def pack(self, work: bytes) -> None:
         """Raises Refused (TooLarge)."""
-        # Open folders from the top to where we are, with the names still to do in each: a path of any length works.
-        stack = [(os.open(work, _FOLDER), b"", iter([b"."]))]
+        # Open folders from the top to where we are, what is to do in each, and how its permissions were: a path of any
+        # length works.
+        stack = [(os.open(work, _FOLDER), b"", iter([b"."]), -1)]
         try:
             while stack:
-                folder, prefix, names = stack[-1]
+                folder, prefix, names, _ = stack[-1]
                 name = next(names, None)
                 if name is None:
-                    os.close(stack.pop()[0])
-                elif (below := self._entry(folder, prefix, name)) is not None:
+                    _left(*stack.pop()[::3])
+                elif (found := self._entry(folder, prefix, name)) is not None:
+                    below, mode = _walkable(folder, name, found)
                     inner = b"" if not prefix and name == b"." else prefix + name + b"/"
-                    stack.append((below, inner, iter(sorted(map(os.fsencode, os.listdir(below))))))
+                    stack.append((below, inner, iter(sorted(map(os.fsencode, os.listdir(below)))), mode))
         except OSError as error:
             if error.errno == errno.EMFILE:
                 raise Refused("TooLarge", f"folders are nested deeper than {len(stack)}") from None
             raise
         finally:
-            for folder, _, _ in stack:
-                os.close(folder)
+            for folder, _, _, mode in stack[::-1]:
+                _left(folder, mode)
         self._put(b"\0" * 2 * _BLOCK)
         self._flush()
 
-    def _entry(self, folder: int, prefix: bytes, name: bytes) -> int | None:
-        """Write one entry; the open folder, where it is one."""
+    def _entry(self, folder: int, prefix: bytes, name: bytes) -> os.stat_result | None:
+        """Write one entry; what it is, where it is a folder."""
         found = os.lstat(name, dir_fd=folder)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         path = prefix + name
@@ -143,10 +145,10 @@ class Packer:
         target = os.readlink(name, dir_fd=folder) if kind == b"2" else b""
         self._say(path, kind, found, target)
         self._put(_header(path + b"/" if kind == b"5" else path, kind, 0, found, target))
-        return _opened(folder, name, _FOLDER, found) if kind == b"5" else None
+        return found if kind == b"5" else None
 
     def _file(self, folder: int, name: bytes, path: bytes, found: os.stat_result) -> None:
-        file = _opened(folder, name, _READ, found)
+        file = _opened(folder, name, found)
         try:
             found = os.fstat(file)
             if found.st_blocks * 512 < found.st_size:
@@ -195,17 +197,32 @@ class Packer:
             self._send(data[at : at + CHUNK])
 
 
-def _opened(folder: int, name: bytes, flags: int, found: os.stat_result) -> int:
-    """Open what one owns even where its permissions forbid that, and leave them as they were."""
+def _opened(folder: int, name: bytes, found: os.stat_result) -> int:
+    """Open a file that one owns even where its permissions forbid that, and leave them as they were."""
     try:
-        return os.open(name, flags, dir_fd=folder)
+        return os.open(name, _READ, dir_fd=folder)
     except PermissionError:
         mode = stat.S_IMODE(found.st_mode)
-        os.chmod(name, mode | stat.S_IRWXU, dir_fd=folder)
+        os.chmod(name, mode | stat.S_IRUSR, dir_fd=folder)
         try:
-            return os.open(name, flags, dir_fd=folder)
+            return os.open(name, _READ, dir_fd=folder)
         finally:
             os.chmod(name, mode, dir_fd=folder)
+
+
+def _walkable(folder: int, name: bytes, found: os.stat_result) -> tuple[int, int]:
+    """Open a folder so that what is in it can be reached; the permissions to give it back, or -1."""
+    mode, needed = stat.S_IMODE(found.st_mode), stat.S_IRUSR | stat.S_IXUSR
+    change = paths.owner is None and mode & needed != needed
+    if change:
+        os.chmod(name, mode | needed, dir_fd=folder)
+    return os.open(name, _FOLDER, dir_fd=folder), mode if change else -1
+
+
+def _left(folder: int, mode: int) -> None:
+    if mode >= 0:
+        os.fchmod(folder, mode)
+    os.close(folder)
 
 
 def _data(file: int, size: int) -> Iterator[tuple[int, int]]:

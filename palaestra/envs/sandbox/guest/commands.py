@@ -159,6 +159,18 @@ class Runner:
             if channel in ready:
                 return
 
+    @property
+    def leaks(self) -> list[int]:
+        """The ends that background processes may write to."""
+        return self._leaks
+
+    def drop(self, ready: Mapping[int, int]) -> None:
+        """Read what background processes have written, so that they can go on, and forget it."""
+        for end in [end for end in self._leaks if end in ready]:
+            if _read(end) == b"":
+                os.close(end)
+                self._leaks.remove(end)
+
     def _start(self, command: Command) -> tuple[int, int, dict[int, bytes]]:
         """Fork and execute: process id, the end that writes to its stdin, the ends that read its output."""
         pipes = [os.pipe() for _ in range(4)]  # stdin, stdout, stderr, and one that says why it did not start
@@ -238,7 +250,13 @@ class _Run:
         """Wait for something to happen, and deal with it. Did the host say something?"""
         self._poll.register(woken, _READ)
         self._poll.register(channel, _READ)
+        leaks = list(self._runner.leaks)
+        for end in leaks:
+            self._poll.register(end, _READ)
         ready = dict(self._poll.poll(max(0.0, seconds) * 1000 + 1))
+        for end in leaks:
+            self._poll.unregister(end)
+        self._runner.drop(ready)
         clear(woken, ready)
         if self._into in ready:
             self._write()

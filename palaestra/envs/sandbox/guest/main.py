@@ -318,7 +318,12 @@ def _rlimit(number: int, soft: int) -> tuple[int, tuple[int, int]]:
 
 
 def main() -> None:
-    """Speak on what were stdin and stdout; put nothing else there."""
+    """Speak on what were stdin and stdout; put nothing else there, and hand nothing on to commands."""
+    for name in os.listdir("/proc/self/fd"):  # bubblewrap leaves one of its own open
+        try:
+            os.set_inheritable(int(name), False)
+        except OSError:  # that of the listing
+            continue
     stdin, stdout = (os.dup(number) for number in (0, 1))  # closed on exec, out of the way of prints
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1):
