@@ -291,11 +291,23 @@ def bad_actions(bench: Bench) -> str:
             refused += not seen.valid
             if len(seen.observation) > LONGEST_ANSWER:
                 raise Broken(f"the action {name} was answered with {len(seen.observation):,} characters")
-            if not seen.valid and seen.score > before.score:
+            if not seen.valid and seen.score > before.score and seen.score > _idled(bench, task, place + 1):
                 raise Broken(f"the action {name} was not understood, but raised the score to {seen.score}")
             if not seen.valid and seen.over and place == 0:
                 raise Broken(f"the action {name} was not understood, and ended the episode at its first step")
     return f"{tried} of {len(HOSTILE)} hostile actions, {refused} refused"
+
+
+def _idled(bench: Bench, task: Task, steps: int) -> float:
+    """The score after so many empty actions: in some worlds things happen by themselves as time goes by."""
+    env = bench.make()
+    score = begin(env, task).score
+    for _ in range(steps):
+        seen = of_step(env.step(""))
+        score = seen.score
+        if seen.over or seen.truncated:
+            break
+    return score
 
 
 def step_limit(bench: Bench) -> str:

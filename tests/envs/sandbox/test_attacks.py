@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from palaestra.envs.sandbox.bwrap import BubblewrapSandbox
-from palaestra.envs.sandbox.interface import Sandbox
+from palaestra.envs.sandbox.interface import Limits, Sandbox
 from tests.envs.sandbox.attacks import ATTACKS, Attack, standing, world
 
 ORDINARY = 54_321
@@ -57,7 +57,15 @@ def test_bubblewrap_stands(attack: Attack) -> None:
     suffer(attack, lambda: BubblewrapSandbox(attack.limits))
 
 
+@pytest.fixture(scope="module")
+def imported() -> None:
+    """All is imported: the project and its interpreter may lie where an ordinary user cannot read."""
+    with BubblewrapSandbox(Limits()) as box:
+        box.restore(box.snapshot())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="the test above already is an ordinary user's")
+@pytest.mark.usefixtures("imported")
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_bubblewrap_of_an_ordinary_user_stands(attack: Attack) -> None:
     as_ordinary_user(lambda: suffer(attack, lambda: BubblewrapSandbox(attack.limits)))
