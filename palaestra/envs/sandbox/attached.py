@@ -23,25 +23,32 @@ class Connection(Protocol):
     def settimeout(self, value: float, /) -> None: ...
     def recv(self, size: int, /) -> bytes: ...
     def send(self, data: memoryview, /) -> int: ...
+    def shutdown(self, how: int, /) -> None: ...
     def close(self) -> None: ...
 
 
-def connection_of(attached: object) -> Connection:
-    """The connection in what the Docker SDK's `attach_socket` gives, which differs between its transports."""
-    if isinstance(attached, socket.SocketIO):  # a read-only view; both directions are in the socket behind it
-        attached = cast("object", vars(attached).get("_sock") or getattr(attached, "_sock"))  # noqa: B009
-    return cast("Connection", attached)
+class Closable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None: ...
+
+
+class _SocketView(socket.SocketIO):
+    _sock: socket.socket
 
 
 class AttachedWire:
     """The `Wire` to a container's first process.
 
     Args:
-        connection: as `connection_of` gives it, from an attach of stdin, stdout and stderr before the start.
+        attached: as the Docker SDK's `attach_socket` gives it, with stdin, stdout and stderr, before the start.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, attached: Closable) -> None:
+        self._attached = attached
+        # Over plain sockets it is a view for reading; both directions are in the socket behind it.
+        behind = cast("_SocketView", attached)._sock if isinstance(attached, socket.SocketIO) else attached
+        self._connection = cast("Connection", behind)
         self._header = bytearray()  # of the engine's frame that comes next, as far as it has come
         self._stream, self._left = _STDOUT, 0  # of the engine's frame that is being read
         self._ready = bytearray()
@@ -71,7 +78,10 @@ class AttachedWire:
     def close(self) -> None:
         """Let go of the connection: the guest's stdin ends."""
         with contextlib.suppress(OSError):
-            self._connection.close()
+            self._connection.shutdown(socket.SHUT_RDWR)  # now, whoever else still holds it
+        for held in (self._connection, self._attached):
+            with contextlib.suppress(OSError):
+                held.close()
 
     def _unpack(self, data: bytes) -> None:
         """Sort the engine's frames, which begin and end anywhere in `data`, into the two streams."""

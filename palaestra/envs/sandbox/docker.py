@@ -15,7 +15,7 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from palaestra.envs.errors import BadInput
-from palaestra.envs.sandbox.attached import AttachedWire, connection_of
+from palaestra.envs.sandbox.attached import AttachedWire
 from palaestra.envs.sandbox.client import GuestSandbox
 from palaestra.envs.sandbox.engine import Engine, check_runtime, connect, owner_labels, remove, sweep
 from palaestra.envs.sandbox.errors import SandboxUnavailable
@@ -126,7 +126,7 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
             host_config=api.create_host_config(**_walls(limits, runtime)),
         )["Id"]
         attached = api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-        wire = AttachedWire(connection_of(attached))
+        wire = AttachedWire(attached)
         try:
             api.start(container)
         except BaseException:

@@ -94,16 +94,17 @@ def sweep(engine: Engine) -> int:
 
 
 def remove(engine: Engine, container: str) -> None:
-    """Kill and remove a container; one that is gone, or going, is no error."""
+    """Kill and remove a container; on return it is gone. That it was gone before is no error."""
     from docker.errors import APIError, NotFound
 
-    try:
-        engine.client.api.remove_container(container, force=True, v=True)
-    except NotFound:
-        pass
-    except APIError as error:
-        if error.status_code != 409:  # "removal is already in progress"
-            raise
+    with contextlib.suppress(NotFound):
+        try:
+            engine.client.api.remove_container(container, force=True, v=True)
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            # The engine is removing it already, since it ended by itself.
+            engine.client.api.wait(container, timeout=30, condition="removed")
 
 
 def _identity(pid: int) -> str:

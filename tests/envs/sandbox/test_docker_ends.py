@@ -1,0 +1,185 @@
+"""How containers end: with their owner, with their engine, with the connection; and engines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from palaestra.envs.sandbox.docker import DockerSandbox, engine_at
+from palaestra.envs.sandbox.engine import OWNER, OWNER_HOST, Engine, connect, owner_labels, sweep
+from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
+from palaestra.envs.sandbox.image import NAME
+from palaestra.envs.sandbox.private_engine import PrivateEngine
+
+pytestmark = pytest.mark.xdist_group("docker")
+
+OWNER_PROGRAM = """
+import sys, time
+from palaestra.envs.sandbox.docker import DockerSandbox
+boxes = [DockerSandbox() for _ in range(2)]
+boxes[0].exec("sleep 1000 &", background=True)
+print(*(box.container for box in boxes), flush=True)
+boxes[1].exec("sleep 1000")
+"""
+
+
+def containers(engine: Engine) -> set[str]:
+    return {str(container.id) for container in engine.client.containers.list(all=True, ignore_removed=True)}
+
+
+def soon(question: Callable[[], bool]) -> bool:
+    """Does it become true within half a minute."""
+    deadline = time.monotonic() + 30
+    while not (answer := question()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return answer
+
+
+def test_nothing_survives_a_killed_owner(docker_host: str, docker_engine: Engine) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER_PROGRAM], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    mine = set(owner.stdout.readline().split())
+    assert len(mine) == 2
+    assert mine <= containers(docker_engine)
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    assert soon(lambda: not mine & containers(docker_engine))
+
+
+def test_nothing_survives_an_owner_that_ends_without_closing(docker_host: str, docker_engine: Engine) -> None:
+    program = "from palaestra.envs.sandbox.docker import DockerSandbox; print(DockerSandbox().container)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert soon(lambda: done.stdout.strip() not in containers(docker_engine))
+
+
+def test_what_a_dead_owner_left_is_swept_and_what_others_own_is_not(docker_engine: Engine) -> None:
+    labels = owner_labels()
+    dead = {**labels, OWNER: f"{os.getpid()}:1"}  # this process's id, but of one that started at another time
+    elsewhere = {**dead, OWNER_HOST: "another machine"}
+    made = [
+        str(docker_engine.client.containers.create(NAME, ["true"], labels=owner, network_mode="none").id)
+        for owner in (dead, labels, elsewhere)
+    ]
+    try:
+        assert sweep(docker_engine) == 1
+        assert containers(docker_engine) & set(made) == set(made[1:])
+    finally:
+        for container in made[1:]:
+            docker_engine.client.api.remove_container(container)
+
+
+def test_closing_gives_everything_back(docker_host: str, docker_engine: Engine) -> None:
+    def held() -> tuple[set[str], int, int]:
+        found = containers(docker_engine)
+        for client in (engine_at(docker_host).client, docker_engine.client):
+            client.close()  # the idle connections that the SDK keeps
+        return found, len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    DockerSandbox().close()
+    before = held()
+    for _ in range(4):
+        with DockerSandbox() as box:
+            box.exec("echo > file; sleep 1000 &", background=True)
+    assert held() == before
+    assert docker_engine.client.volumes.list() == []
+
+
+def test_a_container_that_is_killed_under_a_command_is_a_fault(docker_host: str, docker_engine: Engine) -> None:
+    with DockerSandbox() as box:
+        threading.Timer(0.3, docker_engine.client.api.kill, [box.container]).start()
+        with pytest.raises(SandboxDied, match="the docker sandbox died"):
+            box.exec("sleep 1000")
+        assert not box.alive()
+        with pytest.raises(SandboxDied, match="gone"):
+            box.write_file("x", "")
+
+
+@pytest.fixture
+def second_engine(docker_engine: Engine) -> Iterator[PrivateEngine]:
+    """Another engine, that can be killed, with the image on it."""
+    with PrivateEngine() as engine:
+        image = docker_engine.client.images.get(NAME)
+        connect(engine.host).client.images.load(b"".join(image.save(named=True)))
+        yield engine
+
+
+def test_an_engine_that_is_killed_under_a_command_is_a_fault_and_leaves_nothing(second_engine: PrivateEngine) -> None:
+    folder, box = second_engine.folder, DockerSandbox(host=second_engine.host)
+    assert box.exec("echo 1 > /work/x; cat /work/x").stdout == "1\n"
+    threading.Timer(0.3, os.kill, [second_engine.pid, signal.SIGKILL]).start()
+    with pytest.raises(SandboxDied, match="no Docker engine answers"):
+        box.exec("sleep 1000")
+    with pytest.raises(SandboxDied, match="gone"):
+        box.snapshot()
+    with pytest.raises(SandboxUnavailable, match="does not answer"):
+        DockerSandbox(host=second_engine.host)
+    box.close()
+    second_engine.close()
+    assert not folder.exists()
+    assert str(folder) not in Path("/proc/self/mounts").read_text()
+    assert not [pid for pid in map(str, pids()) if str(folder) in command(pid)]
+
+
+def pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def over_tcp(path: str) -> Iterator[str]:
+    """The engine's socket as a port, as of an engine on another machine."""
+
+    def copy(here: socket.socket, there: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := here.recv(65536):
+                there.sendall(data)
+        with contextlib.suppress(OSError):
+            there.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                outside, _ = listener.accept()
+                inside = socket.socket(socket.AF_UNIX)
+                inside.connect(path)
+                for pair in ((outside, inside), (inside, outside)):
+                    threading.Thread(target=copy, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_engine_elsewhere_does_the_same(docker_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with over_tcp(docker_engine.host.removeprefix("unix://")) as host:
+        monkeypatch.setenv("DOCKER_HOST", host)
+        with DockerSandbox() as box:
+            assert engine_at(host).host == host
+            raw = os.urandom(3_000_000)
+            box.write_file("x", raw)
+            copy = box.snapshot()
+            box.exec("rm x")
+            box.restore(copy)
+            assert box.read_bytes("x") == raw
+            assert box.exec(["wc", "-c", "x"]).stdout.split() == ["3000000", "x"]
+            container = box.container
+        assert container not in containers(docker_engine)
