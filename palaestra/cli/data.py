@@ -41,7 +41,7 @@ def list_data(
     for row in rows:
         print(f"{row['name']}  {_megabytes(row['files'])}  {row['licence']}")
         print(f"    {row['summary']}")
-        print(f"    {'here: ' + row['folder'] if row['folder'] else 'not here'}")
+        print(f"    {_here(row)}")
         if name is None:
             print(f"    content: {_sums(row['files'])}")
             continue
@@ -53,21 +53,28 @@ def list_data(
 
 def describe(dataset: DataSet) -> dict[str, Any]:
     """What is known of a data set, as JSON types."""
-    from palaestra.envs.datasets.get import where
+    from palaestra.envs.datasets.get import lacking, where
 
-    folder = where(dataset)
+    folder, part = where(dataset), lacking(dataset)
     return {
         "name": dataset.name,
         "summary": dataset.summary,
         "licence": dataset.licence,
         "terms": dataset.terms,
         "folder": None if folder is None else str(folder),
+        "part": None if folder is not None or part is None else {"folder": str(part[0]), "lacks": list(part[1])},
         "provides": list(dataset.provides),
         "files": [
             {"name": file.name, "url": file.url, "size": file.size, "sha256": file.sha256, "content": file.pinned}
             for file in dataset.files
         ],
     }
+
+
+def _here(row: dict[str, Any]) -> str:
+    if row["folder"]:
+        return f"here: {row['folder']}"
+    return f"in part: {row['part']['folder']} has no {', '.join(row['part']['lacks'])}" if row["part"] else "not here"
 
 
 def _sums(files: list[dict[str, Any]]) -> str:

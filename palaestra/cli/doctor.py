@@ -106,10 +106,15 @@ def _torch() -> str:
 
 
 def _data() -> Finding:
+    from palaestra.envs.datasets.catalogue import CATALOGUE
+    from palaestra.envs.datasets.get import where
+
     folder = os.environ.get("PALAESTRA_DATA")
+    here = ", ".join(name for name, dataset in CATALOGUE.items() if where(dataset)) or "none"
+    said = f"{here} of {len(CATALOGUE)} data sets here (`palaestra data list`)"
     if not folder:
-        return Finding("data", True, "PALAESTRA_DATA is not set; no environment here needs it")
-    return Finding("data", Path(folder).is_dir(), f"PALAESTRA_DATA={folder}")
+        return Finding("data", True, f"{said}; PALAESTRA_DATA is not set")
+    return Finding("data", Path(folder).is_dir(), f"{said}; PALAESTRA_DATA={folder}")
 
 
 def _cache() -> Finding:

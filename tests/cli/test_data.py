@@ -53,6 +53,16 @@ def test_list_says_what_each_is_and_whether_it_is_here(palaestra: Run, tmp_path:
     assert {row["name"]: row["folder"] for row in rows}["humaneval"] == str(tmp_path / "shared" / "humaneval")
 
 
+def test_list_says_what_a_folder_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PALAESTRA_DATA", str(tmp_path))
+    (tmp_path / "mbpp").mkdir()
+    (tmp_path / "mbpp" / "mbpp.jsonl.xz").write_bytes(b"x")
+    assert run(["data", "list"]) == 0
+    assert f"in part: {tmp_path / 'mbpp'} has no sanitized-mbpp.json\n" in capsys.readouterr().out
+
+
 def test_one_data_set_is_shown_with_its_terms_and_addresses(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "list", "webshop"]) == 0
     shown = capsys.readouterr().out

@@ -27,7 +27,7 @@ Progress = Callable[[Upstream, int, int | None], None]
 
 _CHUNK = 1 << 18
 _SECONDS = 60.0
-_TRIES = 5
+_TRIES = 4
 
 
 @dataclass(frozen=True)

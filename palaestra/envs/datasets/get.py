@@ -40,6 +40,14 @@ def where(dataset: DataSet) -> Path | None:
         return None
 
 
+def lacking(dataset: DataSet) -> tuple[Path, tuple[str, ...]] | None:
+    """The first folder of that name, and which of the files it lacks; None where there is no such folder."""
+    for folder in data_places(dataset.name):
+        if folder.is_dir():
+            return folder, tuple(name for name in dataset.provides if _lacks(folder, name))
+    return None
+
+
 def get(
     dataset: DataSet,
     *,
