@@ -10,10 +10,10 @@ library's word boundaries of today: since then the colon no longer joins letters
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Protocol
 
-import regex
-
+from palaestra.envs.errors import MissingExtra
 from palaestra.envs.webshop.stemmer import stem
 from palaestra.envs.webshop.unicode9 import NO_WORD_THEN, PASSED_OVER_THEN, PICTURES_THEN
 
@@ -59,23 +59,24 @@ _RUN = rf"""(?:
         | {_DIGIT} (?: (?: {_JOINT}*+ | {_MID_NUM} ) {_DIGIT} )*
       )+
 )"""
-_WORDS = regex.compile(
-    rf"""
-      {_JOINT}*+ {_RUN} (?: {_JOINT}++ {_RUN} )* {_JOINT}*+
-    | {_SOUTH_EAST_ASIAN}+
-    | {_SINGLE}
-    | {_FLAG_LETTER} {{2}}
-    | [#*] {_CLOSE} \uFE0F? \u20E3 {_CLOSE}
-    | {_EMOJI} (?: (?: (?<=\u200D) | (?=\u200D) ) {_EMOJI} | [\U000E0020-\U000E007E]+ \U000E007F )*
-    """,
-    regex.VERBOSE | regex.VERSION1,
-)
+_WORDS = rf"""
+  {_JOINT}*+ {_RUN} (?: {_JOINT}++ {_RUN} )* {_JOINT}*+
+| {_SOUTH_EAST_ASIAN}+
+| {_SINGLE}
+| {_FLAG_LETTER} {{2}}
+| [#*] {_CLOSE} \uFE0F? \u20E3 {_CLOSE}
+| {_EMOJI} (?: (?: (?<=\u200D) | (?=\u200D) ) {_EMOJI} | [\U000E0020-\U000E007E]+ \U000E007F )*
+"""
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in order, as they stand in it; a word of more than 255 UTF-16 units is cut."""
+    """The words of a text in order, as they stand in it; a word of more than 255 UTF-16 units is cut.
+
+    Raises:
+        MissingExtra: `regex` is not installed.
+    """
     found: list[str] = []
-    for word in _WORDS.findall(text):
+    for word in _pattern().findall(text):
         if len(word) <= LONGEST_WORD // 2:
             found.append(word)
         else:
@@ -86,6 +87,20 @@ def words(text: str) -> list[str]:
 def terms(text: str) -> list[str]:
     """What a text is searched by: its words without stop words, lower-case and stemmed, in order."""
     return [term for word in words(text) if (term := _term(word)) is not None]
+
+
+class _Pattern(Protocol):
+    def findall(self, string: str) -> list[str]: ...
+
+
+@cache
+def _pattern() -> _Pattern:
+    try:
+        import regex
+    except ModuleNotFoundError:
+        raise MissingExtra("regex (the search of WebShop)", "webshop") from None
+    compiled: _Pattern = regex.compile(_WORDS, regex.VERBOSE | regex.VERSION1)
+    return compiled
 
 
 def _pieces(word: str) -> list[str]:

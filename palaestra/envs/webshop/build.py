@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -26,6 +27,7 @@ from palaestra.envs.webshop.sources import Source, index_root
 
 ASIN = np.dtype("S10")
 COMPLETE = "complete.json"
+TOLD = "instructions.jsonl"
 _WORTH_A_WORD = 1 << 25  # bytes of a product file from which on building is announced
 
 
@@ -156,7 +158,7 @@ class _Writer:
         self._products = (folder / "products").open("wb")
         self._ends = (folder / "products.ends").open("wb")
         self._prices = (folder / "pricing").open("wb")
-        self._told = (folder / "instructions.jsonl").open("w", encoding="utf-8")
+        self._told = (folder / TOLD).open("w", encoding="utf-8")
         self._length = self.read = 0
 
     def add(self, record: object) -> None:
@@ -191,7 +193,8 @@ class _Writer:
         human = self._instructions.of("human", product.asin)
         synthetic = said if isinstance(said, dict) and said.get("instruction") is not None else None
         if synthetic is not None or human is not None:
-            self._told.write(f"{json.dumps([position, synthetic, human])}\n")
+            combinations = math.prod(map(len, product.options.values()))
+            self._told.write(f"{json.dumps([position, combinations, synthetic, human])}\n")
 
     def finish(self) -> int:
         """Write what can only be written at the end. Returns the number of products."""

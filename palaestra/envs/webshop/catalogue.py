@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from palaestra.envs.webshop.build import ASIN, facet, index_of
+from palaestra.envs.webshop.build import ASIN, TOLD, facet, index_of
 from palaestra.envs.webshop.postings import PostingsReader, mapped
 from palaestra.envs.webshop.product import Product, unpack
 from palaestra.envs.webshop.search import TOP, Search
@@ -46,9 +46,18 @@ class Human(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What goals can be made of a product: `position` is its place in the catalogue."""
+    """What goals can be made of a product.
 
+    Attributes:
+        offset: where this stands in the index, for `Catalogue.told_at`.
+        position: the product's place in the file.
+        combinations: in how many ways its options can be chosen.
+        synthetic, human: the instructions.
+    """
+
+    offset: int
     position: int
+    combinations: int
     synthetic: Synthetic | None
     human: tuple[Human, ...]
 
@@ -132,23 +141,17 @@ class Catalogue:
 
     def told(self) -> Iterator[Told]:
         """What goals can be made of, product by product in the order of the file."""
-        with (self.path / "instructions.jsonl").open(encoding="utf-8") as lines:
+        with (self.path / TOLD).open("rb") as lines:
+            offset = 0
             for line in lines:
-                position, synthetic, human = json.loads(line)
-                yield Told(
-                    position,
-                    Synthetic(synthetic["instruction"], tuple(synthetic["instruction_attributes"]))
-                    if synthetic is not None
-                    else None,
-                    tuple(
-                        Human(
-                            each["instruction"],
-                            tuple(each["instruction_attributes"]),
-                            tuple(each["instruction_options"]),
-                        )
-                        for each in human or ()
-                    ),
-                )
+                yield _told(offset, line)
+                offset += len(line)
+
+    def told_at(self, offset: int) -> Told:
+        """What goals can be made of one product; `offset` as `told` gave it."""
+        with (self.path / TOLD).open("rb") as lines:
+            lines.seek(offset)
+            return _told(offset, lines.readline())
 
     def search(self, text: str, top: int = TOP) -> tuple[str, ...]:
         """The numbers of the products that match best, best first."""
@@ -185,6 +188,20 @@ class Catalogue:
     def _read_product(self, position: int) -> Product:
         start = int(self._ends[position - 1]) if position else 0
         return unpack(self._products[start : int(self._ends[position])].tobytes())
+
+
+def _told(offset: int, line: bytes) -> Told:
+    position, combinations, synthetic, human = json.loads(line)
+    return Told(
+        offset,
+        position,
+        combinations,
+        Synthetic(synthetic["instruction"], tuple(synthetic["instruction_attributes"])) if synthetic else None,
+        tuple(
+            Human(each["instruction"], tuple(each["instruction_attributes"]), tuple(each["instruction_options"]))
+            for each in human or ()
+        ),
+    )
 
 
 _open: dict[tuple[str, Path], Catalogue] = {}

@@ -16,7 +16,7 @@ from palaestra.envs.errors import BadInput
 SMALL = "small"
 """Name of the catalogue of our own making that the package brings."""
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Counts up when what is written on disk changes."""
 
 _LARGE = 1 << 26  # bytes; the hash of larger sources is remembered beside the index

@@ -1,0 +1,209 @@
+"""A frozen benchmark: goals, prices and nouns as JSON Lines, so that scores do not hang on a seed or a tagger.
+
+A folder holds files by what their names say (each also as `.xz` or `.gz`):
+
+- `*goal*.jsonl`: one goal a line in the order of their numbers, under the original's names (`asin`, `category`,
+  `query`, `name`, `product_category`, `instruction_text`, `attributes`, `price_upper`, `goal_options`, `weight`).
+  Synthetic goals hold their options as an object (or pairs), human ones as a list of texts. Files whose names
+  hold "synthetic" or "human" are read as that.
+- `*price*.jsonl`: `{"asin": ..., "price": dollars}`, or `{ASIN: dollars, ...}`.
+- `*noun*.jsonl`, may be missing: `{"name": title, "nouns": [...]}` (or "title", or "asin" of a product), or
+  `{title: [...], ...}`: lower-case, in order, with repetitions.
+
+`palaestra data freeze webshop --seed S` writes such a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeGuard
+
+from palaestra.envs.data import read_data
+from palaestra.envs.errors import BadInput
+from palaestra.envs.webshop.catalogue import Catalogue
+from palaestra.envs.webshop.goals import Benchmark, Goal
+from palaestra.envs.webshop.nouns import Nouns
+from palaestra.envs.webshop.protocols import Kind
+from palaestra.envs.webshop.sources import write_whole
+
+_ENDINGS = (".jsonl", ".jsonl.xz", ".jsonl.gz")
+
+
+def freeze(
+    folder: Path, catalogue: Catalogue, seed: int = 0, kinds: Sequence[Kind] = (Kind.SYNTHETIC, Kind.HUMAN)
+) -> tuple[Path, ...]:
+    """Write the benchmark that `seed` draws: goals of each kind, prices, nouns of all titles, and what they are of.
+
+    Every kind is drawn as if it were the only one, as the original does; the prices are the same.
+
+    Returns:
+        The files. Raises BadInput where the folder holds a frozen benchmark already, or there are no goals.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise BadInput(f"{folder} is not empty; name a new folder")
+    drawn = {kind: Benchmark.draw(catalogue, seed, kind) for kind in kinds}
+    drawn = {kind: benchmark for kind, benchmark in drawn.items() if len(benchmark.goals)}
+    if not drawn:
+        raise BadInput(f"the catalogue {catalogue.name} has no goals of the kinds {', '.join(kinds)}")
+    any_of_them = next(iter(drawn.values()))
+    written = [
+        _write(folder / f"goals_{kind}.jsonl", (goal.record() for goal in benchmark.goals))
+        for kind, benchmark in drawn.items()
+    ]
+    prices = ({"asin": product.asin, "price": any_of_them.price(product.asin)} for product in catalogue)
+    written.append(_write(folder / "prices.jsonl", prices))
+    titles = dict.fromkeys(product.title for product in catalogue)
+    nouns = ({"name": title, "nouns": any_of_them.nouns(title)} for title in titles)
+    written.append(_write(folder / "nouns.jsonl", nouns))
+    about = {
+        "catalogue": catalogue.name,
+        "content": catalogue.fingerprint,
+        "seed": seed,
+        "nouns": any_of_them.nouns.tagger,
+        "goals": {str(kind): len(benchmark.goals) for kind, benchmark in drawn.items()},
+    }
+    write_whole(folder / "frozen.json", json.dumps(about, indent=1).encode())
+    return (*written, folder / "frozen.json")
+
+
+def load(folder: Path, catalogue: Catalogue, kind: Kind) -> Benchmark:
+    """Read a frozen benchmark. Raises BadInput naming file and line, or saying what the folder lacks."""
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {folder} with frozen goals; make one: palaestra data freeze webshop")
+    goal_files = [path for path in _files(folder, "goal") if _told_kind(path) in (kind, None)]
+    price_files = _files(folder, "price")
+    if not goal_files or not price_files:
+        lacking = f"goals (*goal*.jsonl) of the kind {kind}" if not goal_files else "prices (*price*.jsonl)"
+        raise BadInput(f"{folder} holds no {lacking}")
+    digest = hashlib.sha256()
+    goals = [goal for path in goal_files for goal in _goals(path, catalogue, kind, digest)]
+    if not goals:
+        raise BadInput(f"{folder} holds no goals of the kind {kind}")
+    prices: dict[str, float] = {}
+    for path in price_files:
+        prices.update(_prices(path, catalogue, digest))
+    missing = next((goal.asin for goal in goals if goal.asin not in prices), None)
+    if missing is not None:
+        raise BadInput(f"{price_files[0]} has no price of {missing}, which is a goal")
+    nouns: dict[str, tuple[str, ...]] = {}
+    for path in _files(folder, "noun"):
+        nouns.update(_nouns(path, catalogue, digest))
+    return Benchmark(f"{kind} frozen {digest.hexdigest()[:12]}", goals, prices.__getitem__, Nouns(nouns or None))
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
+    write_whole(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
+    return path
+
+
+def _files(folder: Path, word: str) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if word in path.name.lower() and path.name.endswith(_ENDINGS))
+
+
+def _told_kind(path: Path) -> Kind | None:
+    return next((kind for kind in Kind if kind in path.name.lower()), None)
+
+
+def _rows(path: Path, digest: hashlib._Hash) -> Iterator[tuple[str, object]]:
+    """Each line's place ("FILE, line N") and what it holds."""
+    content = read_data(path)
+    digest.update(content)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"{path}, line {line}: not UTF-8") from None
+    for number, line_text in enumerate(text.split("\n"), 1):
+        if not line_text.strip():
+            continue
+        try:
+            yield f"{path}, line {number}", json.loads(line_text)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{path}, line {number}: no JSON ({error.msg})") from None
+
+
+def _goals(path: Path, catalogue: Catalogue, kind: Kind, digest: hashlib._Hash) -> Iterator[Goal]:
+    told = _told_kind(path)
+    for place, row in _rows(path, digest):
+        if not isinstance(row, dict):
+            raise BadInput(f"{place}: a goal should be an object")
+        goal = read_goal(row, place, told)
+        if told is None and goal.kind is not kind:
+            continue
+        if goal.asin not in catalogue:
+            raise BadInput(f"{place}: the catalogue {catalogue.name} has no product {goal.asin[:20]!r}")
+        yield goal
+
+
+def read_goal(row: Mapping[str, object], place: str, kind: Kind | None = None) -> Goal:
+    """A goal under the original's names. Raises BadInput with `place` where a field is missing or of another kind."""
+    asin, category, query, title, levels, instruction = (
+        _text(row, key, place) for key in ("asin", "category", "query", "name", "product_category", "instruction_text")
+    )
+    attributes = row.get("attributes")
+    if not _texts(attributes) or not attributes:
+        raise BadInput(f"{place}: 'attributes' should be a list of texts that is not empty")
+    ceiling = _number(row.get("price_upper"), "price_upper", place)
+    weight = _number(row.get("weight", 1.0), "weight", place)
+    options = _options(row.get("goal_options"), place, kind)
+    return Goal(asin, category, query, title, levels, instruction, tuple(attributes), ceiling, options, weight)
+
+
+def _options(options: object, place: str, kind: Kind | None) -> Mapping[str, str] | tuple[str, ...]:
+    if isinstance(options, list) and options and all(_texts(each) and len(each) == 2 for each in options):
+        options = dict(options)
+    if isinstance(options, dict) and _texts(list(options.values())) and kind is not Kind.HUMAN:
+        return options
+    if _texts(options) and not (options and kind is Kind.SYNTHETIC):
+        return {} if kind is Kind.SYNTHETIC else tuple(options)
+    raise BadInput(f"{place}: 'goal_options' should be an object of texts (synthetic) or a list of texts (human)")
+
+
+def _prices(path: Path, catalogue: Catalogue, digest: hashlib._Hash) -> Iterator[tuple[str, float]]:
+    for place, row in _rows(path, digest):
+        for asin, price in _entries(row, ("asin",), "price", place):
+            if asin not in catalogue:
+                raise BadInput(f"{place}: the catalogue {catalogue.name} has no product {asin[:20]!r}")
+            yield asin, _number(price, "price", place)
+
+
+def _nouns(path: Path, catalogue: Catalogue, digest: hashlib._Hash) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for place, row in _rows(path, digest):
+        for key, nouns in _entries(row, ("name", "title", "asin"), "nouns", place):
+            if not _texts(nouns):
+                raise BadInput(f"{place}: 'nouns' should be a list of texts")
+            yield catalogue.product(key).title if key in catalogue else key, tuple(nouns)
+
+
+def _entries(row: object, keys: Sequence[str], value: str, place: str) -> list[tuple[str, object]]:
+    """What a line says: `{key: ..., value: ...}`, `[key, value]` or `{KEY: VALUE, ...}`."""
+    if isinstance(row, list) and len(row) == 2 and isinstance(row[0], str):
+        return [(row[0], row[1])]
+    if isinstance(row, dict) and value in row:
+        found = next((row[key] for key in keys if isinstance(row.get(key), str)), None)
+        if found is not None:
+            return [(found, row[value])]
+    elif isinstance(row, dict):
+        return list(row.items())
+    raise BadInput(f"{place}: should hold {keys[0]!r} and {value!r}")
+
+
+def _text(row: Mapping[str, object], key: str, place: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise BadInput(f"{place}: {key!r} should be a text")
+    return value
+
+
+def _texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _number(value: object, key: str, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadInput(f"{place}: {key!r} should be a number")
+    return value
