@@ -18,7 +18,7 @@ def register_all() -> None:
         "palaestra/Crafting-v0",
         "palaestra.envs.crafting.env:Crafting",
         splits=SPLITS,
-        max_steps=50,
+        max_steps=40,  # twice the longest plan of depth 6
         oracles={"planner": "palaestra.envs.crafting.oracle:planner"},
         summary="recipes drawn for each world, targets of depth 1 to 6; test has deeper targets and unseen words",
     )
