@@ -13,6 +13,7 @@ original takes some 50 to 100 ms a step and 2 s to load a game. Needs the extra 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import sys
@@ -196,14 +197,15 @@ def stratified(names: Sequence[str], count: int) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.partition("/")[0], []).append(name)
-    chosen: list[str] = []
-    for round in range(count):
-        for group in groups.values():
-            share = -(-count // len(groups))
-            place = round * len(group) // share
-            if round < share and len(chosen) < count and group[place] not in chosen:
-                chosen.append(group[place])
-    return chosen
+    shares = dict.fromkeys(groups, 0)
+    for kind in itertools.cycle(groups):
+        if sum(shares.values()) >= min(count, len(names)):
+            break
+        shares[kind] = min(shares[kind] + 1, len(groups[kind]))
+    spread = [
+        [group[place * len(group) // shares[kind]] for place in range(shares[kind])] for kind, group in groups.items()
+    ]
+    return [name for turn in itertools.zip_longest(*spread) for name in turn if name is not None]
 
 
 def summary(results: Sequence[Comparison]) -> str:

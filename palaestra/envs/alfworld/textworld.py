@@ -81,7 +81,7 @@ class Child:
         except OSError as error:
             self._errors.close()
             raise EnvFault(f"cannot start the original ALFWorld: {error}") from error
-        self.owner, self.begins, self._unread = os.getpid(), 0, b""
+        self.owner, self.begins, self._unread, self._killed = os.getpid(), 0, b"", False
         self._end = weakref.finalize(self, _end, self.process, self._errors, self.owner)
         greeting = self._read(START_SECONDS, "start")
         if "missing" in greeting:
@@ -93,8 +93,9 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Is it running, and is it this process that started it."""
-        return self.owner == os.getpid() and self._end.alive and self.process.poll() is None
+        """Is it running and not being killed, and is it this process that started it."""
+        here = self.owner == os.getpid() and self._end.alive
+        return here and not self._killed and self.process.poll() is None
 
     def ask(self, request: dict[str, Any], seconds: float, what: str) -> Said:
         """One request and its answer. Raises BadInput where the original refuses, EnvFault when the process is gone."""
@@ -138,6 +139,7 @@ class Child:
     def kill(self) -> None:
         """End the process at once. From any thread: a call that waits for it in another one then raises EnvFault."""
         if self.owner == os.getpid():
+            self._killed = True  # from now on, though the process may take a while to go
             with contextlib.suppress(OSError):
                 self.process.kill()
 
