@@ -233,7 +233,8 @@ class _Conditions:
         if head in ("exists", "forall"):
             if len(item) != 3:
                 self.text.fail(f"{head!r} takes variables and one condition", item.at)
-            variables = self.text.typed(self.text.sublist(item[1], item), item)
+            listed = self.text.sublist(item[1], item)
+            variables = self.text.typed(listed, listed)
             part = self.condition(self.text.sublist(item[2], item), negated)
             return Quantified(variables, part, (head == "forall") is not negated)
         return self.literal(item, negated)
@@ -258,7 +259,7 @@ class _Conditions:
                 self.text.fail(f"{head!r} takes two arguments in an effect", item.at)
             first, inner = self.text.sublist(item[1], item), self.effects(self.text.sublist(item[2], item))
             if head == "forall":
-                variables = self.text.typed(first, item)
+                variables = self.text.typed(first, first)
                 return [Effect((*variables, *each.variables), each.condition, each.literal) for each in inner]
             condition = self.condition(first)
             return [Effect(each.variables, _both(condition, each.condition), each.literal) for each in inner]
@@ -318,9 +319,10 @@ def _action(source: _Text, conditions: _Conditions, section: _List) -> Action:
         source.fail(f"action {name!r} cannot be read", section.at)
     lists = {key: source.sublist(value[0], section) for key, value in fields.items()}
     nothing = _List(section.at)
+    parameters = lists.get(":parameters", nothing)
     return Action(
         name,
-        source.typed(lists.get(":parameters", nothing), section),
+        source.typed(parameters, parameters),
         conditions.condition(lists.get(":precondition", nothing)),
         tuple(conditions.effects(lists.get(":effect", nothing))),
     )
