@@ -13,11 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from palaestra.envs import sandbox as sandboxes
 from palaestra.envs.code import judge
 from palaestra.envs.code.actions import Act, Write, parse
 from palaestra.envs.code.problem import Problem
 from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv, code_fingerprint, digest
 from palaestra.envs.errors import BadInput, EnvFault
+from palaestra.envs.sandbox import pool
 from palaestra.envs.sandbox.interface import Limits, Sandbox, WorkCopy
 
 LONGEST_OBSERVATION = 4000
@@ -64,7 +66,8 @@ class Coding(TextEnv[State]):
     success is that all pass. What is there when the step limit is reached is judged as if it were submitted.
 
     Args:
-        sandbox: what runs the agent's code: "bwrap" or "docker" (or "unsafe": this machine, as you).
+        sandbox: what runs the agent's code: "bwrap" or "docker" (or "unsafe": this machine, as you); None for the one
+            that is there.
         timeout: seconds that one command, and one test, may take.
         protocol: "single": one answer holds the whole solution, as pass@1 is measured in the field.
 
@@ -75,7 +78,7 @@ class Coding(TextEnv[State]):
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
     shell: ClassVar[bool] = False
 
-    def __init__(self, sandbox: str = "bwrap", timeout: float = 10.0, protocol: str | None = None) -> None:
+    def __init__(self, sandbox: str | None = None, timeout: float = 10.0, protocol: str | None = None) -> None:
         super().__init__()
         if protocol not in (None, "single"):
             raise BadInput(f"unknown protocol {protocol!r}; {type(self).__name__} has: single")
@@ -85,8 +88,9 @@ class Coding(TextEnv[State]):
             or not 0.1 <= timeout <= judge.MOST_SECONDS
         ):
             raise BadInput(f"timeout is from 0.1 to {judge.MOST_SECONDS:g} seconds, got {timeout!r}")
-        _known_backend(sandbox)
-        self.backend, self.timeout, self.alone = sandbox, float(timeout), protocol == "single"
+        if sandbox is not None:
+            sandboxes.sandbox_class(sandbox)
+        self.sandbox, self.timeout, self.alone = sandbox, float(timeout), protocol == "single"
         self._box: Sandbox | None = None
         self._end: weakref.finalize[[], Coding] | None = None
 
@@ -165,7 +169,7 @@ class Coding(TextEnv[State]):
     def fingerprint(self) -> str:
         """Versions of this class and of what judges, hash of the data, and the Python in the sandbox."""
         cls: type = type(self)
-        return f"{code_fingerprint(cls, self._data, judge.fingerprint())} {_python(self.backend)}"
+        return f"{code_fingerprint(cls, self._data, judge.fingerprint())} {self.backend} {python_of(self.backend)}"
 
     @cached_property
     def _data(self) -> str:
@@ -240,8 +244,14 @@ class Coding(TextEnv[State]):
     # -- the sandbox -------------------------------------------------------------------------------------------------
 
     def _sandbox(self, problem: Problem) -> Sandbox:
-        """A fresh sandbox: the one place where they come from."""
-        return start(self.backend, problem.image)
+        """A fresh sandbox, from those that are kept ready."""
+        images = {"image": problem.image} if problem.image and self.backend == "docker" else {}
+        return pool.lend(self.backend, LIMITS, **images)
+
+    @cached_property
+    def backend(self) -> str:
+        """Name of the sandbox's backend."""
+        return self.sandbox or sandboxes.choose()
 
     def _here(self) -> Sandbox:
         if self._box is None:
@@ -322,22 +332,10 @@ LIMITS = Limits(pids=64, wall=30.0)
 """Of every sandbox of this family."""
 
 
-def start(backend: str, image: str = "") -> Sandbox:
-    """Start a sandbox. Raises BadInput where it cannot."""
-    from palaestra.envs import sandbox
-
-    return sandbox.start(backend, LIMITS, image=image) if image else sandbox.start(backend, LIMITS)
-
-
-def _known_backend(name: object) -> None:
-    if name not in ("bwrap", "docker", "unsafe"):
-        raise BadInput(f"unknown sandbox {name!r}; there are: bwrap, docker, unsafe")
-
-
 @lru_cache(maxsize=8)
-def _python(backend: str) -> str:
+def python_of(backend: str) -> str:
     """Which Python runs in the sandbox: what programs print depends on it."""
-    with start(backend) as box:
+    with sandboxes.start(backend, LIMITS) as box:
         found = box.exec(["python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
     if not found.ok:
         raise BadInput(f"the {backend} sandbox has no python3: {found.shown().strip()[:200]}")

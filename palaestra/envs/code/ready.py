@@ -42,11 +42,11 @@ def _no_data(name: str, file: str) -> str | None:
 
 
 def no_sandbox() -> str | None:
-    """Why the default sandbox cannot start here; it really starts one, once."""
-    from palaestra.envs.code.env import _python
+    """Why no sandbox can start here; it really starts one, once."""
+    from palaestra.envs import sandbox
 
     try:
-        _python("bwrap")
+        sandbox.choose()
     except BadInput as error:
         return str(error)
     return None

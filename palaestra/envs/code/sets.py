@@ -72,7 +72,7 @@ class CodeTasks(Coding):
     own: ClassVar[str] = "tasks"
 
     def __init__(
-        self, sandbox: str = "bwrap", timeout: float = 10.0, protocol: str | None = None, folder: str | None = None
+        self, sandbox: str | None = None, timeout: float = 10.0, protocol: str | None = None, folder: str | None = None
     ) -> None:
         super().__init__(sandbox, timeout, protocol)
         if folder is not None and not isinstance(folder, str):
@@ -116,5 +116,5 @@ write PATH  and below it the whole file between two lines of ```
 submit  (ends the task: a hidden check decides)
 What is none of these is run as a command."""
 
-    def __init__(self, sandbox: str = "bwrap", timeout: float = 10.0, folder: str | None = None) -> None:
+    def __init__(self, sandbox: str | None = None, timeout: float = 10.0, folder: str | None = None) -> None:
         super().__init__(sandbox, timeout, None, folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from palaestra.envs.code.env import start
+from palaestra.envs.sandbox import start
 from palaestra.envs.sandbox.interface import Sandbox
 
 DOUBLE = '''

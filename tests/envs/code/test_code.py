@@ -208,7 +208,7 @@ def test_a_flawed_oracle_fails_sometimes(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sandbox": "chroot"}, "unknown sandbox 'chroot'"),
+        ({"sandbox": "chroot"}, "there is no sandbox backend 'chroot'"),
         ({"timeout": 0}, "timeout is from 0.1"),
         ({"timeout": "long"}, "timeout is from 0.1"),
         ({"protocol": "pass@7"}, "unknown protocol 'pass@7'"),
