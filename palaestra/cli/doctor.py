@@ -27,6 +27,9 @@ _MODULES = {
     "openai": ("httpx",),
     "parquet": ("pyarrow",),
     "docker": ("docker",),
+    "serve": ("starlette", "uvicorn"),
+    "webshop": ("regex", "rapidfuzz", "spacy"),
+    "alfworld": ("alfworld", "textworld"),
 }
 
 
@@ -46,11 +49,20 @@ class Finding:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine has: Python, extras, Java, torch and its device, caches, data, and each environment.
+    """Say what this machine has: Python, extras, Java, torch, sandboxes, caches, data, and each environment.
 
     Example: `palaestra doctor --json`.
     """
-    findings = [_system(), *_extras(), _ask("java", _java), _ask("torch", _torch), _data(), _cache(), *_envs()]
+    findings = [
+        _system(),
+        *_extras(),
+        _ask("java", _java),
+        _ask("torch", _torch),
+        *_sandboxes(),
+        _data(),
+        _cache(),
+        *_envs(),
+    ]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
@@ -103,6 +115,18 @@ def _torch() -> str:
     if torch.cuda.is_available():
         return f"{torch.__version__} on {torch.cuda.get_device_name(0)}"
     return f"{torch.__version__} on the CPU, {torch.get_num_threads()} threads"
+
+
+def _sandboxes() -> list[Finding]:
+    """Each wall is tried: a sandbox is started and a command run in it."""
+    from palaestra.envs.sandbox.probe import probe
+
+    findings = []
+    for name in ("bwrap", "docker"):
+        tried = probe(name)
+        took = f"started in {tried.start * 1000:.0f} ms, a command takes {tried.exec * 1000:.0f} ms"
+        findings.append(Finding(f"sandbox {name}", tried.works, str(tried.error or f"{tried.detail}; {took}")))
+    return findings
 
 
 def _data() -> Finding:
