@@ -235,7 +235,8 @@ def _flags(limits: Limits, prefix: str, etc: dict[str, int], info: int, block: i
         elif os.path.isdir(f"/{name}"):
             flags += ["--ro-bind", f"/{name}", f"/{name}"]
     if _seen(prefix) == _PREFIX:
-        flags += ["--ro-bind", prefix, _PREFIX]
+        flags += ["--perms", "0755", "--dir", os.path.dirname(_PREFIX), "--ro-bind", prefix, _PREFIX]
+    flags += ["--perms", "0755", "--dir", "/etc"]
     for name, file in etc.items():
         flags += ["--perms", "0644", "--file", str(file), f"/etc/{name}"]
     for name in ("alternatives", "ld.so.cache", "localtime", *(["resolv.conf", "ssl/certs"] if limits.network else [])):

@@ -52,6 +52,14 @@ class Command:
         self.argv, self.env, self.cwd, self.user, self.timeout = argv, env, cwd, user, timeout
 
 
+class NotStarted(Exception):
+    """A command that could not be started: `number` is the kernel's error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.number = number
+
+
 class Ending:
     """How it ended; the fields are those of the host's ExecResult."""
 
@@ -93,10 +101,13 @@ class Runner:
             channel: the file descriptor that the host is heard on.
 
         Raises:
-            OSError: it could not be started.
+            NotStarted: why it could not be.
         """
         started = time.monotonic()
-        pid, into, streams = self._start(command)
+        try:
+            pid, into, streams = self._start(command)
+        except OSError as error:
+            raise NotStarted(error.errno or errno.EIO) from None
         run = _Run(self, pid, into, feed, streams, out)
         timed_out = stopped = False
         watched = started + self._rules.pause / 2
@@ -129,7 +140,7 @@ class Runner:
     def end(self) -> None:
         """End all processes."""
         if not self._processes.end():
-            raise TimeoutError("processes of the command cannot be ended")
+            raise RuntimeError("processes of the command cannot be ended")
         for end in self._leaks:
             os.close(end)
         self._leaks.clear()
@@ -150,10 +161,7 @@ class Runner:
             ready = dict(poll.poll(self._rules.pause * 3000 if self._lingering else None))
             self._processes.reap()
             clear(self._woken, ready)
-            for end in [end for end in self._leaks if end in ready]:
-                if _read(end) == b"":
-                    os.close(end)
-                    self._leaks.remove(end)
+            self.drop(ready)
             if self._lingering:
                 self.watch()
             if channel in ready:

@@ -5,6 +5,7 @@ It dies with its host: the end of its stdin ends it, and as pid 1 it takes all o
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -13,7 +14,7 @@ import sys
 
 from palaestra.envs.sandbox.guest import confine, paths
 from palaestra.envs.sandbox.guest.archive import Packer, Unpacker, clear
-from palaestra.envs.sandbox.guest.commands import Command, Rules, Runner, offer
+from palaestra.envs.sandbox.guest.commands import Command, NotStarted, Rules, Runner, offer
 from palaestra.envs.sandbox.guest.frames import CHUNK, HEADER, KEY, Forged, Seal
 from palaestra.envs.sandbox.guest.held import Held
 from palaestra.envs.sandbox.guest.paths import Refused, shown
@@ -118,11 +119,10 @@ class Guest:
             command = Command(rest[at + 1 :], env, folder, who, float(timeout))
             try:
                 ending = self._runner.run(command, feed, background == b"1", self._say, self._cancelled, self._stdin)
-            except OSError as error:
+            except NotStarted as error:
                 # As a shell says it: the command is at fault, not the sandbox.
-                name = rest[at + 1]
-                self._say(b"err", b"%s: %s\n" % (name[:200], os.strerror(error.errno or 0).encode()))
-                missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+                self._say(b"err", b"%s: %s\n" % (rest[at + 1][:200], str(error).encode()))
+                missing = error.number in (errno.ENOENT, errno.ENOTDIR)
                 self._say(b"done", b"127" if missing else b"126", b"0", b"0", b"0")
                 return
         finally:
