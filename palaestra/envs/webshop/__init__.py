@@ -14,10 +14,11 @@ SMALL_GOALS = 0
 """Synthetic goals of the catalogue that ships in the package; a test counts them."""
 
 _RULES = """\
-You are shopping. Find the product that the instruction asks for, choose its options, and buy it. Answer with one action.
-search[words] searches the shop, from any page.
-click[text] clicks what stands on the page: a product's number, the value of an option, Back to Search, < Prev, Next >, \
-Description, Features, Reviews, or Buy Now.
+You are shopping. Find the product that the instruction asks for, choose its options, and buy it.
+Answer with one action:
+search[words] searches the shop, from any page;
+click[text] clicks what stands on the page: a product's number, the value of an option, Back to Search, < Prev, \
+Next >, Description, Features, Reviews, or Buy Now.
 Buy Now ends the episode; its score says how well the product, its options and its price fit."""
 
 
@@ -36,7 +37,7 @@ def register_all() -> None:
         requires=("rapidfuzz",),
         oracles={"target": "palaestra.envs.webshop.oracle:target"},
         family="webshop",
-        summary="find a product, choose its options, buy it (small own catalogue; set catalogue=webshop for the real one)",
+        summary="find a product, choose options, buy it (own small catalogue; -s catalogue=webshop is the real one)",
         fidelity=Fidelity.EXACT,
         protocols=PROTOCOLS,
     )

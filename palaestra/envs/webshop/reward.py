@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from palaestra.envs.errors import MissingExtra
-from palaestra.envs.webshop.product import Product
 from palaestra.envs.webshop.goals import Goal
+from palaestra.envs.webshop.product import Product
 
 CLOSE = 85
 """Two phrases agree when their token set ratio is above this (of 100)."""
