@@ -1,4 +1,4 @@
-"""`palaestra data list | get`: the data sets that environments read, and how to have them here."""
+"""`palaestra data list | get | freeze`: the data sets that environments read, and how to have them here."""
 
 from __future__ import annotations
 
@@ -121,6 +121,33 @@ def get(
         print(json.dumps({"name": name, "folder": str(got.folder), "was_here": got.was_here}))
     else:
         print(f"{name} is {'already ' if got.was_here else ''}in {got.folder}")
+
+
+@commands.command()
+def freeze(
+    name: Annotated[str, typer.Argument(help="What to freeze: webshop.")],
+    seed: Annotated[int, typer.Option(help="Prices and price ceilings are drawn from it.")] = 0,
+    catalogue: Annotated[
+        str, typer.Option(help="'webshop', 'small', a folder or a product file of WebShop's formats.")
+    ] = "webshop",
+    out: Annotated[Path | None, typer.Option(help="New folder; webshop-seedS if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write goals, prices and the nouns of titles that a seed draws, as JSON Lines: a benchmark that no longer changes.
+
+    Examples: `palaestra data freeze webshop --seed 7`, `palaestra data freeze webshop --catalogue small --out frozen`.
+    """
+    if name != "webshop":
+        raise BadInput(f"{name!r} cannot be frozen; only webshop draws its goals and prices from a seed")
+    from palaestra.envs.webshop.catalogue import Catalogue
+    from palaestra.envs.webshop.frozen import freeze as write
+
+    folder = out if out is not None else Path(f"webshop-seed{seed}")
+    written = write(folder.expanduser(), Catalogue.open(catalogue), seed)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "files": [path.name for path in written]}))
+    else:
+        print(f"{', '.join(path.name for path in written)} are in {folder}")
 
 
 def _agree(dataset: DataSet, yes: bool, bars: Progress) -> bool:
