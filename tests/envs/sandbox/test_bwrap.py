@@ -90,6 +90,7 @@ def test_only_three_places_can_be_written_and_each_has_a_size(box: GuestSandbox)
     look = (
         "import os\nfor top, folders, _ in os.walk('/'):\n"
         "  if top == '/': folders.remove('proc')\n"
+        "  if top.count('/') > 2: folders.clear()\n"
         "  try: open(top + '/written', 'w').close(); print(top)\n"
         "  except OSError: pass\n"
     )
@@ -101,12 +102,10 @@ def test_only_three_places_can_be_written_and_each_has_a_size(box: GuestSandbox)
 
 
 def test_memory_of_all_processes_together_is_limited(box: GuestSandbox) -> None:
-    hoard = "import time\nkept = bytearray(30 << 20)\ntime.sleep({})"
-    assert box.exec(["python3", "-c", hoard.format(0)]).ok
-    many = f"for i in $(seq 12); do python3 -c '{hoard.format(20)}' & done; wait; echo survived"
-    began = time.monotonic()
-    result = box.exec(many, timeout=60)
-    assert "survived" not in result.stdout or time.monotonic() - began < 20  # killed, all of them or one by one
+    hoard = "import time; kept = bytearray(30 << 20); time.sleep(2); print(1)"
+    assert box.exec(["python3", "-c", hoard]).ok
+    many = f"for i in $(seq 12); do python3 -c '{hoard}' & done; wait"
+    assert len(box.exec(many, timeout=60).stdout) // 2 < 9  # 256 MiB hold no more, whichever were ended
     assert box.alive()
     assert "MemoryError" in box.exec(["python3", "-c", "bytearray(1 << 30)"]).stderr
 
