@@ -1,0 +1,271 @@
+"""The release's games are found by name, in archives and in folders; what is damaged is refused and leaves nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from palaestra.envs.alfworld.archive import Games, Source
+from palaestra.envs.alfworld.files import GameFile
+from palaestra.envs.alfworld.games import COUNTS, SPLITS, TYPES, Release, names, parse, release, why_no_games
+from palaestra.envs.data import cache_dir, data_folder
+from palaestra.envs.errors import BadInput
+
+HEAT = "pick_heat_then_place_in_recep"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that nothing is in."""
+    monkeypatch.setenv("PALAESTRA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "alfworld"
+
+
+@lru_cache(maxsize=1)
+def released() -> dict[str, str]:
+    """The files of valid_unseen that heat something, without our index."""
+    with tarfile.open(data_folder("alfworld") / "alfworld_valid_unseen.tar.xz") as archive:
+        members = [member for member in archive.getmembers() if HEAT in member.name and member.isfile()]
+        files = {member.name: archive.extractfile(member) for member in members}
+        return {name: file.read().decode() for name, file in files.items() if file is not None}
+
+
+def texts(count: int) -> list[tuple[str, str, str]]:
+    """Folder and both files of the first games of valid_unseen that heat something."""
+    files = released()
+    folders = sorted({name.rpartition("/")[0] for name in files})[:count]
+    return [
+        ("/".join(each.split("/")[-2:]), files[f"{each}/game.tw-pddl"], files[f"{each}/traj_data.json"])
+        for each in folders
+    ]
+
+
+def lay(folder: Path, games: list[tuple[str, str, str]]) -> None:
+    """Write games as the release's folders."""
+    for path, game, task in games:
+        (folder / path).mkdir(parents=True)
+        (folder / path / "game.tw-pddl").write_text(game, encoding="utf-8")
+        (folder / path / "traj_data.json").write_text(task, encoding="utf-8")
+
+
+def pack(archive: Path, split: str, games: list[tuple[str, str, str]]) -> None:
+    """Write games as an archive."""
+    with tarfile.open(archive, "w:xz", preset=0) as packed:
+        for path, game, task in games:
+            for name, text in (("game.tw-pddl", game), ("traj_data.json", task)):
+                entry = tarfile.TarInfo(f"json_2.1.1/{split}/{path}/{name}")
+                entry.size = len(text.encode())
+                packed.addfile(entry, io.BytesIO(text.encode()))
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def test_there_are_as_many_tasks_as_games_and_each_is_of_one_split() -> None:
+    assert {split: len(names(split)) for split in SPLITS} == {"train": 3554, "valid_seen": 140, "valid_unseen": 134}
+    assert len({name for split in SPLITS for name in names(split)}) == 3554 + 140 + 134
+    assert {split: release().games(split).counts for split in SPLITS} == COUNTS
+
+
+def test_a_name_says_its_type_and_split() -> None:
+    for split in SPLITS:
+        for name in names(split)[::37]:
+            found, kind, number = parse(name)
+            assert (found, kind) == (split, name.split("/")[0])
+            assert 0 <= number < COUNTS[split][kind]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pick_heat_then_place/3", "no task type 'pick_heat_then_place'; did you mean pick_heat_then_place_in_recep?"),
+        ("xyzzy", "no task type 'xyzzy'$"),
+        (f"{HEAT}/498", f"there are {HEAT}/0 to {HEAT}/497"),
+        (f"{HEAT}/-1", "ALFWorld has no task"),
+        (f"{HEAT}/07", "ALFWorld has no task"),
+        (f"{HEAT}/٣", "ALFWorld has no task"),
+        (f"{HEAT}/" + "9" * 5000, "ALFWorld has no task"),
+        (HEAT, "ALFWorld has no task"),
+    ],
+)
+def test_a_name_that_is_none_is_refused(name: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        parse(name)
+
+
+def test_a_task_has_a_folder_and_a_folder_a_task() -> None:
+    games = release()
+    for split in SPLITS:
+        for name in names(split)[::29]:
+            assert games.path(name).startswith(f"{split}/{name.split('/')[0]}-")
+            assert games.name(games.path(name)) == name
+    for path in ("valid_seen/nowhere/trial", "nowhere", "test/a/b"):
+        with pytest.raises(BadInput, match="has no game"):
+            games.name(path)
+
+
+def test_a_games_file_is_of_its_type_and_training_games_have_an_experts_record() -> None:
+    games = release()
+    for kind in TYPES:
+        file = games.file(f"{kind}/3")
+        assert file.task_type == kind
+        assert file.params["object_target"]
+    record = games.expert(names("train")[0])
+    assert record is not None
+    assert len(record.commands) - len(record.observations) in (0, 1)
+    assert games.expert(names("valid_seen")[0]) is None
+
+
+# -- where they lie ----------------------------------------------------------------------------------------------------
+
+
+def test_folders_hold_the_same_games_as_archives(cache: Path, tmp_path: Path) -> None:
+    found = texts(3)
+    lay(tmp_path / "data" / "json_2.1.1" / "valid_unseen", found)
+    pack_folder = tmp_path / "packed"
+    pack_folder.mkdir()
+    pack(pack_folder / "alfworld_valid_unseen.tar.xz", "valid_unseen", found)
+    for folder in (tmp_path / "data", pack_folder):
+        games = Release(folder)
+        assert games.games("valid_unseen").counts == {HEAT: 3}
+        for number, (path, game, task) in enumerate(found):
+            assert games.path(f"{HEAT}/{number}") == f"valid_unseen/{path}"
+            assert games.file(f"{HEAT}/{number}").digest == GameFile.read("", game, task).digest
+        with pytest.raises(BadInput, match=f"has 3 games of type {HEAT}, not one with number 3"):
+            games.file(f"{HEAT}/3")
+        with pytest.raises(BadInput, match=r"has no split 'train' .*; run: palaestra data get alfworld"):
+            games.file(f"{HEAT}/400")
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_what_the_originals_loader_leaves_out_is_left_out(cache: Path, tmp_path: Path) -> None:
+    (path, game, task), (other, _, _) = texts(2)
+    unsolvable = json.dumps({**json.loads(game), "solvable": False})
+    unknown = json.dumps({key: value for key, value in json.loads(game).items() if key != "solvable"})
+    stack = json.dumps({**json.loads(task), "task_type": "pick_and_place_with_movable_recep"})
+    chosen = [
+        (path, game, task),
+        (other, unsolvable, task),
+        ("b-1/trial_2", unknown, task),
+        ("c_movable-1/trial_3", game, task),
+        ("d_Sliced-1/trial_4", game, task),
+        ("e-1/trial_5", game, stack),
+    ]
+    lay(tmp_path / "valid_unseen", chosen)
+    (tmp_path / "valid_unseen" / "f-1" / "trial_6").mkdir(parents=True)
+    games = Release(tmp_path)
+    assert games.games("valid_unseen").counts == {HEAT: 1}
+    assert games.path(f"{HEAT}/0") == f"valid_unseen/{path}"
+
+
+def test_games_are_gone_through_once(cache: Path, tmp_path: Path) -> None:
+    found = texts(2)
+    archive = tmp_path / "alfworld_valid_unseen.tar.xz"
+    pack(archive, "valid_unseen", found[:1])
+    Release(tmp_path).file(f"{HEAT}/0")
+    (index,) = cache.iterdir()
+    made = index.stat().st_mtime_ns
+    assert Release(tmp_path).path(f"{HEAT}/0") == f"valid_unseen/{found[0][0]}"
+    assert index.stat().st_mtime_ns == made
+    before = Release(tmp_path).fingerprint
+    pack(archive, "valid_unseen", found[1:])  # other games: another index
+    assert Release(tmp_path).path(f"{HEAT}/0") == f"valid_unseen/{found[1][0]}"
+    assert len(list(cache.iterdir())) == 2
+    assert Release(tmp_path).fingerprint != before
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_an_archive_that_is_cut_off_is_refused_and_leaves_nothing(share: float, cache: Path, tmp_path: Path) -> None:
+    whole = (data_folder("alfworld") / "alfworld_valid_unseen.tar.xz").read_bytes()
+    archive = tmp_path / "alfworld_valid_unseen.tar.xz"
+    archive.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(
+        BadInput, match=r"alfworld_valid_unseen.tar.xz is damaged or cut off .*palaestra data get"
+    ) as no:
+        Release(tmp_path).file(f"{HEAT}/0")
+    assert "\n" not in str(no.value)
+    assert list(cache.iterdir()) == []
+
+
+def test_an_archive_with_changed_bytes_is_refused_and_leaves_nothing(cache: Path, tmp_path: Path) -> None:
+    content = bytearray((data_folder("alfworld") / "alfworld_valid_unseen.tar.xz").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "alfworld_valid_unseen.tar.xz").write_bytes(content)
+    with pytest.raises(BadInput, match=r"alfworld_valid_unseen.tar.xz is damaged or cut off"):
+        Release(tmp_path).file(f"{HEAT}/0")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("which", "text", "message"),
+    [
+        (1, '{\n "pddl_domain": "x",\n "gram', r"trial_\w+/game.tw-pddl line 3: Unterminated string"),
+        (1, "[]", r"game.tw-pddl line 1: a JSON object expected"),
+        (1, '{"grammar": 3}', r"game.tw-pddl line 1: the text 'pddl_domain' is missing"),
+        (1, "[" * 100_000, r"game.tw-pddl line 1: "),
+        (2, "", r"traj_data.json line 1: Expecting value"),
+        (2, "{}", r"traj_data.json line 1: 'task_type' or 'pddl_params' is missing"),
+    ],
+)
+def test_a_game_that_is_half_written_is_refused_with_file_and_line(
+    which: int, text: str, message: str, cache: Path, tmp_path: Path
+) -> None:
+    good, bad = texts(2)
+    broken = (bad[0], text, bad[2]) if which == 1 else (bad[0], bad[1], text)
+    lay(tmp_path / "json_2.1.1" / "valid_unseen", [good, broken])
+    with pytest.raises(BadInput, match=message) as refused:
+        Release(tmp_path).file(f"{HEAT}/0")
+    assert "\n" not in str(refused.value)
+    assert bad[0] in str(refused.value)
+    assert list(cache.iterdir()) == []
+
+
+def test_an_archive_without_games_is_refused(cache: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "alfworld_train.tar.xz", "train", [])
+    with pytest.raises(BadInput, match="holds no game"):
+        Release(tmp_path).games("train")
+    assert list(cache.iterdir()) == []
+
+
+def test_an_index_that_is_damaged_says_what_to_do(cache: Path, tmp_path: Path) -> None:
+    pack(tmp_path / "alfworld_valid_unseen.tar.xz", "valid_unseen", texts(1))
+    source = Source.find(tmp_path, "valid_unseen")
+    assert source is not None
+    Games(source)
+    (index,) = cache.iterdir()
+    index.write_bytes(b"not a database" * 100)
+    with pytest.raises(BadInput, match="delete it, and it will be made again"):
+        Games(source)
+    index.unlink()
+    assert Games(source).counts == {HEAT: 1}
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack(tmp_path / "alfworld_valid_unseen.tar.xz", "valid_unseen", texts(1))
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setenv("PALAESTRA_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BadInput, match="set PALAESTRA_CACHE to a folder that can be"):
+        Release(tmp_path).games("valid_unseen")
+
+
+def test_without_data_the_command_that_gets_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALAESTRA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PALAESTRA_DATA", str(tmp_path))
+    with pytest.raises(BadInput, match="run: palaestra data get alfworld"):
+        release()
+    assert "palaestra data get alfworld" in str(why_no_games())
+    (tmp_path / "alfworld").mkdir()
+    for split in SPLITS[1:]:
+        shutil.copy(Path(__file__), tmp_path / "alfworld" / f"alfworld_{split}.tar.xz")
+    assert "has no split 'train'" in str(why_no_games())
+    assert cache_dir() == tmp_path / "cache"
+
+
+def test_with_data_the_games_can_be_played() -> None:
+    assert why_no_games() is None
