@@ -44,7 +44,7 @@ class WebShop(TextEnv[Visit]):
 
     Args:
         observation_mode: "text", "text_rich", "html" or "url".
-        catalogue: "small" (64 products of our own making, for trying things out: its scores compare with nobody's), the
+        catalogue: "small" (products of our own making, for trying things out: its scores compare with nobody's), the
             name of a data set (`palaestra data list`), a folder of the official files, or an `items_shuffle*.json`.
         goals: "synthetic" or "human"; None for the protocol's, or synthetic.
         price_seed: what prices in a range and price ceilings are drawn from; None for 0.
