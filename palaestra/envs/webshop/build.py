@@ -12,7 +12,6 @@ import os
 import shutil
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +43,11 @@ def index_of(source: Source) -> tuple[Path, str]:
     index_root().mkdir(parents=True, exist_ok=True)
     with _alone(index_root() / f"{content}.lock"):
         if not (folder / COMPLETE).is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            building = Path(tempfile.mkdtemp(dir=index_root(), prefix=f".{content}-"))
+            building = index_root() / f".{content}"
+            for left_over in (folder, building):
+                shutil.rmtree(left_over, ignore_errors=True)
             try:
+                building.mkdir()
                 _build(source, building)
                 os.replace(building, folder)
             finally:

@@ -66,7 +66,7 @@ def freeze(
         "nouns": any_of_them.nouns.tagger,
         "goals": {str(kind): len(benchmark.goals) for kind, benchmark in drawn.items()},
     }
-    write_whole(folder / "frozen.json", json.dumps(about, indent=1).encode())
+    write_whole(folder / "frozen.json", [json.dumps(about, indent=1).encode()])
     return (*written, folder / "frozen.json")
 
 
@@ -96,7 +96,7 @@ def load(folder: Path, catalogue: Catalogue, kind: Kind) -> Benchmark:
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
-    write_whole(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
+    write_whole(path, (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows))
     return path
 
 

@@ -124,11 +124,12 @@ class Drawn(Sequence[Goal]):
     def _make(self, place: int) -> Goal:
         at = bisect_right(self._starts, place) - 1
         told, ceiling = self._catalogue.told_at(self._offsets[at]), self._ceilings[at]
+        ceiling = NO_CEILING if ceiling == NO_CEILING else ceiling  # the original's is no float
         product = self._catalogue.at(told.position)
         if self._kind is Kind.HUMAN:
             written = told.human[self._which[at]]
             text = f"{written.instruction.strip('.')}{_in_words(ceiling)}"
-            return _goal(product, text, written.attributes, ceiling, written.options, 1.0)
+            return _goal(product, text, written.attributes, ceiling, written.options, 1)
         assert told.synthetic is not None  # `_counted` saw it
         attributes = told.synthetic.attributes
         options = _combination(product, place - self._starts[at])

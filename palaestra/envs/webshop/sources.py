@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +88,7 @@ class Source:
         key = hashlib.sha256(json.dumps([INDEX_VERSION, stamps]).encode()).hexdigest()[:16]
         remembered = index_root() / f"{key}.stamp"
         if not remembered.is_file():
-            write_whole(remembered, self._hash().encode())
+            write_whole(remembered, [self._hash().encode()])
         return remembered.read_text()
 
     def _hash(self) -> str:
@@ -105,17 +106,16 @@ def index_root() -> Path:
     return cache_dir() / "webshop"
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: Iterable[bytes]) -> None:
     """Write a file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    building = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        with building.open("wb") as file:
+            file.writelines(content)
+        os.replace(building, path)
+    finally:
+        building.unlink(missing_ok=True)
 
 
 def _matching(folder: Path, beginning: str) -> list[Path]:
