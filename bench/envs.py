@@ -4,8 +4,8 @@
 
 Each row is measured in a process of its own. The oracle plays some tasks once; then those actions are played again and
 again and only the calls are timed (without listing admissible actions, unless the engine does it by itself). "First" is
-the first reset of each task, which reads what later ones have at hand; "memory" is what eight instances add to a process
-that has imported everything, an eighth of it, children (JVMs) included.
+the first reset of each task, which reads what later ones have at hand; "memory" is what eight instances add to a
+process that has imported everything, an eighth of it, children (JVMs) included.
 
 Originals, on the same tasks and actions, in the same run: the packages `scienceworld` and `textworld-express`, and
 ALFWorld's own engine (extra `alfworld`). The original WebShop cannot be installed from a package registry; where a
