@@ -75,10 +75,15 @@ class AttachedWire:
         """The end of what was written to stderr, by the guest or by the engine."""
         return self._words.decode("utf-8", "replace")
 
-    def close(self) -> None:
-        """Let go of the connection: the guest's stdin ends."""
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)  # now, whoever else still holds it
+    def close(self, shut: bool = True) -> None:
+        """Let go of the connection: the guest's stdin ends.
+
+        Args:
+            shut: end it for all who hold it; else the guest's stdin ends only when the last of them lets go.
+        """
+        if shut:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
         for held in (self._connection, self._attached):
             with contextlib.suppress(OSError):
                 held.close()

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from palaestra.envs.errors import BadInput
 from palaestra.envs.sandbox.attached import AttachedWire
@@ -26,6 +26,7 @@ from palaestra.envs.sandbox.seccomp import docker_profile
 
 if TYPE_CHECKING:
     from docker.errors import APIError
+    from docker.types import HostConfig
 
 USER = 10001
 """User and group id of the guest and of all commands."""
@@ -63,14 +64,16 @@ class DockerSandbox(GuestSandbox):
         runtime: str | None = None,
     ) -> None:
         super().__init__(limits or Limits())
+        self._owner = os.getpid()
         self._engine = engine_at(host or os.environ.get("DOCKER_HOST"))
         self._container, self._attached = _start(self._engine, self.limits, image, runtime)
-        self._begin(
-            self._attached,
+        try:
             # The engine limits memory, processes and system calls; the guest ends commands that hold too much memory
             # before the kernel has to choose a victim, which may be the guest.
-            Setup(self.limits, group=True, niceness=5),
-        )
+            self._begin(self._attached, Setup(self.limits, group=True, niceness=5))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def container(self) -> str:
@@ -90,9 +93,11 @@ class DockerSandbox(GuestSandbox):
     def _end(self) -> None:
         from docker.errors import DockerException
 
-        self._attached.close()
-        with contextlib.suppress(DockerException, OSError):
-            remove(self._engine, self._container)
+        mine = os.getpid() == self._owner  # a fork of the owner has the connection too, but nothing to end
+        self._attached.close(shut=mine)
+        if mine:
+            with contextlib.suppress(DockerException, OSError):
+                remove(self._engine, self._container)
 
 
 @functools.lru_cache(maxsize=8)
@@ -112,9 +117,9 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
     from docker.errors import APIError, DockerException
 
     api = engine.client.api
-    container = ""
+    container, wire = "", None
     try:
-        container = api.create_container(
+        made = api.create_container(
             image,
             command=[],
             entrypoint=["python3", "-I", "-S", "-c", STUB],
@@ -123,46 +128,55 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
             working_dir="/",
             hostname="sandbox",
             labels=owner_labels(),
-            host_config=api.create_host_config(**_walls(limits, runtime)),
-        )["Id"]
-        attached = api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-        wire = AttachedWire(attached)
-        try:
-            api.start(container)
-        except BaseException:
-            wire.close()
-            raise
+            host_config=_walls(engine, limits, runtime),
+        )
+        container = made["Id"]
+        _check_limits(engine, made.get("Warnings") or [])
+        wire = AttachedWire(api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}))
+        api.start(container)
         return container, wire
-    except (DockerException, OSError) as error:
+    except BaseException as error:
+        if wire is not None:
+            wire.close()
         if container:
             with contextlib.suppress(DockerException, OSError):
                 remove(engine, container)
         if isinstance(error, APIError):
             raise _refusal(engine, error, image, runtime) from None
-        raise SandboxUnavailable(f"the Docker engine at {engine.host} does not answer: {error}") from None
+        if isinstance(error, (DockerException, OSError)):
+            raise SandboxUnavailable(f"the Docker engine at {engine.host} does not answer: {error}") from None
+        raise
 
 
-def _walls(limits: Limits, runtime: str | None) -> dict[str, Any]:
-    """The container's isolation and limits, as the Docker SDK names them."""
+def _check_limits(engine: Engine, warnings: list[str]) -> None:
+    """An engine without the control groups for a limit leaves it out, and only says so."""
+    if dropped := [warning for warning in warnings if "discarded" in warning.lower()]:
+        raise SandboxUnavailable(f"the Docker engine at {engine.host} cannot limit containers: {' '.join(dropped)}")
+
+
+def _walls(engine: Engine, limits: Limits, runtime: str | None) -> HostConfig:
+    """The container's isolation and limits, as the engine takes them."""
+    from docker.types import LogConfig
+
     mine = f"nr_inodes={limits.files + 1},uid={USER},gid={USER},mode=0700,nosuid,nodev,exec"  # the folder is one
     sizes = {"/work": int(limits.disk), **scratch_sizes(limits)}
     memory = int(limits.memory) + int(limits.disk) + _SPARE_MEMORY
-    return {
-        "auto_remove": True,
-        "network_mode": None if limits.network else "none",
-        "read_only": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges", f"seccomp={_filter()}"],
-        "ipc_mode": "none",  # no shared memory but the folder below, which has limits
-        "tmpfs": {folder: f"size={size},{mine}" for folder, size in sizes.items()},
-        "mem_limit": memory,
-        "memswap_limit": memory,  # memory and swap together, so none of the latter
-        "oom_score_adj": 500,  # before anything else on the engine's machine, where that runs out of memory
-        "pids_limit": limits.pids + 1,  # and the guest
-        "nano_cpus": round(limits.cpu * 1e9),
-        "log_config": {"Type": "none", "Config": {}},  # or the engine keeps all that is said on its disk
-        **({"runtime": runtime} if runtime else {}),
-    }
+    return engine.client.api.create_host_config(
+        auto_remove=True,
+        network_mode=None if limits.network else "none",
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges", f"seccomp={_filter()}"],
+        ipc_mode="none",  # no shared memory but the folder below, which has limits
+        tmpfs={folder: f"size={size},{mine}" for folder, size in sizes.items()},
+        mem_limit=memory,
+        memswap_limit=memory,  # memory and swap together, so none of the latter
+        oom_score_adj=500,  # before anything else on the engine's machine, where that runs out of memory
+        pids_limit=limits.pids + 1,  # and the guest
+        nano_cpus=round(limits.cpu * 1e9),
+        log_config=LogConfig(type="none", config={}),  # or the engine keeps all that is said on its disk
+        runtime=runtime,
+    )
 
 
 @functools.cache

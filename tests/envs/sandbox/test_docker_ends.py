@@ -183,3 +183,29 @@ def test_an_engine_elsewhere_does_the_same(docker_engine: Engine, monkeypatch: p
             assert box.exec(["wc", "-c", "x"]).stdout.split() == ["3000000", "x"]
             container = box.container
         assert container not in containers(docker_engine)
+
+
+def test_a_fork_of_the_owner_that_closes_its_copy_ends_nothing(docker_host: str) -> None:
+    with DockerSandbox() as box:
+        child = os.fork()
+        if child == 0:
+            box.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert box.exec("echo still here").stdout == "still here\n"
+
+
+def test_an_interrupt_while_a_container_starts_leaves_none(
+    docker_host: str, docker_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = containers(docker_engine)
+    for name in ("attach_socket", "start"):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine_at(docker_host).client.api, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                DockerSandbox()
+        assert containers(docker_engine) == before
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
