@@ -1,0 +1,230 @@
+"""WebShop keeps the contract of an environment, plays like its engine, and says what it plays on."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from palaestra.envs import BadInput, Task, find, make
+from palaestra.envs.check import check
+from palaestra.envs.webshop.env import MODES, WebShop
+from palaestra.envs.webshop.oracle import target
+
+from .odd_shop import SETTINGS, recorded
+from .reading import digest
+
+MUG = "odd-synthetic/22"
+
+
+def webshop(**settings: object) -> WebShop:
+    env = make("webshop", **settings)
+    assert isinstance(env, WebShop)
+    return env
+
+
+def test_it_passes_the_conformance_check() -> None:
+    report = check("webshop", fast=True)
+    assert report.passed, [result for result in report.results if not result.passed]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_observation_mode_shows_what_the_original_showed(mode: str) -> None:
+    session = recorded()[0]
+    env = webshop(observation_mode=mode, **SETTINGS)
+    seen, info = env.reset(options={"task": f"odd-synthetic/{session['goal']}"})
+    for step, then in enumerate(session["pages"]):
+        reward = 0.0
+        if step:
+            seen, reward, over, truncated, info = env.step(then["action"])
+            assert (over, truncated) == (then["done"], False)
+        assert reward == then["reward"]
+        expected = {"url": then["url"], "text_rich": then["rich"]}
+        assert seen == expected[mode] if mode in expected else digest(seen) == then[mode]
+        assert info["clickables"] == then["clickables"]
+        assert info["has_search_bar"] == then["has_search_bar"]
+        assert info["url"] == then["url"]
+    parts = session["pages"][-1]["parts"]
+    assert {name: info[name] for name in parts} == parts
+    assert info["score"] == session["pages"][-1]["reward"]
+
+
+def test_it_works_without_any_download_on_a_catalogue_that_says_what_it_is() -> None:
+    env = webshop()
+    _, info = env.reset(seed=0)
+    assert info["task"].name.startswith("small-")
+    assert "catalogue small " in env.fingerprint()
+    assert {split: len(env.tasks(split)) for split in env.splits()} == {
+        split: len(env.registration.splits[split]) for split in env.splits()
+    }
+    assert env.shop.goal_count == sum(len(env.tasks(split)) for split in env.splits())
+
+
+def test_tasks_and_fingerprint_follow_the_catalogue_and_the_goals() -> None:
+    prints = set()
+    for chosen, label in (
+        ({}, "small-synthetic"),
+        ({"goals": "human"}, "small-human"),
+        (SETTINGS, "odd-synthetic"),
+        ({**SETTINGS, "goals": "human"}, "odd-human"),
+        ({"price_seed": 7}, "small-synthetic"),
+    ):
+        env = webshop(**chosen)
+        names = {task.name for split in env.splits() for task in env.tasks(split)}
+        assert {name.rpartition("/")[0] for name in names} == {label}
+        assert len(names) == env.shop.goal_count
+        prints.add(env.fingerprint())
+    assert len(prints) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "steps"), [("original", "human", 100), ("eto", "human", 10), ("agentgym", "synthetic", 10)]
+)
+def test_a_protocol_sets_goals_and_step_cap(name: str, kind: str, steps: int) -> None:
+    env = webshop(protocol=name)
+    assert env.max_steps == steps
+    tasks = [task for split in env.splits() for task in env.tasks(split)]
+    assert {task.name.rpartition("/")[0] for task in tasks} == {f"small-{kind}"}
+    assert webshop(protocol=name, max_steps=3).max_steps == 3
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ({"observation_mode": "pixels"}, "observation mode 'pixels'"),
+        ({"goals": "robot"}, "goals 'robot'"),
+        ({"protocol": "mine"}, "'mine'"),
+        ({"protocol": "eto", "goals": "synthetic"}, "sets the goals itself"),
+        ({"price_seed": -1}, "price_seed"),
+        ({"price_seed": 1, "frozen": "somewhere"}, "leave out price_seed"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(chosen: dict[str, object], told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        webshop(**chosen)
+
+
+@pytest.mark.parametrize("chosen", [{"catalogue": "/nowhere/at/all"}, {"frozen": "/nowhere/at/all"}])
+def test_missing_data_is_told_in_one_line_at_reset(chosen: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match="nowhere") as caught:
+        webshop(**chosen).reset(seed=0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["odd-synthetic/22", "small-synthetic/999999", "small-synthetic/01", "small-synthetic/x"]
+)
+def test_a_task_of_another_catalogue_or_number_is_refused(name: str) -> None:
+    env = webshop()
+    with pytest.raises(BadInput, match="WebShop task"):
+        env.reset(options={"task": Task(env=find("webshop").id, name=name, split="train")})
+
+
+def test_a_bad_action_leaves_the_text_and_info_says_what_was_wrong() -> None:
+    env = webshop(**SETTINGS)
+    seen, info = env.reset(options={"task": MUG})
+    assert "problem" not in info
+    again, reward, over, _, info = env.step("click[nothing of the kind]")
+    assert (again, reward, over, info["valid"]) == (seen, 0.0, False, False)
+    assert "nothing of the kind" in info["problem"]
+    _, _, _, _, info = env.step("search[mug]")
+    assert info["valid"]
+    assert "problem" not in info
+
+
+def test_listed_actions_are_clicks_and_at_first_a_search() -> None:
+    env = webshop(**SETTINGS)
+    _, info = env.reset(options={"task": MUG})
+    (search,) = info["actions"]
+    assert search.startswith('search[Find me an odd mug that is dishwasher safe & "blue" with color: red')
+    env.step("search[mug]")
+    _, _, _, _, info = env.step("click[oddmug0001]")
+    assert "click[red]" in info["actions"]
+    assert "[x] y" in info["clickables"]
+    assert not any("[x]" in action for action in info["actions"])
+
+
+def test_a_fork_goes_on_as_the_original_did() -> None:
+    session = next(each for each in recorded() if each["name"] == "option values that are called like buttons")
+    env, other = webshop(**SETTINGS), webshop(**SETTINGS)
+    env.reset(options={"task": f"odd-synthetic/{session['goal']}"})
+    for step, then in enumerate(session["pages"][1:], 1):
+        kept = pickle.loads(pickle.dumps(env.snapshot()))
+        seen = env.step(then["action"])
+        other.restore(kept)
+        assert other.step(then["action"]) == seen
+        assert digest(seen[0]) == then["text"], step
+
+
+def test_the_oracle_buys_what_was_wanted_on_the_small_catalogue() -> None:
+    env = webshop(max_steps=40)
+    tasks = [task for split in env.splits() for task in env.tasks(split)]
+    scores = []
+    for task in tasks[:: max(1, len(tasks) // 60)]:
+        env.reset(options={"task": task})
+        over = truncated = False
+        score = 0.0
+        while not (over or truncated):
+            _, _, over, truncated, info = env.step(target(env))
+            score = info["score"]
+        scores.append(score)
+    assert sum(score == 1.0 for score in scores) / len(scores) >= 0.95
+
+
+def test_the_oracle_finds_back_from_where_others_have_led() -> None:
+    env = webshop(**SETTINGS, max_steps=40)
+    env.reset(options={"task": "odd-synthetic/20"})
+    for action in ("search[golden lamp]", "click[odddear004]", "click[features]"):
+        env.step(action)
+    over = truncated = False
+    while not (over or truncated):
+        _, reward, over, truncated, _ = env.step(target(env))
+    assert reward == 1.0
+
+
+def _texts() -> st.SearchStrategy[str]:
+    argument = st.one_of(
+        st.text(max_size=40),
+        st.sampled_from(
+            ["<r>", "<c>", "<a> x", "<q>", "red", "buy now", "next >", "oddmug0001", "mug", "\x00", chr(0xDFFF)]
+        ),
+    )
+    return st.one_of(
+        st.text(max_size=60),
+        st.builds("{}[{}]".format, st.sampled_from(("search", "click", "Click", " search")), argument),
+    )
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(_texts(), min_size=80, max_size=120))
+def test_ten_thousand_generated_actions_raise_nothing(actions: list[str]) -> None:
+    env = webshop(**SETTINGS, observation_mode="html", max_steps=1000)
+    env.reset(options={"task": MUG})
+    for action in actions:
+        seen, reward, over, _, info = env.step(action)
+        assert seen.encode()
+        assert 0.0 <= reward <= 1.0
+        assert info["valid"] or "problem" in info
+        if over:
+            env.reset(options={"task": MUG})
+
+
+def test_what_is_kept_of_a_visit_does_not_grow_with_its_length() -> None:
+    env = webshop(**SETTINGS, max_steps=100_000)
+    env.reset(options={"task": MUG})
+
+    def play(rounds: int) -> int:
+        for number in range(rounds):
+            for action in (
+                f"search[lamp {number % 7}]",
+                "click[next >]",
+                "click[< prev]",
+                "click[oddlamp001]",
+                "click[black]",
+            ):
+                env.step(action)
+        return len(pickle.dumps(env.state))
+
+    assert play(10) == play(90)
