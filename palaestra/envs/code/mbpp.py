@@ -7,8 +7,8 @@ all asserts in the prompt, and so does the protocol `single`.
 
 from __future__ import annotations
 
-import ast
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,5 @@ def _problem(row: dict[str, Any]) -> Problem:
 
 def _entry(code: str, tests: tuple[str, ...]) -> str:
     """The function that the tests are about: the first that the solution defines and they call."""
-    defined = {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    used = [node.id for test in tests for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Name)]
-    return next((name for name in used if name in defined), "")
+    defined = set(re.findall(r"^[ \t]*(?:def|class)[ \t]+(\w+)", code, re.MULTILINE))
+    return next((name for test in tests for name in re.findall(r"\w+", test) if name in defined), "")
