@@ -227,4 +227,4 @@ def test_what_is_kept_of_a_visit_does_not_grow_with_its_length() -> None:
                 env.step(action)
         return len(pickle.dumps(env.state))
 
-    assert play(10) == play(90)
+    assert play(7) == play(70)
