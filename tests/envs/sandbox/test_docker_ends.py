@@ -209,3 +209,15 @@ def test_an_interrupt_while_a_container_starts_leaves_none(
 
 def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_an_engine_that_does_not_start_ends_with_its_log_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dockerd").write_text("#!/bin/sh\necho this kernel lacks something >&2\nexit 1\n")
+    (tmp_path / "dockerd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    before = set(Path("/tmp").glob("palaestra-engine-*"))
+    with pytest.raises(SandboxUnavailable, match="end of its log:\nthis kernel lacks something"):
+        PrivateEngine()
+    assert set(Path("/tmp").glob("palaestra-engine-*")) == before
