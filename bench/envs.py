@@ -10,7 +10,7 @@ process that has imported everything, an eighth of it, children (JVMs) included.
 Originals, on the same tasks and actions, in the same run: the packages `scienceworld` and `textworld-express`, and
 ALFWorld's own engine (extra `alfworld`). The original WebShop cannot be installed from a package registry; where a
 checkout of it runs, give its interpreter with --webshop-original: see `bench/webshop_original.py`. Ratios carry over
-between machines, absolute figures do not. Writes bench/results/envs.json.
+between machines, absolute figures do not. Writes bench/results/envs.json, and the table in docs/environments.md.
 """
 
 from __future__ import annotations
@@ -42,6 +42,51 @@ ROWS: dict[str, dict[str, Any]] = {
     "shell": {},
 }
 """Environment -> how it is measured."""
+
+
+LICENCES = {
+    "bandit": "ours, Apache-2.0",
+    "crafting": "ours, Apache-2.0",
+    "webshop": "engine ours; data: MIT, product texts from a shop's site that nobody here can license",
+    "webshopsmall": "ours, Apache-2.0",
+    "alfworld": "engine ours; games MIT; the original's planner (extra `alfworld`) GPL-3.0",
+    "alfworldgenerated": "ours, Apache-2.0",
+    "scienceworld": "the original engine, Apache-2.0",
+    "textworldexpress": "the original engine, Apache-2.0",
+    "codetasks": "ours, Apache-2.0",
+    "shell": "ours, Apache-2.0",
+}
+PAGE = HERE.parent / "docs" / "environments.md"
+BEGIN, END = "<!-- table: python bench/envs.py -->", "<!-- end of the table -->"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    heads = [
+        "environment",
+        "splits",
+        "rewind",
+        "steps/s",
+        "reset ms (first)",
+        "snapshot + restore µs",
+        "MB an instance",
+    ]
+    lines = [[*heads, "the original, same run", "licence"], ["---"] * 9]
+    for row in rows:
+        name = row["env"].split("/")[1].rsplit("-v", 1)[0].lower()
+        original = row.get("original")
+        beside = "-"
+        if original and "ratio" in row:
+            beside = (
+                f"{original['engine']}: {original['steps_per_second']:,} steps/s, reset {original['reset_ms']:,.0f} ms"
+            )
+            beside += f"; ours is {row['ratio']:,} times as fast"
+        splits = ", ".join(f"{split} {count:,}" for split, count in row["splits"].items())
+        times = f"{row['reset_ms']:,} ({row['first_reset_ms']:,})"
+        both = f"{row['snapshot_us'] + row['restore_us']:,.0f}"
+        lines.append([f"`{row['env']}`", splits, row["fidelity"], f"{row['steps_per_second']:,.0f}", times, both])
+        lines[-1] += [str(row["memory_mb"]), beside, LICENCES[name]]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def measure(name: str, tasks: int, seconds: float, settings: dict[str, Any], split: str | None) -> dict[str, Any]:
@@ -280,6 +325,9 @@ def main() -> int:
         "rows": list(merged.values()),
     }
     place.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if PAGE.exists():
+        before_it, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(f"{before_it}{BEGIN}\n{table(result['rows'])}\n{END}{rest.partition(END)[2]}")
     return 0
 
 
