@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from palaestra.envs.alfworld.files import GameFile
-from palaestra.envs.alfworld.generate_rooms import FURNITURE, ROOMS, THINGS, Thing
+from palaestra.envs.alfworld.generate_rooms import BELONGS, FURNITURE, ROOMS, THINGS, Thing
 from palaestra.envs.alfworld.generate_texts import DOMAIN, TASKS, grammar
 from palaestra.envs.errors import BadInput
 
@@ -170,16 +170,17 @@ def furnish(kind: str, number: int) -> Home:
     while True:
         room = draw.one(list(ROOMS))
         plan = SEEN_LAYOUTS + draw.below(UNSEEN_LAYOUTS) if unseen else draw.below(SEEN_LAYOUTS)
-        goals = _goals(kind, dict(layout(room, plan)))
+        goals = _goals(kind, room, dict(layout(room, plan)))
         if goals:
             return _filled(draw, room, layout(room, plan), draw.one(goals))
 
 
-def _goals(kind: str, places: Mapping[str, int]) -> list[Goal]:
-    """The tasks of a type that make sense among these kinds of furniture."""
-    lamps = [name for name, thing in THINGS.items() if thing.lamp and any(p in places for p in thing.places)]
+def _goals(kind: str, room: str, places: Mapping[str, int]) -> list[Goal]:
+    """The tasks of a type that make sense in a room with these kinds of furniture."""
+    there = {name: thing for name, thing in THINGS.items() if name in BELONGS[room]}
+    lamps = [name for name, thing in there.items() if thing.lamp and any(p in places for p in thing.places)]
     goals = []
-    for name, thing in THINGS.items():
+    for name, thing in there.items():
         fitting = [place for place in thing.places if place in places]
         if thing.lamp or not fitting or not _treatable(kind, thing, places):
             continue
@@ -206,12 +207,14 @@ def _filled(draw: Draw, room: str, plan: tuple[tuple[str, int], ...], goal: Goal
     places = {f"{kind.capitalize()}_bar_{number:02d}": kind for kind, count in plan for number in range(1, count + 1)}
     home = Home(room, places, {}, {}, goal, _words(draw, goal))
     for kind, thing in THINGS.items():
+        if kind not in BELONGS[room]:
+            continue
         fitting = [place for place, of in places.items() if of in thing.places]
         wanted = {goal.thing: 2 if goal.kind == _TWO else 1}
         if goal.kind == _LIGHTS:
             wanted[goal.place] = 1
         least = wanted.get(kind, 0)
-        count = draw.one((0, 0, 1, 1, 2, 3)) if fitting else 0
+        count = draw.one((0, 1, 1, 1, 2, 2, 3)) if fitting else 0
         count = max(least, min(count, 1) if thing.lamp else count)
         if kind == goal.thing and goal.kind != _LIGHTS:  # none is where it should be brought
             fitting = [place for place in fitting if places[place] != goal.place]

@@ -182,3 +182,22 @@ THINGS: Mapping[str, Thing] = {
     "wallet": Thing((*_SMALL, "bed", "sofa", "armchair")),
     "watch": Thing((*_SMALL, "sofa", "stool")),
 }
+
+BELONGS: Mapping[str, frozenset[str]] = {
+    room: frozenset(words.split())
+    for room, words in {
+        "kitchen": "apple bottle bowl bread brush candle carrot cloth cup egg fork glass jar knife lemon "
+        "magazine mug onion pan phone plate pot potato radio soap sponge spoon tomato towel vase key",
+        "living room": "bottle bowl box camera candle clock coin cup cushion glass headset key lamp letter "
+        "magazine mug notebook pen phone pillow plate radio remote statue tissuebox vase wallet watch",
+        "bedroom": "box camera candle clock coin comb cushion flashlight glass glove headset key lamp letter magazine "
+        "mug notebook pen perfume phone pillow radio remote ring shirt sock statue tissuebox wallet watch",
+        "bathroom": "brush candle cloth comb cup glass magazine perfume razor "
+        "ring soap sock shirt sponge tissuebox toothbrush towel radio watch",
+        "study": "box camera clock coin cup dictionary glass headset key lamp letter magazine "
+        "mug notebook pen phone radio stapler statue tissuebox vase wallet watch plate",
+        "utility room": "bottle box brush cloth flashlight glove hammer jar key "
+        "radio rope screwdriver shirt soap sock sponge towel stapler",
+    }.items()
+}
+"""Kind of room -> kinds of things that one finds there."""

@@ -86,9 +86,9 @@ class Child:
         greeting = self._read(START_SECONDS, "start")
         if "missing" in greeting:
             self.close()
-            raise MissingExtra(
-                f"the original ALFWorld needs the Python module {greeting['missing']!r}, which", "alfworld"
-            )
+            missing = greeting["missing"]
+            what = f"the original ALFWorld (MIT, its planner GPL-3.0) needs the Python module {missing!r}, which"
+            raise MissingExtra(what, "alfworld")
         self.versions: dict[str, str] = greeting["versions"]
 
     @property

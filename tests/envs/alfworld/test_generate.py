@@ -22,7 +22,7 @@ from palaestra.envs.alfworld.generate import (
     layout,
     split_of,
 )
-from palaestra.envs.alfworld.generate_rooms import FURNITURE, ROOMS, THINGS
+from palaestra.envs.alfworld.generate_rooms import BELONGS, FURNITURE, ROOMS, THINGS
 from palaestra.envs.alfworld.oracle import View, advise
 from palaestra.envs.errors import BadInput
 
@@ -99,11 +99,14 @@ def test_everything_is_where_one_would_keep_it() -> None:
         home = furnish(TYPES[number % 6], number)
         for thing, kind in home.things.items():
             assert home.places[home.where[thing]] in THINGS[kind].places
+            assert kind in BELONGS[home.room]
 
 
 def test_the_tables_name_only_furniture_and_rooms_that_there_are() -> None:
     furniture = {kind for room in ROOMS.values() for kind in room}
-    assert furniture <= set(FURNITURE)
+    assert furniture == set(FURNITURE)
+    assert set(BELONGS) == set(ROOMS)
+    assert set().union(*BELONGS.values()) == set(THINGS)
     for name, thing in THINGS.items():
         assert set(thing.places) <= set(FURNITURE), name
         assert len(set(thing.places) & furniture) >= 2, name

@@ -12,7 +12,9 @@ from palaestra.envs.alfworld.files import GameFile
 from palaestra.envs.alfworld.game import Game, World, compiled
 from palaestra.envs.alfworld.games import names, release
 from palaestra.envs.alfworld.generate import SPLITS, TYPES, generated
-from palaestra.envs.alfworld.oracle import View, advise, seen
+from palaestra.envs.alfworld.oracle import View, advise, expert, seen
+from palaestra.envs.errors import BadInput
+from palaestra.envs.registry import find, make
 
 
 def play(game: Game, searching: bool = False, history: list[str] | None = None, most: int = 100) -> list[str]:
@@ -95,3 +97,27 @@ def test_after_the_win_they_look_around() -> None:
     for command in play(game):
         world = game.step(world, command).world
     assert advise(View(game, world)) == "look"
+
+
+@pytest.mark.parametrize("oracle", ["expert", "searcher"])
+@pytest.mark.parametrize(
+    ("env", "split"), [("alfworld", "valid_unseen"), ("alfworldgenerated", "test_unseen"), ("alfworldgenerated", "dev")]
+)
+def test_the_oracles_of_the_environments_win(env: str, split: str, oracle: str) -> None:
+    act, world = find(env).oracle(oracle), make(env)
+    for task in world.tasks(split)[::30]:
+        world.reset(options={"task": task})
+        over = False
+        while not over:
+            _, _, terminated, truncated, info = world.step(act(world))
+            over = terminated or truncated
+        assert (info["score"], info["success"]) == (1.0, True), task.id
+    world.close()
+
+
+def test_they_play_nothing_else() -> None:
+    other = make("bandit")
+    other.reset(seed=0)
+    with pytest.raises(BadInput, match="plays ALFWorld"):
+        expert(other)
+    other.close()

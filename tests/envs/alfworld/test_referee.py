@@ -20,7 +20,9 @@ from palaestra.envs.alfworld.files import GameFile
 from palaestra.envs.alfworld.games import names
 from palaestra.envs.alfworld.generate import generated
 from palaestra.envs.alfworld.textworld import Said, TextWorldEngine
+from palaestra.envs.core import Fidelity
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra
+from palaestra.envs.registry import find, make
 
 GAME = generated("pick_and_place_simple/11")
 
@@ -105,6 +107,26 @@ def test_the_engine_seam_hands_out_no_state_of_the_original(original: TextWorldE
     answer = original.act(GAME, None, "fly \ud800 away")
     assert (answer.text, answer.valid) == ("Nothing happens.", False)
     assert "look" in original.admissible(GAME, None)
+
+
+def test_an_environment_on_the_original_goes_back_by_replay() -> None:
+    env, ours = make("alfworldgenerated", engine="textworld"), make("alfworldgenerated")
+    task = ours.tasks("dev")[0]
+    act = find("alfworldgenerated").oracle()
+    try:
+        assert env.reset(options={"task": task})[0] == ours.reset(options={"task": task})[0]
+        first = act(env)
+        assert env.step(first)[0] == ours.step(first)[0]
+        fork = env.snapshot()
+        assert fork.fidelity == Fidelity.REPLAY
+        command = act(env)
+        after = env.step(command)[0]
+        env.restore(fork)
+        assert act(env) == command
+        assert env.step(command)[0] == after == ours.step(command)[0]
+    finally:
+        env.close()
+        ours.close()
 
 
 def test_a_killed_process_is_a_fault_and_the_next_game_gets_another(original: TextWorldEngine) -> None:
