@@ -1,0 +1,74 @@
+"""Whatever an agent writes and does is answered: no exception, no hang, no long answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from palaestra.envs import make
+from palaestra.envs.check.walk import answer_problem
+from palaestra.envs.code.env import LONGEST_OBSERVATION
+
+PATHS = [
+    "a.py",
+    "solution.py",
+    "../x",
+    "/etc/passwd",
+    "d/e/f",
+    ".",
+    "..",
+    "a" * 300,
+    "d",
+    "-rf",
+    "~/x",
+    "link/x",
+    "\u202e.py",
+]
+COMMANDS = [
+    "cat /etc/shadow",
+    "ln -s / link",
+    "mkdir -p d",
+    "printf '\\377\\000'",
+    "kill -9 -1",
+    "chmod 000 .",
+    "head -c 1000000 /dev/zero",
+    "mkfifo p",
+    "touch \"$(printf 'a\\nb')\"",
+    "((",
+    "cat p",
+    "dd if=/dev/zero of=big bs=1M count=80",
+    "rm -rf *",
+    "sleep 60 &",
+]
+TEXTS = st.one_of(st.text(max_size=60), st.sampled_from(["", "import os", "é" * 5000, "```", "\x00", "\ud800"]))
+ACTIONS = st.one_of(
+    st.text(max_size=200),
+    st.sampled_from(COMMANDS).map(lambda command: f"run {command}"),
+    st.tuples(st.sampled_from(PATHS), TEXTS).map(lambda pair: f"write {pair[0]}\n```\n{pair[1]}\n```"),
+    st.sampled_from(PATHS).map(lambda path: f"read {path}"),
+    st.sampled_from(["list", "test", "submit", "```\nx\n```\ntest", "```sh\nls\n```\nsubmit"]),
+)
+
+
+@pytest.mark.parametrize("name", ["codetasks", "shell"])
+def test_every_action_is_answered(name: str) -> None:
+    env = make(name, timeout=1.0)
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(ACTIONS, min_size=1, max_size=8))
+    def episode(actions: list[str]) -> None:
+        env.reset(seed=0)
+        for action in actions:
+            answer: Any = env.step(action)
+            assert answer_problem(answer, env.task, None) is None
+            assert len(answer[0]) <= LONGEST_OBSERVATION + 200
+            if answer[2] or answer[3]:
+                return
+
+    try:
+        episode()
+    finally:
+        env.close()
