@@ -39,6 +39,9 @@ _SPARE_MEMORY = 128 * MIB
 class DockerSandbox(GuestSandbox):
     """A sandbox in a container.
 
+    Guest and commands are one user, since nobody in the container may become another: `exec(user="nobody")` is refused.
+    What the guest holds is closed to commands all the same (undumpable; the filter refuses calls that reach it).
+
     Args:
         limits: of the sandbox.
         image: what it is made of; needs `python3` (3.8 or newer) and `/bin/sh`, and nothing of Palaestra.
