@@ -212,7 +212,13 @@ class Coding(TextEnv[State]):
         return "\n".join(lines)
 
     def _judged(self, problem: Problem) -> tuple[str, float, bool]:
-        """What is said, the score, is it a success."""
+        """What is said, the score, is it a success. What the agent made impossible to judge has failed."""
+        try:
+            return self._verdict(problem)
+        except BadInput as error:
+            return f"It cannot be judged: {error}", 0.0, False
+
+    def _verdict(self, problem: Problem) -> tuple[str, float, bool]:
         if problem.check:
             fine = judge.check(self._here(), problem, self.timeout)
             return f"The check {'passes' if fine else 'fails'}.", float(fine), fine
