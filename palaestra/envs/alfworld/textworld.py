@@ -83,6 +83,7 @@ class Child:
             raise EnvFault(f"cannot start the original ALFWorld: {error}") from error
         self.owner, self.begins, self._unread, self._killed = os.getpid(), 0, b"", False
         self._end = weakref.finalize(self, _end, self.process, self._errors, self.owner)
+        LIVE.add(self)
         greeting = self._read(START_SECONDS, "start")
         if "missing" in greeting:
             self.close()
@@ -160,6 +161,20 @@ def _end(process: subprocess.Popen[bytes], errors: IO[bytes], owner: int) -> Non
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
                 stream.close()
+
+
+LIVE: weakref.WeakSet[Child] = weakref.WeakSet()
+"""The processes that this one has started."""
+
+
+def _forked() -> None:
+    """In a forked child: let go of the parent's processes, so that they end with the parent."""
+    for child in list(LIVE):
+        child.close()
+    LIVE.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class TextWorldEngine:

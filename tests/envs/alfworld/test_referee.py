@@ -182,11 +182,14 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: 
         TextWorldEngine().begin(GAME)
 
 
-def test_the_process_ends_with_the_one_that_started_it() -> None:
+def test_the_process_ends_with_the_one_that_started_it_though_a_fork_of_that_lives_on() -> None:
     code = (
-        "import os\n"
+        "import os, time\n"
         "from palaestra.envs.alfworld.textworld import Child\n"
-        "print(Child().process.pid, flush=True)\n"
+        "child = Child()\n"
+        "print(child.process.pid, flush=True)\n"
+        "if os.fork() == 0:\n"
+        "    os.close(1), os.close(2), time.sleep(60), os._exit(0)\n"
         "os.kill(os.getpid(), 9)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
