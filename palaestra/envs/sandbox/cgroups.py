@@ -7,6 +7,7 @@ process leaves behind is found and removed by the next one.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import itertools
@@ -42,6 +43,8 @@ class Group:
 
     def __init__(self, folders: list[Path]) -> None:
         self._folders = folders
+        self._owner = os.getpid()
+        _left.add(self)
 
     def add(self, pid: int) -> None:
         """Put a process in, and all that it starts from now on. Raises OSError."""
@@ -51,9 +54,20 @@ class Group:
     def remove(self, patience: float = 5.0) -> None:
         """Kill what is left in it and remove it. What cannot be removed yet is left to the next `sweep`."""
         deadline = time.monotonic() + patience
+        _left.discard(self)
         for folder in self._folders:
             while not _removed(folder) and time.monotonic() < deadline:
                 time.sleep(0.005)
+
+
+_left: set[Group] = set()
+
+
+@atexit.register
+def remove_all() -> None:
+    """Remove the groups of sandboxes that nobody closed, and end what is in them. Not in a fork, which made none."""
+    for group in [group for group in _left if group._owner == os.getpid()]:
+        group.remove(1.0)
 
 
 def make(limits: Limits) -> Group | None:

@@ -333,3 +333,15 @@ def test_spare_users_are_nobody() -> None:
         assert first is not None
         assert first > 2**30
     assert UID != 0
+
+
+def test_a_sandbox_that_nobody_closed_leaves_no_group_at_exit() -> None:
+    code = (
+        "import os\nfrom palaestra.envs.sandbox import start, cgroups\nbox = start('bwrap')\n"
+        "name = f'palaestra-*-{os.getpid()}-*'\n"
+        "print(*[folder for one in cgroups.hierarchies() for folder in one.parent.glob(name)])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    folders = ended.stdout.split()
+    assert bool(folders) == bool(cgroups.hierarchies())
+    assert not any(map(os.path.exists, folders))
