@@ -145,6 +145,8 @@ class Coding(TextEnv[State]):
             except BadInput as error:  # of the sandbox: a path outside, a folder where a file should be, ...
                 said.append(str(error))
                 return self._last(state, Reply(shorten("\n".join(said)), valid=False))
+        if isinstance(steps[-1], Write):
+            said.append(f"Next: {'run' if self.shell else 'test'} or submit.")
         return self._last(state, Reply(shorten("\n".join(said))))
 
     def admissible(self, state: State) -> Sequence[str] | None:
@@ -182,7 +184,7 @@ class Coding(TextEnv[State]):
         if isinstance(step, Write):
             box.write_file(step.path, step.text)
             count = step.text.count("\n")
-            return f"wrote {step.path} ({count} line{'s' if count != 1 else ''})"
+            return f"wrote {step.path} ({count} line{'s' if count != 1 else ''}){self._misspelt(step.path)}"
         if step.verb == "read":
             return box.read_bytes(step.argument).decode("utf-8", "backslashreplace") or "(empty)"
         if step.verb == "list":
@@ -195,6 +197,17 @@ class Coding(TextEnv[State]):
             return f"{output}\n[killed after {self.timeout:g} s]".lstrip("\n")
         status = f"[exit status {result.rc}]" if result.rc else "" if output else "(no output)"
         return f"{output}\n{status}".strip("\n")
+
+    def _misspelt(self, path: str) -> str:
+        """What Python says of a file that it cannot read: an agent that only writes learns of it too."""
+        if not path.endswith(".py"):
+            return ""
+        read = "import sys; compile(open(sys.argv[1], 'rb').read(), sys.argv[1], 'exec')"
+        result = self._here().exec(
+            ["python3", "-I", "-S", "-W", "ignore", "-c", read, f"./{path}"], timeout=self.timeout
+        )
+        said = result.shown().strip().splitlines()[-4:] if result.rc == 1 else []
+        return "\n" + "\n".join(said).replace('"./', '"') if said else ""
 
     def _tried(self, problem: Problem) -> str:
         tests = problem.visible or ((problem.entry,) if problem.entry else ())

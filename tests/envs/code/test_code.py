@@ -36,7 +36,7 @@ def test_an_episode_write_run_test_submit(env: TextEnv[Any]) -> None:
     assert "Write double(n)" in text
     assert "assert double(2) == 4" in text
     assert "double(-3)" not in text + env.instructions(info["task"])
-    assert env.step(HALF)[0] == "wrote solution.py (1 line)"
+    assert env.step(HALF)[0] == "wrote solution.py (1 line)\nNext: test or submit."
     assert env.step("run python3 -c 'import solution; print(solution.double(4.5))'")[0] == "8"
     assert env.step("test")[0] == "1 of 1 visible examples pass."
     text, reward, over, truncated, info = env.step("submit")
@@ -52,6 +52,14 @@ def test_success_is_that_all_hidden_tests_pass(env: TextEnv[Any]) -> None:
         1.0,
         True,
     )
+
+
+def test_a_file_that_python_cannot_read_is_told_at_once(env: TextEnv[Any]) -> None:
+    text, *_, info = env.step("```\ndef double(n:\n    return n\n```")
+    assert text.startswith('wrote solution.py (2 lines)\n  File "solution.py", line 1\n')
+    assert "SyntaxError: '(' was never closed" in text
+    assert info["valid"]
+    assert "SyntaxError" not in env.step("write notes.txt\n```\ndef (\n```")[0]
 
 
 def test_a_failed_example_says_what_came_instead(env: TextEnv[Any]) -> None:
