@@ -13,7 +13,7 @@ from typing import cast
 
 import typer
 
-from palaestra.cli import data, environments, episodes, sandbox, serving, training
+from palaestra.cli import comparing, data, environments, episodes, sandbox, serving, training
 from palaestra.cli.doctor import doctor
 from palaestra.envs.errors import PalaestraError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 environments.add_to(app)
 episodes.add_to(app)
 training.add_to(app)
+comparing.add_to(app)
 data.add_to(app)
 sandbox.add_to(app)
 serving.add_to(app)

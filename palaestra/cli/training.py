@@ -41,13 +41,10 @@ from palaestra.cli.options import (
 )
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
-from palaestra.trainers.agent_r import AgentR
 from palaestra.trainers.config import config_of
-from palaestra.trainers.eef import EEF
+from palaestra.trainers.methods import METHODS
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT
-
-METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF, AgentR)}
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; going on in one is fine.")]
 Budget = Annotated[int | None, typer.Option(help="Rollouts in all.")]
@@ -90,13 +87,12 @@ def train(
     load_environments(load)
     if method not in METHODS:
         raise BadInput(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
-    settings = _read(config) if config else {}
+    settings = read_settings(config) if config else {}
     given = {"env": env, "model": model, "budget": budget, "tasks": parse_tasks(tasks), "seed": seed}
     settings |= {key: value for key, value in given.items() if value is not None}
     if experts is not None:
-        settings["experts"] = _experts(experts)
-    for key, value in parse_settings(change).items():
-        _put(settings, key, value)
+        settings["experts"] = experts_of(experts)
+    change_settings(settings, change)
     if "env" not in settings:
         raise BadInput("which environment? give --env; `palaestra envs` lists them")
     for key in ("env", "model"):
@@ -174,7 +170,8 @@ class _FitBar:
             print(f"fit {name}: step {done} of {total}, loss {loss:.3f}", file=sys.stderr, flush=True)
 
 
-def _experts(text: str) -> dict[str, Any]:
+def experts_of(text: str) -> dict[str, Any]:
+    """Read `--experts`. Raises BadInput."""
     kind, _, rest = text.partition(":")
     if kind == "oracle":
         return {"oracle": rest or "default"}
@@ -186,7 +183,8 @@ def _experts(text: str) -> dict[str, Any]:
     return {"file": text}
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read a configuration file, JSON or TOML. Raises BadInput."""
     import tomllib
 
     try:
@@ -201,8 +199,13 @@ def _read(file: Path) -> dict[str, Any]:
     return read
 
 
+def change_settings(settings: dict[str, Any], pairs: list[str] | None) -> None:
+    """Set the keys of `--set`, nested ones too (`objective.epochs=2`). Raises BadInput."""
+    for key, value in parse_settings(pairs).items():
+        _put(settings, key, value)
+
+
 def _put(settings: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a nested key: `objective.epochs`."""
     *parents, last = dotted.split(".")
     here = settings
     for name in parents:

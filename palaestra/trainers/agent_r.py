@@ -64,7 +64,8 @@ class AgentRConfig(RecipeConfig):
         judge_tokens: tokens of a judgement at the most.
         splice: "executed", or "textual": the paper's unexecuted joining of texts, as a control.
         revision: the thought stands before the good path's first action ("thought", for the style react), is an
-            answer of its own with the action "wait" ("turn", as in the released code), or is left out ("none").
+            answer of its own with the action "wait" ("turn", as in the released code), or is left out ("none"). None is
+            "thought" where answers have thoughts, else "none".
         good: learn the good paths too, and not only the spliced ones.
         general: general chat that is mixed in: a JSONL file of `messages`, or "own" for the small set of this package
             (the paper takes ShareGPT); None mixes nothing in.
@@ -81,7 +82,7 @@ class AgentRConfig(RecipeConfig):
     judge_from: Literal["first", "parting"] = "first"
     judge_tokens: int = Field(default=200, ge=8)
     splice: Literal["executed", "textual"] = "executed"
-    revision: Literal["thought", "turn", "none"] = "thought"
+    revision: Literal["thought", "turn", "none"] | None = None
     good: bool = True
     general: str | None = None
     eta: float = Field(default=0.2, gt=0.0, le=1.0)
@@ -229,6 +230,10 @@ class AgentR(Recipe[AgentRConfig]):
         counts = {verdict.value: sum(j.verdict is verdict for j in said.values()) for verdict in Verdict}
         return kept, counts
 
+    def _reflects(self) -> bool:
+        revision = self.config.revision
+        return self.config.conversation.style == "react" if revision is None else revision != "none"
+
     def _case(self, path: Path, step: int) -> Case:
         instructions = self.env.instructions(path.episode.start.task)
         return Case(instructions, path.turns[:step], path.turns[step], path.observations()[step + 1])
@@ -242,7 +247,7 @@ class AgentR(Recipe[AgentRConfig]):
             good=good,
             kept=kept,
             resumes=min(pair.parting, kept),
-            thought="" if self.config.revision == "none" else REVISIONS[drawn % len(REVISIONS)],
+            thought=REVISIONS[drawn % len(REVISIONS)] if self._reflects() else "",
             place="turn" if self.config.revision == "turn" else "thought",
             wanted=pair.good.score,
         )

@@ -6,6 +6,7 @@ neighbours of similar length, or by packing) changes speed and memory, never the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,14 @@ MicroBatch = list[Row]
 
 
 def steps(
-    lengths: Sequence[int], *, batch: int, batch_tokens: int | None, epochs: int, seed: int, ranks: int = 1
+    lengths: Sequence[int],
+    *,
+    batch: int,
+    batch_tokens: int | None,
+    epochs: int,
+    seed: int,
+    ranks: int = 1,
+    tokens: int | None = None,
 ) -> list[list[int]]:
     """The sample indexes of every optimiser step of every epoch, in a random order that depends on the seed only.
 
@@ -24,11 +32,12 @@ def steps(
         lengths: ids of each sample.
         batch: samples a step; the steps of an epoch differ by at most one sample.
         batch_tokens: ids a step instead.
+        tokens: ids in all, in place of `epochs`: the plan ends with the step that reaches them.
         ranks: processes that share a step; a step has at least that many samples where there are as many.
     """
     order = np.random.Generator(np.random.PCG64(seed))
     plan: list[list[int]] = []
-    for _ in range(epochs):
+    for _ in range(epochs if tokens is None else -(-tokens // sum(lengths))):
         shuffled = [int(index) for index in order.permutation(len(lengths))]
         if batch_tokens is None:
             count = -(-len(shuffled) // max(batch, ranks))
@@ -43,6 +52,9 @@ def steps(
             parts[min(count - 1, int(middle * count / total))].append(index)
             before += lengths[index]
         plan += [part for part in parts if part]
+    if tokens is not None:
+        seen = list(itertools.accumulate(sum(lengths[index] for index in step) for step in plan))
+        plan = plan[: next((n for n, so_far in enumerate(seen, 1) if so_far >= tokens), len(plan))]
     return plan
 
 

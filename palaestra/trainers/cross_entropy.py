@@ -163,7 +163,13 @@ def plan_rows(samples: Sequence[Sample], config: CrossEntropy, seed: int, ranks:
     lengths = [len(sample.ids) for sample in samples]
     rows: list[list[MicroBatch]] = []
     for step in steps(
-        lengths, batch=config.batch, batch_tokens=config.batch_tokens, epochs=config.epochs, seed=seed, ranks=ranks
+        lengths,
+        batch=config.batch,
+        batch_tokens=config.batch_tokens,
+        epochs=config.epochs,
+        seed=seed,
+        ranks=ranks,
+        tokens=config.tokens,
     ):
         for share in shares(step, lengths, ranks):
             rows.append(micro_batches(share, lengths, config.micro_tokens, config.packing))
@@ -205,6 +211,7 @@ def train_loaded(
     bf16 = config.bf16 if config.bf16 is not None else cuda and torch.cuda.is_bf16_supported()
     arguments = _arguments(config, scratch, seed, bf16=bf16, cuda=cuda)
     plan = plan_rows(kept, config, seed, max(1, arguments.world_size))
+    seen = [kept[index] for micros in plan for micro in micros for row in micro for index in row]
     # an empty share becomes the step's smallest sample without its weights
     shortest = min(range(len(kept)), key=lambda i: len(kept[i].ids))
     blank = kept[shortest].model_copy(update={"weights": (0.0,) * len(kept[shortest].ids)})
@@ -239,11 +246,11 @@ def train_loaded(
     return trained, FitReport(
         objective=config.kind,
         losses=tuple(trainer.step_losses),
-        epochs=config.epochs,
+        epochs=-(-len(seen) // len(kept)),
         samples=len(kept),
         dropped=sum(limit is not None and len(sample.ids) > limit for sample in samples),
-        tokens_seen=config.epochs * sum(len(sample.ids) for sample in kept),
-        tokens_trained=config.epochs * sum(sample.trained_tokens for sample in kept),
+        tokens_seen=sum(len(sample.ids) for sample in seen),
+        tokens_trained=sum(sample.trained_tokens for sample in seen),
         seconds=seconds,
         version="",
         seed=seed,

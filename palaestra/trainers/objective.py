@@ -29,7 +29,7 @@ class FitReport(BaseModel):
     Attributes:
         objective: kind of the objective.
         losses: loss of every optimiser step, before that step's update.
-        epochs: passes over the data.
+        epochs: passes over the data, begun ones included.
         samples: samples that were learnt from.
         dropped: samples longer than `max_length`, left out whole: a cut sample would teach what was never said.
         tokens_seen: ids that went through the model, padding not counted, over all epochs.
@@ -97,6 +97,8 @@ class CrossEntropy(Objective):
 
     Attributes:
         epochs: passes over the samples.
+        tokens: ids that go through the model in all, in place of `epochs`: as many passes as that takes, the last one
+            cut at the first step that reaches it. Comparisons at equal training tokens set it.
         learning_rate: peak of the schedule (AdamW).
         schedule: how the learning rate goes on after warming up.
         warmup: share of the steps in which the learning rate rises from 0.
@@ -118,6 +120,7 @@ class CrossEntropy(Objective):
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     epochs: int = Field(default=3, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=2e-5, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: float = Field(default=0.03, ge=0, le=1)

@@ -93,7 +93,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def method(out: Path, model: Path, **more: Any) -> AgentR:
-    fixed = {"env": "toy/Word-v0", "conversation": {}, "revision": "none"}
+    fixed = {"env": "toy/Word-v0", "conversation": {}}
     settings = lamps.settings(model, **(fixed | more))
     del settings["per_task"]
     return AgentR(config_of(AgentRConfig, settings), out, progress="quiet")
@@ -269,7 +269,7 @@ def test_a_revision_stands_before_the_next_action_or_is_a_turn_of_its_own(tmp_pa
     assert lines(turn, store, react)[0] == "Thought: I go back.\nAction: wait"
     assert len(lines(turn, store, react)) == 4
     with pytest.raises(BadInput, match=r"a revision thought needs conversation\.style 'react'"):
-        config_of(AgentRConfig, {"env": "toy/Word-v0", "budget": 1})
+        config_of(AgentRConfig, {"env": "toy/Word-v0", "budget": 1, "revision": "thought"})
 
 
 # -- training ---------------------------------------------------------------------------------------------------------

@@ -50,3 +50,14 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     first, again, other = (steps(lengths, batch=8, batch_tokens=None, epochs=2, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
     assert first[:5] != first[5:]  # epochs differ
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=30),
+    tokens=st.integers(1, 2000),
+    batch=st.integers(1, 8),
+)
+def test_a_plan_of_tokens_ends_with_the_step_that_reaches_them(lengths: list[int], tokens: int, batch: int) -> None:
+    plan = steps(lengths, batch=batch, batch_tokens=None, epochs=1, seed=0, tokens=tokens)
+    seen = [sum(lengths[index] for index in step) for step in plan]
+    assert sum(seen[:-1]) < tokens <= sum(seen)

@@ -1,0 +1,99 @@
+"""`palaestra compare`: methods against one another at equal rollouts and equal training tokens."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from palaestra.cli.options import Concurrency, Json, Load, Quiet, Tasks, load_environments, parse_tasks, shown
+from palaestra.cli.training import change_settings, experts_of, read_settings
+from palaestra.envs import find
+from palaestra.envs.errors import BadInput
+from palaestra.trainers.methods import CONTESTANTS, contestant
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register this file's command."""
+    app.command()(compare)
+
+
+def compare(
+    methods: Annotated[
+        list[str],
+        typer.Argument(
+            help=f"Two or more of: {', '.join(CONTESTANTS)}. The first one is what the others are compared with."
+        ),
+    ],
+    env: Annotated[str | None, typer.Option(help="Environment id or short name.")] = None,
+    model: Annotated[str | None, typer.Option(help="Start model of all: short name, folder or hub id.")] = None,
+    experts: Annotated[str | None, typer.Option(help="oracle, oracle:NAME, flawed:SLIP, or a file.")] = None,
+    budget: Annotated[int | None, typer.Option(help="Rollouts of each method and seed.")] = None,
+    tokens: Annotated[int, typer.Option(help="Ids that go through the model in each fit.")] = 200_000,
+    seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...")] = 3,
+    tasks: Tasks = None,
+    config: Annotated[Path | None, typer.Option(help="JSON or TOML file with what all share.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="A configuration key of all, or of one: eef.states=3.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory; going on in one is fine.")] = None,
+    concurrency: Concurrency = 16,
+    load: Load = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run methods on the same tasks, with the same rollouts and training tokens, and say who is better by how much.
+
+    The same command again goes on where it stopped. Example:
+
+    `palaestra compare rft eef --env crafting --model tiny --experts flawed:0.4 --tasks 40 --budget 240 --seeds 5`
+    """
+    from palaestra.agents.models import need_train
+    from palaestra.trainers.compare import compare_methods, markdown
+
+    load_environments(load)
+    contestants = [contestant(name) for name in methods]
+    if seeds < 1:
+        raise BadInput(f"--seeds is a number above 0, got {seeds}")
+    settings = read_settings(config) if config else {}
+    given = {"env": env, "model": model, "budget": budget, "tasks": parse_tasks(tasks)}
+    settings |= {key: value for key, value in given.items() if value is not None}
+    if experts is not None:
+        settings["experts"] = experts_of(experts)
+    settings["objective"] = {"tokens": tokens, **settings.get("objective", {})}
+    own: dict[str, dict[str, Any]] = {name: {} for name in methods}
+    for pair in change or []:
+        name, dot, rest = pair.partition(".")
+        if dot and name in own:
+            change_settings(own[name], [rest])
+        else:
+            change_settings(settings, [pair])
+    if "env" not in settings:
+        raise BadInput("which environment? give --env; `palaestra envs` lists them")
+    spec = find(settings["env"])
+    if settings.get("model") == "tiny":
+        settings["model"] = f"tiny:{spec.id}"
+    need_train()
+    where = out or Path("runs") / f"compare-{spec.family}"
+    standings = compare_methods(
+        contestants,
+        settings,
+        where,
+        seeds=range(seeds),
+        own=own,
+        concurrency=concurrency,
+        progress=shown(quiet, as_json),
+        command=shlex.join(["palaestra", *sys.argv[1:]]),
+    )
+    if as_json:
+        print(json.dumps({"out": str(where), "standings": [s.model_dump(mode="json") for s in standings]}))
+        return
+    console = Console()
+    console.print(Markdown(markdown(standings, methods[0], seeds)))
+    console.print(f"written: {where / 'comparison.html'}, {where / 'comparison.md'}", soft_wrap=True)

@@ -1,0 +1,132 @@
+"""Comparisons: equal rollouts, equal tokens, intervals over tasks and seeds, and going on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lamps
+import numpy as np
+import pytest
+
+from palaestra.envs import BadInput
+from palaestra.trainers.compare import Standing, compare_methods, two_way
+from palaestra.trainers.methods import CONTESTANTS, METHODS, contestant
+from palaestra.trainers.report import rounds
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lamps.tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def settings(model: Path, **more: Any) -> dict[str, Any]:
+    shared = lamps.settings(model, budget=40, iterations=1, experts={"oracle": "solve", "slip": 0.5}, **more)
+    del shared["per_task"], shared["seed"]
+    return {**shared, "objective": {"tokens": 3000, "learning_rate": 3e-3, "batch": 4}, "evaluation": {"tasks": 8}}
+
+
+def test_methods_get_the_same_rollouts_and_the_same_training_tokens(tmp_path: Path, model: Path) -> None:
+    chosen = [contestant("rft"), contestant("eef"), contestant("rft-x1")]
+    own = {"eef": {"states": 1}}
+    rft, eef, less = compare_methods(chosen, settings(model), tmp_path / "c", seeds=[0, 1], own=own, progress="quiet")
+    assert rft.rollouts == eef.rollouts == 40
+    assert less.rollouts == 7  # a sixth
+    for name in ("rft-0", "eef-0", "rft-1", "eef-1", "rft-x1-0"):
+        for done in rounds(tmp_path / "c" / name):
+            if done.fit is not None:
+                longest = 60  # ids of a step: four samples of some fifteen
+                assert 3000 <= done.fit.tokens_seen < 3000 + 4 * longest
+    assert rft.against is None
+    assert eef.against is not None
+    assert eef.against.mean == pytest.approx(eef.success.mean - rft.success.mean)
+    text = (tmp_path / "c" / "comparison.md").read_text()
+    assert "against rft, points" in text
+    assert "`eef`: exploring expert failures" in text
+    assert "<svg" in (tmp_path / "c" / "comparison.html").read_text()
+    written = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    assert [Standing.model_validate(row) for row in written] == [rft, eef, less]
+
+
+def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, model: Path) -> None:
+    chosen = [contestant("rft"), contestant("eef")]
+    trained: list[str] = []
+
+    class Stopped(Exception):
+        pass
+
+    def one(recipe: Any) -> None:
+        if trained:
+            raise Stopped
+        recipe.train()
+        trained.append(recipe.out.name)
+
+    with pytest.raises(Stopped):
+        compare_methods(chosen, settings(model), tmp_path / "c", seeds=[0], run=one, progress="quiet")
+    first = (tmp_path / "c" / "rft-0" / "log.jsonl").read_text()
+    rft, eef = compare_methods(chosen, settings(model), tmp_path / "c", seeds=[0], progress="quiet")
+    log = (tmp_path / "c" / "rft-0" / "log.jsonl").read_text()
+    assert log.count('"collect"') == first.count('"collect"')  # what was done was not done again
+    assert (rft.seeds, eef.seeds) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "says"),
+    [
+        ({"budget": None}, ("rft", "eef"), "equal rollouts: give 'budget'"),
+        ({"objective": {"epochs": 2}}, ("rft", "eef"), "equal training tokens: give 'objective.tokens'"),
+        ({}, ("rft",), "at least two different methods"),
+        ({}, ("rft", "rft"), "at least two different methods"),
+        ({"experts": None}, ("rft", "eef"), "EEF explores expert episodes"),
+    ],
+)
+def test_what_would_be_unfair_is_refused_before_anything_runs(
+    tmp_path: Path, model: Path, change: dict[str, Any], names: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(BadInput, match=says):
+        compare_methods(
+            [contestant(name) for name in names],
+            {**settings(model), **change},
+            tmp_path / "c",
+            seeds=[0],
+            progress="quiet",
+        )
+    assert not (tmp_path / "c").exists()
+
+
+def test_every_method_and_control_has_a_name_and_a_line() -> None:
+    assert set(METHODS) <= set(CONTESTANTS)
+    assert all(each.what for each in CONTESTANTS.values())
+    with pytest.raises(BadInput, match="unknown method 'magic'; there are: rft"):
+        contestant("magic")
+
+
+def test_intervals_are_wider_where_seeds_disagree() -> None:
+    """Forty tasks, three seeds. All seeds alike: only tasks are drawn. Seeds at 0.2, 0.5, 0.8: their spread counts."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    alike = {seed: {str(task): [float(task % 2)] for task in range(40)} for seed in range(3)}
+    apart = {
+        seed: {str(task): [float(rng.random() < share)] for task in range(40)}
+        for seed, share in enumerate((0.2, 0.5, 0.8))
+    }
+    narrow, wide = two_way(alike, (0.0, 1.0)), two_way(apart, (0.0, 1.0))
+    assert narrow.mean == pytest.approx(0.5)
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    certain = two_way({0: {str(task): [1.0] for task in range(10)}}, (0.0, 1.0))
+    assert certain.mean == 1
+    assert certain.low < 0.8  # ten of ten is not certainty
+
+
+def test_two_way_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    """200 worlds of 5 seeds and 30 tasks, success 0.5 with effects of seed and task: about 95 % of them hold it."""
+    rng = np.random.Generator(np.random.PCG64(7))
+    held = 0
+    for _ in range(200):
+        seeds, tasks = rng.normal(0, 0.08, 5), rng.normal(0, 0.25, 30)
+        chances = np.clip(0.5 + seeds[:, None] + tasks[None, :], 0, 1)
+        wins = rng.random((5, 30)) < chances
+        values = {seed: {str(task): [float(wins[seed, task])] for task in range(30)} for seed in range(5)}
+        found = two_way(values, (0.0, 1.0), draws=400)
+        held += found.low <= 0.5 <= found.high
+    assert 0.88 <= held / 200 <= 1.0
