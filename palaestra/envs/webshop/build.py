@@ -98,6 +98,7 @@ class _Instructions:
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("CREATE TABLE said (kind TEXT, asin TEXT, content TEXT, PRIMARY KEY (kind, asin))")
+        self._database.execute("CREATE TABLE seen (asin TEXT PRIMARY KEY) WITHOUT ROWID")
         self._database.execute("BEGIN")
 
     def load(self, kind: str, path: Path) -> None:
@@ -106,6 +107,10 @@ class _Instructions:
             if wrong:
                 raise BadInput(f"{path}, line {line}: product {asin[:20]!r}: {wrong}")
             self._database.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", (kind, asin, json.dumps(content)))
+
+    def first(self, asin: str) -> bool:
+        """Is this the first time that this product is asked for."""
+        return self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (asin,)).rowcount == 1
 
     def of(self, kind: str, asin: str) -> object:
         """The entry of a product, None if there is none."""
@@ -154,7 +159,6 @@ class _Writer:
         self._folder, self._instructions = folder, instructions
         self._search = SearchWriter(folder / "search")
         self._facets = PostingsWriter(folder / "facets")
-        self._seen: set[bytes] = set()
         self._asins = bytearray()
         self._products = (folder / "products").open("wb")
         self._ends = (folder / "products.ends").open("wb")
@@ -172,9 +176,8 @@ class _Writer:
         asin = record["asin"].encode()
         if len(asin) > ASIN.itemsize or asin.endswith(b"\0"):
             raise BadRecord(f"'asin' should be at most ten letters and digits, is {record['asin']!r}")
-        if asin in self._seen:
+        if not self._instructions.first(record["asin"]):
             return
-        self._seen.add(asin)
         said = self._instructions.of("synthetic", record["asin"])
         attributes = said.get("attributes") if isinstance(said, dict) else None
         self._write(read(record, attributes), said)

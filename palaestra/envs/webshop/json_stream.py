@@ -36,6 +36,7 @@ def elements(path: Path) -> Iterator[tuple[int, object]]:
     text = _Text(path)
     text.expect("[", "a JSON array")
     if text.peek() == "]":
+        text.expect("]", "the end")
         return text.finish()
     while True:
         text.skip()
@@ -49,6 +50,7 @@ def members(path: Path) -> Iterator[tuple[int, str, object]]:
     text = _Text(path)
     text.expect("{", "a JSON object")
     if text.peek() == "}":
+        text.expect("}", "the end")
         return text.finish()
     while True:
         text.skip()
@@ -113,7 +115,8 @@ class _Text:
             except json.JSONDecodeError as error:
                 self._incomplete(error)
                 continue
-            if end == len(self._buffer) and self._more():  # a number may go on in the next chunk
+            cut = isinstance(value, int | float) and len(self._buffer) - end < _NEAR_THE_END
+            if cut and self._more():  # a number may go on in the next chunk
                 continue
             self.line += self._buffer.count("\n", self._at, end)
             self._at = end
@@ -147,7 +150,8 @@ class _Text:
         except UnicodeDecodeError as error:
             raise self.error(f"it is not UTF-8 ({error.reason})") from None
         self._over = not chunk
-        self._buffer, self._at = self._buffer[self._at :] + text, 0
+        if chunk:
+            self._buffer, self._at = self._buffer[self._at :] + text, 0
         return not self._over
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 MODEL = "en_core_web_sm"
 _NOUNS = ("NOUN", "PROPN")
-_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_WORD = re.compile(r"(?<!\w)[^\W\d_][\w'’-]*")
 _OTHER_WORDS = """
 a an the and or nor but if of for to in on at by with without from into over under up down out off as per via vs than
 is are was were be been being it its this that these those your you our we us they them their his her he she i my me not
