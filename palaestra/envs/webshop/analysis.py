@@ -10,6 +10,7 @@ library's word boundaries of today: since then the colon no longer joins letters
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from typing import Protocol
 
@@ -27,12 +28,12 @@ LONGEST_WORD = 255
 """UTF-16 units; a longer word is cut into pieces of this length, as Lucene does."""
 
 _SKIN = r"\U0001F3FB-\U0001F3FF"
-_PASSED_OVER = rf"[[[\p{{WB=Extend}}\p{{WB=Format}}\p{{WB=ZWJ}}]--[{NO_WORD_THEN}{_SKIN}]][{PASSED_OVER_THEN}]]*+"
+_PASSED_OVER = rf"[[[\p{{WB=Extend}}\p{{WB=Format}}\p{{WB=ZWJ}}]--[{_SKIN}]][{PASSED_OVER_THEN}]]*+"
 
 
 def _class(inside: str) -> str:
     """One code point of these classes, and what does not count behind it (rule WB4)."""
-    return rf"(?:[[{inside}]--[{NO_WORD_THEN}{PASSED_OVER_THEN}]]{_PASSED_OVER})"
+    return rf"(?:[[{inside}]--[{PASSED_OVER_THEN}]]{_PASSED_OVER})"
 
 
 _MID_LETTER = _class(r"\p{WB=MidLetter}:\u02D7\uFE13\uFE55\uFF1A\p{WB=MidNumLet}'")  # today the colon joins no letters
@@ -45,7 +46,7 @@ _KATAKANA = _class(r"\p{WB=Katakana}")
 _SOUTH_EAST_ASIAN = _class(r"\p{LB=SA}")
 _SINGLE = _class(r"\p{Script=Han}\p{Script=Hiragana}")
 _FLAG_LETTER = _class(r"\p{WB=Regional_Indicator}")
-_CLOSE = rf"[[\p{{WB=Extend}}\p{{WB=Format}}\p{{WB=ZWJ}}]--[\uFE0E\uFE0F\u20E3{NO_WORD_THEN}{_SKIN}]]*+"
+_CLOSE = rf"[[\p{{WB=Extend}}\p{{WB=Format}}\p{{WB=ZWJ}}]--[\uFE0E\uFE0F\u20E3{_SKIN}]]*+"
 _PICTURE = rf"[[\p{{Extended_Pictographic}}{PICTURES_THEN}]--[{_SKIN}]]"
 _EMOJI = rf"""(?:
       \u200D*+ \p{{Emoji_Modifier_Base}} {_CLOSE} [{_SKIN}] {_CLOSE}
@@ -69,6 +70,11 @@ _WORDS = rf"""
 """
 
 
+_PLAIN_RUN = "(?:[A-Za-z](?:(?:_*|[:.'])[A-Za-z])*|[0-9](?:(?:_*|[.,;'])[0-9])*)+"
+_PLAIN_WORDS = re.compile(f"_*{_PLAIN_RUN}(?:_+{_PLAIN_RUN})*_*")
+"""The same for ASCII, where most texts are: several times as fast, and there at once."""
+
+
 def words(text: str) -> list[str]:
     """The words of a text in order, as they stand in it; a word of more than 255 UTF-16 units is cut.
 
@@ -76,7 +82,12 @@ def words(text: str) -> list[str]:
         MissingExtra: `regex` is not installed.
     """
     found: list[str] = []
-    for word in _pattern().findall(text):
+    if text.isascii():
+        cut = _PLAIN_WORDS.findall(text)
+    else:
+        pattern, no_word = _patterns()
+        cut = pattern.findall(no_word.sub(" ", text))
+    for word in cut:
         if len(word) <= LONGEST_WORD // 2:
             found.append(word)
         else:
@@ -91,16 +102,19 @@ def terms(text: str) -> list[str]:
 
 class _Pattern(Protocol):
     def findall(self, string: str) -> list[str]: ...
+    def sub(self, repl: str, string: str) -> str: ...
 
 
 @cache
-def _pattern() -> _Pattern:
+def _patterns() -> tuple[_Pattern, _Pattern]:
+    """What finds words, and what finds the code points that are in none."""
     try:
         import regex
     except ModuleNotFoundError:
         raise MissingExtra("regex (the search of WebShop)", "webshop") from None
-    compiled: _Pattern = regex.compile(_WORDS, regex.VERBOSE | regex.VERSION1)
-    return compiled
+    pattern: _Pattern = regex.compile(_WORDS, regex.VERBOSE | regex.VERSION1)
+    no_word: _Pattern = regex.compile(f"[{NO_WORD_THEN}]", regex.VERSION1)
+    return pattern, no_word
 
 
 def _pieces(word: str) -> list[str]:
