@@ -61,7 +61,7 @@ _RUN = rf"""(?:
       )+
 )"""
 _WORDS = rf"""
-  {_JOINT}*+ {_RUN} (?: {_JOINT}++ {_RUN} )* {_JOINT}*+
+  (?: (?<!\p{{WB=ExtendNumLet}}) {_JOINT}++ )? {_RUN} (?: {_JOINT}++ {_RUN} )* {_JOINT}*+
 | {_SOUTH_EAST_ASIAN}+
 | {_SINGLE}
 | {_FLAG_LETTER} {{2}}
@@ -70,8 +70,8 @@ _WORDS = rf"""
 """
 
 
-_PLAIN_RUN = "(?:[A-Za-z](?:(?:_*|[:.'])[A-Za-z])*|[0-9](?:(?:_*|[.,;'])[0-9])*)+"
-_PLAIN_WORDS = re.compile(f"_*{_PLAIN_RUN}(?:_+{_PLAIN_RUN})*_*")
+_PLAIN_RUN = "(?:[A-Za-z](?:(?:_*+|[:.'])[A-Za-z])*|[0-9](?:(?:_*+|[.,;'])[0-9])*)+"
+_PLAIN_WORDS = re.compile(f"(?:(?<!_)_++)?{_PLAIN_RUN}(?:_++{_PLAIN_RUN})*_*+")
 """The same for ASCII, where most texts are: several times as fast, and there at once."""
 
 
