@@ -219,7 +219,9 @@ def _put(settings: dict[str, Any], dotted: str, value: Any) -> None:
 def evaluate(
     env: Env,
     policy: PolicyName,
-    split: Annotated[str, typer.Option(help="A held-out split; never the training split.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="A held-out split, never the training split; without this the test split.")
+    ] = None,
     tasks: Tasks = None,
     samples: Annotated[int, typer.Option(help="Episodes a task.")] = 1,
     protocol: Annotated[str | None, typer.Option(help="A named evaluation protocol of the environment.")] = None,
@@ -243,7 +245,7 @@ def evaluate(
     Examples: `palaestra eval scienceworld --policy oracle --protocol agentgym --tasks 30`,
     `palaestra eval code/humaneval --policy smollm2-135m --sandbox bwrap --tasks 10`.
     """
-    from palaestra.trainers.evaluate import choose_tasks, held_out, with_protocol
+    from palaestra.trainers.evaluate import choose_tasks, held_out, usual_split, with_protocol
     from palaestra.trainers.evaluate import evaluate as run_evaluation
     from palaestra.trainers.rundir import write_whole
 
@@ -254,6 +256,7 @@ def evaluate(
     made = make(env, **with_protocol(spec, env_settings, protocol))
     try:
         wanted = parse_tasks(tasks)
+        split = split or usual_split(made)
         choose_tasks(held_out(spec, made, split), wanted, f"split {split!r} of {spec.id}")  # before a store is made
     finally:
         made.close()

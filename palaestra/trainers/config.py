@@ -28,7 +28,7 @@ class HeldOut(_Config):
         cluster: what the intervals draw.
     """
 
-    split: str = "test"
+    split: str | None = None
     tasks: int | tuple[str, ...] | None = None
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.0, ge=0.0)

@@ -113,6 +113,12 @@ def held_out(spec: EnvSpec, env: TextEnv[Any], split: str) -> Sequence[Task]:
     return env.tasks(split)
 
 
+def usual_split(env: TextEnv[Any]) -> str:
+    """The split that is measured on where none is named: `test`, else the last one that is held out."""
+    splits = [split for split in env.splits() if split not in training_splits(env)] or ["test"]
+    return "test" if "test" in splits else splits[-1]
+
+
 def training_splits(env: TextEnv[Any]) -> tuple[str, ...]:
     """The splits that may be trained on: the first one, by the contract of an environment, unless that is its test."""
     return tuple(split for split in env.splits()[:1] if split != "test")
@@ -178,7 +184,7 @@ def evaluate(
     policy: Policy,
     store: EpisodeStore,
     *,
-    split: str = "test",
+    split: str | None = None,
     tasks: int | Sequence[str] | None = None,
     samples: int = 1,
     protocol: str | None = None,
@@ -197,7 +203,7 @@ def evaluate(
     Args:
         env: id or short name.
         store: where the episodes go, under a recipe name of their own.
-        split: never the training split.
+        split: never the training split; None: see `usual_split`.
         tasks: how many (spread over the task types), which (names or types), or None for all.
         samples: episodes a task.
         protocol: name of an evaluation protocol that the environment knows.
@@ -217,6 +223,7 @@ def evaluate(
     conversation = conversation or Conversation(style=spec.style)
     instance = env_factory(spec.id) if env_factory else make(spec.id, **settings)
     try:
+        split = split or usual_split(instance)
         everything = held_out(spec, instance, split)
         chosen = choose_tasks(everything, tasks, f"split {split!r} of {spec.id}")
         sampling: dict[str, Any] = policy.sampling.model_dump(mode="json") if policy.sampling is not None else {}

@@ -33,6 +33,7 @@ from palaestra.trainers.evaluate import (
     evaluate,
     held_out,
     training_splits,
+    usual_split,
     with_protocol,
 )
 from palaestra.trainers.experts import gather
@@ -90,7 +91,7 @@ class Recipe(ABC, Generic[C]):
         self.splits = training_splits(self.env)
         split = self.splits[0]
         self.tasks: list[Task] = choose_tasks(self.env.tasks(split), config.tasks, f"split {split!r} of {self.spec.id}")
-        held_out(self.spec, self.env, config.evaluation.split)
+        held_out(self.spec, self.env, config.evaluation.split or usual_split(self.env))
         if config.experts is not None:
             config.experts.check(self.spec)
         self._acting: tuple[str, Any] | None = None

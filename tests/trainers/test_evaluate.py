@@ -13,7 +13,7 @@ from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.policy import Completion, PolicyBase, Request
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvFault, Task, TextEnv, find, make
-from palaestra.trainers.evaluate import Evaluation, choose_tasks, compare, evaluate, step_cap, summarise
+from palaestra.trainers.evaluate import Evaluation, choose_tasks, compare, evaluate, step_cap, summarise, usual_split
 from palaestra.trainers.report import Round
 
 
@@ -202,3 +202,19 @@ def test_unknown_names_are_told(store: EpisodeStore) -> None:
     with pytest.raises(BadInput, match="unknown cluster 'zzz'; intervals can draw: task, type"):
         measured(store, Always("x"), cluster="zzz")
     assert len(store) == 0
+
+
+def test_without_a_split_the_test_split_is_measured_or_else_the_last_held_out_one() -> None:
+    class Splits:
+        def __init__(self, *names: str) -> None:
+            self.names = names
+
+        def splits(self) -> tuple[str, ...]:
+            return self.names
+
+    def chosen(*names: str) -> str:
+        return usual_split(Splits(*names))  # type: ignore[arg-type]
+
+    assert chosen("train", "test", "test_unseen") == "test"
+    assert chosen("train", "valid_seen", "valid_unseen") == "valid_unseen"
+    assert chosen("test") == "test"
