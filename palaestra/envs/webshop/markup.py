@@ -11,8 +11,9 @@ A `Site` says what differs between the text environment and a server for browser
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 from palaestra.envs.webshop.pages import (
     BACK,
@@ -28,12 +29,15 @@ from palaestra.envs.webshop.pages import (
     script_json,
 )
 
-_ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("'"): "&#39;", ord('"'): "&#34;"}
+_ESCAPES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&#39;"), ('"', "&#34;"))
 
 
 def escape(value: object) -> str:
     """A text for use between tags or in an attribute with double quotes."""
-    return str(value).translate(_ESCAPES)
+    text = str(value)
+    for letter, escaped in _ESCAPES:
+        text = text.replace(letter, escaped)
+    return text
 
 
 class Site(Protocol):
@@ -400,9 +404,9 @@ class TextSite:
         return _query(session_id=page.session, keywords=page.keywords, page=number)
 
     def item(self, page: ResultsPage | ItemPage | SubPage, asin: str, chosen: Mapping[str, str]) -> str:
-        return _query(
-            session_id=page.session, asin=asin, keywords=page.keywords, page=page.number, options=str(dict(chosen))
-        )
+        # A page may hold hundreds of these, which differ in the options alone.
+        options = quote_plus(str(dict(chosen)), safe=_SAFE)
+        return f"{_product_query(page.session, asin, page.keywords, page.number)}&options={options}"
 
     def sub_page(self, page: ItemPage, topic: str) -> str:
         return _query(
@@ -419,7 +423,16 @@ class TextSite:
 
 
 def _query(**values: object) -> str:
-    return "/?" + urlencode(values, doseq=True, safe="!$'()*,/:;?@")
+    return "/?" + urlencode(values, doseq=True, safe=_SAFE)
+
+
+@lru_cache(maxsize=256)
+def _product_query(session: str, asin: str, keywords: tuple[str, ...], number: int) -> str:
+    return _query(session_id=session, asin=asin, keywords=keywords, page=number)
+
+
+_SAFE = "!$'()*,/:;?@"
+"""What the original's web framework leaves as it is in a query."""
 
 
 _SCRIPT = """\
