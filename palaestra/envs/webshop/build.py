@@ -73,7 +73,7 @@ def facet(kind: str, value: str) -> str:
 
 def _build(source: Source, folder: Path) -> None:
     if source.products.stat().st_size > _WORTH_A_WORD:
-        print(f"indexing {source.products}, once; a million products take about half an hour", file=sys.stderr)
+        print(f"indexing {source.products}, once; a million products take some ten minutes", file=sys.stderr)
     with contextlib.closing(_Instructions(folder / "instructions.tmp")) as instructions:
         if source.attributes is not None:
             instructions.load("synthetic", source.attributes)
