@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from palaestra.envs.errors import BadInput
 from palaestra.envs.sandbox.attached import AttachedWire
 from palaestra.envs.sandbox.client import GuestSandbox
-from palaestra.envs.sandbox.engine import Engine, check_runtime, connect, owner_labels, remove, sweep
+from palaestra.envs.sandbox.engine import Engine, check_runtime, connect, owner_labels, reason, remove, sweep
 from palaestra.envs.sandbox.errors import SandboxUnavailable
 from palaestra.envs.sandbox.image import NAME, image_missing
 from palaestra.envs.sandbox.interface import MIB, Limits
@@ -147,7 +147,9 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
         if isinstance(error, APIError):
             raise _refusal(engine, error, image, runtime) from None
         if isinstance(error, (DockerException, OSError)):
-            raise SandboxUnavailable(f"the Docker engine at {engine.host} does not answer: {error}") from None
+            raise SandboxUnavailable(
+                f"the Docker engine at {engine.host} does not answer ({reason(error)}); start it, or set DOCKER_HOST"
+            ) from None
         raise
 
 

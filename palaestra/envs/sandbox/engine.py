@@ -55,7 +55,7 @@ def connect(host: str | None = None, *, timeout: float = 60.0) -> Engine:
         client.ping()
     except (DockerException, OSError) as error:
         raise SandboxUnavailable(
-            f"no Docker engine answers at {named} ({_reason(error)}); start it, or install one (Debian: apt-get install"
+            f"no Docker engine answers at {named} ({reason(error)}); start it, or install one (Debian: apt-get install"
             " docker.io), or set DOCKER_HOST; a user other than root must be in the group docker"
         ) from None
     return Engine(client, named)
@@ -128,7 +128,7 @@ def _this_host() -> str:
     return socket.gethostname()
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The innermost cause: the SDK wraps what the socket said several times."""
     cause: BaseException = error
     while cause.__context__ is not None:

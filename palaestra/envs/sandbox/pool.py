@@ -25,6 +25,7 @@ from palaestra.envs.sandbox.interface import Limits
 
 _STARTERS = 4
 _BACKOFF = 0.5  # seconds after a start that failed
+_RETURN = 20.0  # seconds in which what made sandboxes before may come back, as an engine that is started again
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,15 @@ class Pool:
         self._ready: deque[GuestSandbox] = deque()
         self._starting = self._lent = self._waiting = 0
         self._failed: Exception | None = None
+        self._worked = False  # has one ever started
+        self._lost: float | None = None  # since when (monotonic) none does
         self._closed = False
         self._threads: list[threading.Thread] = []
 
     def take(self, patience: float = 120.0) -> GuestSandbox:
         """A fresh sandbox that answers. Close it to give its place back.
+
+        Where sandboxes did start before and no longer do, this waits some 20 seconds for them to start again.
 
         Raises:
             SandboxUnavailable, ImageMissing: none can be started, or none came free within `patience` seconds.
@@ -76,7 +81,10 @@ class Pool:
         deadline = time.monotonic() + patience
         while True:
             box = self._next(deadline)
-            if box.alive():
+            alive = box.alive()
+            with self._change:
+                self._hire()  # not before: a start takes the processor from the answer that somebody waits for
+            if alive:
                 box.on_close = self._given_back
                 return box
             box.close()
@@ -90,7 +98,7 @@ class Pool:
                 while not self._ready:
                     if self._closed:
                         raise BadInput("this pool of sandboxes is closed")
-                    if self._failed is not None:
+                    if self._failed is not None and not self._may_return():
                         raise self._failed
                     self._hire()
                     if not self._change.wait(deadline - time.monotonic()) and time.monotonic() > deadline:
@@ -100,7 +108,12 @@ class Pool:
                 return self._ready.popleft()
             finally:
                 self._waiting -= 1
-                self._hire()
+
+    def _may_return(self) -> bool:
+        """Is what makes sandboxes gone for so short a time that it is worth waiting for. The lock is held."""
+        if not self._worked or self._lost is None or not isinstance(self._failed, SandboxUnavailable):
+            return False
+        return time.monotonic() < self._lost + _RETURN
 
     def _given_back(self) -> None:
         with self._change:
@@ -179,12 +192,17 @@ class Pool:
                     self._ready.append(box)
                     box = None
                 self._failed = failed
+                self._worked = self._worked or failed is None
+                self._lost = None if failed is None else self._lost or time.monotonic()
                 self._change.notify_all()
             if box is not None:
                 box.close()
             if failed is not None:
                 with self._change:
-                    self._change.wait_for(lambda: self._closed or self._waiting, _BACKOFF)
+                    if self._may_return():  # whoever asks waits for that anyway
+                        self._change.wait_for(lambda: self._closed, _BACKOFF)
+                    else:
+                        self._change.wait_for(lambda: self._closed or self._waiting, _BACKOFF)
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -198,9 +216,11 @@ def lend(backend: str | None = None, limits: Limits | None = None, **settings: o
     Raises:
         SandboxUnavailable, ImageMissing, BadInput: as `start`.
     """
-    from palaestra.envs.sandbox import start
+    from palaestra.envs.sandbox import choose, start
 
-    limits = limits or Limits()
+    backend, limits = backend or choose(*settings), limits or Limits()
+    if backend == "docker":  # the engine is part of the kind, whatever DOCKER_HOST says later
+        settings = {"host": os.environ.get("DOCKER_HOST"), **settings}
     kind = (backend, limits, *sorted(settings.items()))
     with _lock:
         if kind not in _shared:
