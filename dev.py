@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("PALAESTRA_VENV", ROOT / ".venv")).resolve()
 PYTHON = VENV / "bin" / "python"
 TORCH = "2.13.0"
+# Without the thirty packages that it lists (an older numpy among them): its API classes and its checker use none.
+BFCL = "bfcl-eval==2026.3.23"
 # What the tests need of the system: Debian package -> the program that shows it is there.
 SYSTEM = {
     "bubblewrap": "bwrap",  # the embedded sandbox backend
@@ -133,6 +135,8 @@ def setup(extra: str) -> None:
     say(f"installing palaestra[{extra}]")
     if pip("--constraint", "constraints.txt", "--editable", f".[{extra}]") != 0:
         die("installation failed; see pip's message above")
+    if extra == "dev" and pip("--no-deps", BFCL) != 0:
+        die(f"{BFCL} could not be installed; see pip's message above")
     stamp.write_text(wanted)
 
 

@@ -30,6 +30,7 @@ _MODULES = {
     "serve": ("starlette", "uvicorn"),
     "webshop": ("regex", "rapidfuzz", "spacy"),
     "alfworld": ("alfworld", "textworld"),
+    "tools": ("mcp",),
 }
 
 

@@ -1,0 +1,191 @@
+"""What an agent writes to call tools: `{"name": ..., "arguments": {...}}` or `name(argument=value)`. Nothing is run.
+
+Both forms are read, one call or several: as a JSON list, as a Python list, as lines; bare, in a block between lines of
+three backticks, or in `<tool_call>` tags as Hermes and Qwen models write them. The Python form goes through `ast` and
+may hold nothing but literals, so no text of an agent is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+Value = None | bool | int | float | str | list["Value"] | tuple["Value", ...] | dict["Value", "Value"]
+"""An argument: what a literal can be. Tuples come from the Python form only, keys other than texts too."""
+
+LONGEST = 20_000
+"""Characters of an answer that are read; a longer one is refused unread."""
+
+MOST = 40
+"""Calls in one answer."""
+
+_FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_TAGS = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+_HEAD = re.compile(r"\[?\s*([A-Za-z_][A-Za-z0-9_.]*)\s*\(")
+_FILE = "<tool call>"
+warnings.filterwarnings("ignore", module=re.escape(_FILE))  # of escapes such as "\d", which are left as they stand
+_FORM = 'Write name(argument=value) with literal values, or {"name": ..., "arguments": {...}}.'
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call.
+
+    Attributes:
+        name: of the tool.
+        arguments: by name.
+        positional: those without a name, which only the Python form has.
+    """
+
+    name: str
+    arguments: dict[str, Value] = field(default_factory=dict)
+    positional: tuple[Value, ...] = ()
+
+    def __str__(self) -> str:
+        """The Python form: what `read` reads back."""
+        parts = [repr(value) for value in self.positional]
+        parts += [f"{name}={value!r}" for name, value in self.arguments.items()]
+        return f"{self.name}({', '.join(parts)})"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an answer was: calls, or words for the user, or neither.
+
+    Attributes:
+        calls: in the order in which they are to be made; empty for words.
+        problem: what to tell the agent when the answer can be neither made nor passed on; None otherwise.
+    """
+
+    calls: tuple[Call, ...] = ()
+    problem: str | None = None
+
+
+class _Unreadable(Exception):
+    """The answer is meant as a call and cannot be read as one; the message tells the agent why."""
+
+
+def read(text: str, known: Container[str] = ()) -> Reading:
+    """Read an answer. Never raises.
+
+    Args:
+        text: the whole answer.
+        known: names of the tools there are. What begins like a call of one of these, and is none, is a problem; other
+            text is words for the user.
+    """
+    if len(text) > LONGEST:
+        return Reading(problem=f"The answer has {len(text)} characters; at most {LONGEST} are read.")
+    text = text.strip()
+    if not text:
+        return Reading(problem=f"The answer was empty. {_FORM}")
+    marked = _TAGS.findall(text) or _FENCE.findall(text)
+    calls: list[Call] = []
+    try:
+        for part in marked or [text]:
+            calls += _part(part.strip())
+    except _Unreadable as error:
+        return Reading(problem=f"{error} {_FORM}") if marked or _looks_like_a_call(text, known) else Reading()
+    if len(calls) > MOST:
+        return Reading(problem=f"{len(calls)} calls in one answer; at most {MOST} are made.")
+    return Reading(tuple(calls))
+
+
+def _looks_like_a_call(text: str, known: Container[str]) -> bool:
+    if text[0] in "[{" and re.search(r"[\"']name[\"']\s*:", text):
+        return True
+    head = _HEAD.match(text)
+    return head is not None and (head[1] in known or head[1].rpartition(".")[2] in known)
+
+
+def _part(text: str) -> Sequence[Call]:
+    return _json(text) if re.match(r"\[?\s*\{", text) else _python(text)
+
+
+# -- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def _json(text: str) -> Sequence[Call]:
+    try:
+        found = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _Unreadable(f"That is no JSON: {_short(error)}.") from None
+    return [_json_call(item) for item in (found if isinstance(found, list) else [found])]
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _json_call(item: object) -> Call:
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+        raise _Unreadable("A call needs a name.")
+    unknown = [key for key in item if key not in ("name", "arguments", "parameters")]
+    if unknown:
+        raise _Unreadable(f"A call has a name and arguments, not {str(unknown[0])[:40]!r}.")
+    arguments = item.get("arguments", item.get("parameters")) or {}
+    if isinstance(arguments, str):  # as the chat API of OpenAI writes them
+        try:
+            arguments = json.loads(arguments, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            arguments = None
+    if not isinstance(arguments, dict):
+        raise _Unreadable("The arguments of a call are an object.")
+    return Call(item["name"], arguments)
+
+
+# -- Python ----------------------------------------------------------------------------------------------------------
+
+
+def _python(text: str) -> Sequence[Call]:
+    try:
+        tree = ast.parse(text, _FILE)
+        return [_python_call(node) for statement in tree.body for node in _expressions(statement)]
+    except SyntaxError as error:
+        raise _Unreadable(f"That is no call: {_short(error.msg)}.") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise _Unreadable(f"That is no call: {_short(error)}.") from None
+
+
+def _expressions(statement: ast.stmt) -> Sequence[ast.expr]:
+    if not isinstance(statement, ast.Expr):
+        raise _Unreadable("Only calls can be made.")
+    value = statement.value
+    return value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
+
+
+def _python_call(node: ast.expr) -> Call:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise _Unreadable("Only calls can be made, of a tool by its name alone.")
+    arguments: dict[str, Value] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise _Unreadable("Arguments cannot be unpacked.")
+        arguments[keyword.arg] = _literal(keyword.value)
+    return Call(node.func.id, arguments, tuple(_literal(value) for value in node.args))
+
+
+def _literal(node: ast.expr) -> Value:
+    match node:
+        case ast.Constant(value=None | bool() | int() | float() | str() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+        case ast.UnaryOp(op=ast.UAdd(), operand=ast.Constant(value=int() | float() as value)):
+            return +value
+        case ast.List(elts=parts):
+            return [_literal(part) for part in parts]
+        case ast.Tuple(elts=parts):
+            return tuple(_literal(part) for part in parts)
+        case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
+            return {_literal(key): _literal(value) for key, value in zip(keys, values, strict=True) if key is not None}
+    raise _Unreadable(f"{_short(ast.unparse(node))!r} is no literal value (they are written like 'text', 3, True).")
+
+
+def _short(what: object, limit: int = 80) -> str:
+    text = " ".join(str(what).split()) or type(what).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"
