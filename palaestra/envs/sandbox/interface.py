@@ -15,11 +15,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
+from palaestra.envs.errors import BadInput
 from palaestra.envs.sandbox.errors import BinaryOutput
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 MIB = 1024 * 1024
 
@@ -37,6 +41,9 @@ class Limits(BaseModel):
         output: bytes kept of stdout, and of stderr; the rest is read and dropped.
         file: the largest file that is put in or taken out.
         network: may it reach anything but itself.
+
+    Raises:
+        BadInput: a limit that is out of range, of another kind, or none of these. Names it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +57,29 @@ class Limits(BaseModel):
     output: ByteSize = Field(default=ByteSize(MIB), ge=1024, le=1024 * MIB)
     file: ByteSize = Field(default=ByteSize(16 * MIB), ge=1024, le=1024 * MIB)
     network: bool = False
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _named(cls, given: object, check: ModelWrapValidatorHandler[Self]) -> Self:
+        """Say in one line which limit is wrong, and why."""
+        try:
+            return check(given)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            name = ".".join(map(str, wrong["loc"])) or "limits"
+            if wrong["type"] == "extra_forbidden":
+                raise BadInput(f"there is no limit {name!r}; there are: {', '.join(cls.model_fields)}") from None
+            raise BadInput(f"limit {name}: {_range(wrong)}, got {wrong['input']!r}") from None
+
+
+def _range(wrong: ErrorDetails) -> str:
+    """What pydantic would have, with sizes as people write them."""
+    context = wrong.get("ctx", {})
+    for kind, says in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
+        if kind in context:
+            size = wrong["loc"][0] in ("memory", "disk", "output", "file")
+            return f"{says} {ByteSize(context[kind]).human_readable() if size else context[kind]}"
+    return wrong["msg"][:1].lower() + wrong["msg"][1:]
 
 
 @dataclass(frozen=True)
