@@ -127,6 +127,7 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
             command=[],
             entrypoint=["python3", "-I", "-S", "-c", STUB],
             stdin_open=True,
+            stop_signal="SIGKILL",  # the guest heeds no other, and an engine that stops would wait ten seconds for it
             user=f"{USER}:{USER}",
             working_dir="/",
             hostname="sandbox",

@@ -9,7 +9,7 @@ import pytest
 
 from palaestra.envs.sandbox.engine import Engine, connect
 from palaestra.envs.sandbox.errors import SandboxUnavailable
-from palaestra.envs.sandbox.image import build
+from palaestra.envs.sandbox.image import NAME, build
 from palaestra.envs.sandbox.private_engine import PrivateEngine
 
 
@@ -38,3 +38,12 @@ def docker_host(docker_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
     assert os.environ["DOCKER_HOST"] == docker_engine.host
     return docker_engine.host
+
+
+@pytest.fixture
+def second_engine(docker_engine: Engine) -> Iterator[PrivateEngine]:
+    """Another engine, that can be killed, with the image on it."""
+    with PrivateEngine() as engine:
+        image = docker_engine.client.images.get(NAME)
+        connect(engine.host).client.images.load(b"".join(image.save(named=True)))
+        yield engine

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from palaestra.envs.sandbox.docker import DockerSandbox, engine_at
-from palaestra.envs.sandbox.engine import OWNER, OWNER_HOST, Engine, connect, owner_labels, sweep
+from palaestra.envs.sandbox.engine import OWNER, OWNER_HOST, Engine, owner_labels, sweep
 from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
 from palaestra.envs.sandbox.image import NAME
 from palaestra.envs.sandbox.private_engine import PrivateEngine
@@ -104,15 +104,6 @@ def test_a_container_that_is_killed_under_a_command_is_a_fault(docker_host: str,
         assert not box.alive()
         with pytest.raises(SandboxDied, match="gone"):
             box.write_file("x", "")
-
-
-@pytest.fixture
-def second_engine(docker_engine: Engine) -> Iterator[PrivateEngine]:
-    """Another engine, that can be killed, with the image on it."""
-    with PrivateEngine() as engine:
-        image = docker_engine.client.images.get(NAME)
-        connect(engine.host).client.images.load(b"".join(image.save(named=True)))
-        yield engine
 
 
 def test_an_engine_that_is_killed_under_a_command_is_a_fault_and_leaves_nothing(second_engine: PrivateEngine) -> None:
