@@ -1,0 +1,203 @@
+"""A connection to an MCP server, over stdio or streamable HTTP, through the official SDK (extra `tools`).
+
+The SDK is asynchronous; a connection has a thread of its own with an event loop in it, so that environments call it as
+they call anything else. A server that dies, hangs or speaks something else raises EnvFault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from palaestra.envs.errors import BadInput, EnvFault, MissingExtra
+from palaestra.envs.tools.schema import Tool, WrongArguments
+
+if TYPE_CHECKING:
+    from mcp import Client
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where an MCP server is: a command that speaks over its stdin and stdout, or the address of one over HTTP.
+
+    Attributes:
+        command: program and arguments. A fresh process serves each episode.
+        url: of streamable HTTP, such as `http://127.0.0.1:8000/mcp`. All episodes share what this server keeps.
+        env: environment variables of the process, beside the few that the SDK passes on (PATH, HOME, ...).
+        timeout_s: seconds that starting, or a call, may take.
+    """
+
+    command: Sequence[str] = ()
+    url: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if bool(self.command) == bool(self.url) or isinstance(self.command, str):
+            raise BadInput("an MCP server is given by its command, a list of program and arguments, or by its url")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise BadInput(f"the url of an MCP server begins with http:// or https://, not {self.url!r}")
+
+    def __str__(self) -> str:
+        return self.url or " ".join(self.command)
+
+
+class Connection:
+    """One session with a server. Opens at once; `close` may be called twice and from any thread.
+
+    Attributes:
+        tools: what the server offers, by name.
+        used: has a call been made.
+
+    Raises:
+        MissingExtra: the SDK is not installed. EnvFault: the server did not start, or is none.
+    """
+
+    def __init__(self, server: Server) -> None:
+        try:
+            import mcp  # noqa: F401
+        except ImportError:
+            raise MissingExtra("the MCP SDK", "tools") from None
+        self.server, self.used = server, False
+        self.tools: dict[str, Tool] = {}
+        self._ready: Future[None] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over: asyncio.Event | None = None
+        self._client: Client | None = None
+        self._log: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._thread = threading.Thread(target=self._run, name="mcp", daemon=True)
+        self._thread.start()
+        try:
+            self._ready.result(server.timeout_s)
+        except FutureTimeout:
+            self.close()
+            raise EnvFault(f"the MCP server {server} did not start within {server.timeout_s:g} s") from None
+        except Exception as error:
+            log = self._logged()
+            self.close()
+            raise EnvFault(f"the MCP server {server} did not start: {_reason(error)}{log}") from error
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """Call a tool; what it answers, errors of the tool included. Raises EnvFault where the server is gone."""
+        self.used = True
+        client, loop = self._client, self._loop
+        if client is None or loop is None or not self._thread.is_alive():
+            raise EnvFault(f"the MCP server {self.server} is gone{self._logged()}")
+        limit = self.server.timeout_s
+        waiting = client.call_tool(name, dict(arguments), read_timeout_seconds=limit)
+        try:
+            result = asyncio.run_coroutine_threadsafe(waiting, loop).result(limit + 5)
+        except Exception as error:
+            if (told := _told(error)) is not None:
+                return told
+            raise EnvFault(
+                f"the MCP server {self.server} failed at {name}: {_reason(error)}{self._logged()}"
+            ) from error
+        text = "\n".join(getattr(part, "text", f"[{part.type}]") for part in result.content)
+        return f"Error: {text}" if result.is_error else text
+
+    @property
+    def alive(self) -> bool:
+        """Can calls be made, as far as is known."""
+        return self._client is not None and self._thread.is_alive()
+
+    def close(self) -> None:
+        """End the session, and the process of a stdio server."""
+        loop, over = self._loop, self._over
+        if loop is not None and over is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(over.set)
+        if self._thread is not threading.current_thread():
+            self._thread.join(10)
+        self._log.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+        finally:
+            self._client = None
+
+    async def _serve(self) -> None:
+        from mcp import Client
+
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        async with Client(_transport(self.server, self._log), read_timeout_seconds=self.server.timeout_s) as client:
+            cursor: str | None = None
+            while True:
+                page = await client.list_tools(cursor=cursor)
+                for each in page.tools:
+                    self.tools[each.name] = _tool(each.name, each.description or "", each.input_schema)
+                cursor = page.next_cursor
+                if not cursor:
+                    break
+            self._client = client
+            self._ready.set_result(None)
+            await self._over.wait()
+            self._client = None
+
+    def _logged(self) -> str:
+        with contextlib.suppress(ValueError, OSError):
+            self._log.seek(0)
+            lines = self._log.read()[-2_000:].strip().splitlines()
+            if lines:
+                return f"; its log ends with: {lines[-1][:300]}"
+        return ""
+
+
+def _transport(server: Server, log: IO[str]) -> Any:
+    if server.url:
+        return server.url
+    from mcp import StdioServerParameters
+    from mcp.client.stdio import get_default_environment, stdio_client
+
+    program, *arguments = server.command
+    environ = {**get_default_environment(), **server.env}
+    parameters = StdioServerParameters(command=program, args=arguments, env=environ, encoding_error_handler="replace")
+    return stdio_client(parameters, errlog=log)  # type: ignore[arg-type]
+
+
+def _told(error: BaseException) -> str | None:
+    """What to tell the agent, where the server is well and refused the call."""
+    from mcp import MCPError
+    from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
+
+    refused = (INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND)
+    return f"Error: {error.error.message}" if isinstance(error, MCPError) and error.error.code in refused else None
+
+
+def _reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {str(error)[:300]}"
+
+
+def _tool(name: str, about: str, schema: Mapping[str, Any]) -> Tool:
+    properties: Mapping[str, Any] = schema.get("properties") or {}
+    needed: Sequence[str] = schema.get("required") or ()
+    closed = not schema.get("additionalProperties")
+
+    def check(given: Mapping[str, Any]) -> Mapping[str, Any]:
+        for argument in given:
+            if closed and argument not in properties:
+                names = ", ".join(properties) or "none"
+                raise WrongArguments(f"{name}: argument {argument[:40]!r} is none of its arguments: {names}")
+        for argument in needed:
+            if argument not in given:
+                raise WrongArguments(f"{name}: argument {argument!r} is missing")
+        return given
+
+    def run(state: Any, **arguments: Any) -> object:
+        return state.call(name, **arguments)
+
+    shown = {key: value for key, value in schema.items() if key not in ("title", "$schema")}
+    return Tool(name, " ".join(about.split()), shown, tuple(properties), check, run)
