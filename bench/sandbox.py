@@ -1,6 +1,6 @@
 """Sandboxes: our backends, and their warm pool, against plain Docker and llm-sandbox, in one run on one engine.
 
-    python bench/sandbox.py [--peer /path/to/environment/bin/python] [--rounds 10] [--row 200] [--soak 1000]
+    python bench/sandbox.py [--peer /path/to/environment/bin/python] [--rounds 10] [--row 200] [--soak 1000] [--only ...]
 
 Root and Debian's docker.io are needed: the run has an engine of its own (`PrivateEngine`) with the sandbox image made
 of this machine's files. The peer is llm-sandbox in an environment of its own (`python -m venv DIR; DIR/bin/pip install
@@ -71,7 +71,7 @@ class Results:
         self.measures: dict[str, dict[str, Row]] = before.get("milliseconds", {})
         self.loads: dict[str, float] = before.get("load_average", {})
         self.all: dict[str, object] = {**before, **facts, "load_average": self.loads, "milliseconds": self.measures}
-        self.all["commands"] = [*before.get("commands", []), "python bench/sandbox.py " + " ".join(sys.argv[1:])]
+        self.all["commands"] = [*before.get("commands", []), command()]
 
     def add(self, measure: str, seconds: dict[str, list[float]]) -> None:
         """Medians of what each contestant took, printed with the ratios to ours, and stored."""
@@ -102,6 +102,12 @@ class Results:
         }
         self._place.parent.mkdir(exist_ok=True)
         self._place.write_text(json.dumps(self.all, indent=1) + "\n", encoding="utf-8")
+
+
+def command() -> str:
+    """How this was called, without where the peer is."""
+    given = sys.argv[1:]
+    return " ".join(["python bench/sandbox.py", *("PEER" if one.endswith("python") else one for one in given)])
 
 
 def row(seconds: Sequence[float]) -> Row:
