@@ -65,8 +65,8 @@ def make(worlds: Worlds, call: Call) -> tuple[str, bool]:
         return f"Error during execution: name '{call.name}' is not defined", False
     try:
         bound = inspect.signature(method).bind(*call.positional, **call.arguments).arguments
-    except TypeError as error:
-        return f"Error during execution: {method.__qualname__}() {error}", False
+    except TypeError:
+        return _refused(method, call), False
     if excess := _excess(call.name, bound):
         return f"Error during execution: {excess}", False
     try:
@@ -76,6 +76,15 @@ def make(worlds: Worlds, call: Call) -> tuple[str, bool]:
         return f"Error during execution: {error}", True
     except _TooLong:
         return "Error during execution: the call took too long", False
+
+
+def _refused(method: Callable[..., object], call: Call) -> str:
+    """What Python itself says of arguments that do not fit, as the package's runner passes it on."""
+    try:
+        method(*call.positional, **call.arguments)  # does not begin: its signature refuses
+    except TypeError as error:
+        return f"Error during execution: {error}"
+    raise AssertionError(f"{call} fits after all")
 
 
 def _run(method: Callable[..., object], call: Call) -> str:
