@@ -1,6 +1,6 @@
 """Sandboxes: our backends, and their warm pool, against plain Docker and llm-sandbox, in one run on one engine.
 
-    python bench/sandbox.py [--peer /path/to/environment/bin/python] [--rounds 10] [--row 200] [--soak 1000] [--only ...]
+    python bench/sandbox.py [--peer DIR/bin/python] [--rounds 10] [--row 200] [--soak 1000] [--only ...]
 
 Root and Debian's docker.io are needed: the run has an engine of its own (`PrivateEngine`) with the sandbox image made
 of this machine's files. The peer is llm-sandbox in an environment of its own (`python -m venv DIR; DIR/bin/pip install
