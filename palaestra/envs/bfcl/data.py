@@ -50,7 +50,8 @@ class Entry:
         classes: names of the API classes, in the package's order.
         config: class name -> what its instance is loaded with.
         truth: the calls of the ground truth, turn by turn.
-        withheld: turn -> names of the functions that can be called from that turn on only.
+        withheld: turn -> names of the functions that the agent is told of in that turn only. As in the package's runner they
+            can be called before, by who guesses them; the ground truth of miss_func/49 does.
     """
 
     category: str
@@ -72,7 +73,7 @@ class Entry:
         return self.category == "long_context"
 
     def functions(self, turn: int) -> dict[str, dict[str, Any]]:
-        """Name -> documentation (JSON schema) of every function that can be called in this turn."""
+        """Name -> documentation (JSON schema) of every function that the agent knows of in this turn."""
         hidden = {name for opened, names in self.withheld.items() if opened > turn for name in names}
         docs = (doc for name in self.classes for doc in documentation(name))
         return {doc["name"]: doc for doc in docs if doc["name"] not in hidden}

@@ -136,7 +136,7 @@ class BFCL(TextEnv[State]):
 
     def act(self, state: State, action: str) -> Reply:
         entry = data.entry(state.entry)
-        functions = entry.functions(state.turn)
+        functions = entry.functions(len(entry.requests))  # withheld ones too: the runner lets them be called unseen
         reading = grammar.read(action, functions)
         if reading.problem is not None:
             return self._count(state, Reply(reading.problem, valid=False))
@@ -148,7 +148,7 @@ class BFCL(TextEnv[State]):
             if call.name in functions:
                 answer, right = api.make(state.worlds, call)
             else:
-                near = ", ".join(functions)
+                near = ", ".join(entry.functions(state.turn))
                 answer, right = (
                     f"Error during execution: there is no function {call.name[:60]!r}; there are: {near}",
                     False,

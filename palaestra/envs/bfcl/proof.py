@@ -3,8 +3,7 @@
     python -m palaestra.envs.bfcl.proof              800 of 800, and 2,400 changed conversations, verdict by verdict
     python -m palaestra.envs.bfcl.proof --every 20   the same of every 20th entry
 
-The changed conversations leave out, repeat, add or move calls of the ground truth, but call no withheld function before
-it is handed out: the package's runner would make that call, our environment refuses it. The package's checker evaluates
+The changed conversations leave out, repeat, add or move calls of the ground truth. The package's checker evaluates
 their texts, which are ours; no text of an agent comes near it.
 """
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from palaestra.envs.bfcl import data
 from palaestra.envs.bfcl.data import Entry
+from palaestra.envs.bfcl.env import STEPS
 from palaestra.envs.core import TextEnv
 from palaestra.envs.registry import find, make
 from palaestra.envs.tools.calls import Call
@@ -42,13 +42,6 @@ def oracle_passes(env: TextEnv[Any], name: str) -> bool:
 
 def changed(entry: Entry, rng: np.random.Generator) -> Turns:
     """A conversation that is the ground truth but for one change."""
-    while True:
-        turns = _draw(entry, rng)
-        if all(call.name in entry.functions(turn) for turn, calls in enumerate(turns) for call in calls):
-            return turns
-
-
-def _draw(entry: Entry, rng: np.random.Generator) -> Turns:
     turns = [list(calls) for calls in entry.truth]
     full = [index for index, calls in enumerate(turns) if calls]
     turn = turns[full[int(rng.integers(len(full)))]]
@@ -69,7 +62,9 @@ def our_verdict(env: TextEnv[Any], entry: Entry, turns: Turns) -> str | None:
     """The kind of error with which our environment ends this conversation; None where it is passed."""
     _, info = env.reset(options={"task": entry.name})
     for calls in turns:
-        for answer in [*map(str, calls), "done"]:
+        together = -(-len(calls) // STEPS)  # two turns have 34 calls, more than a turn may have answers
+        lists = [calls[place : place + together] for place in range(0, len(calls), max(1, together))]
+        for answer in [*(f"[{', '.join(map(str, part))}]" for part in lists), "done"]:
             _, _, terminated, truncated, info = env.step(answer)
             if terminated or truncated:
                 verdict: str | None = info["verdicts"][-1]

@@ -109,7 +109,9 @@ def _fields(
     fields: dict[str, Any] = {}
     for index, parameter in enumerate(parameters):
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise BadInput(f"tool {name}: argument {str(parameter)!r} cannot be called by a name; write it out")
+            raise BadInput(
+                f"tool {name}: argument {parameter.name!r} cannot be called by its name; write such ones out"
+            )
         if parameter.name not in hints:
             raise BadInput(
                 f"tool {name}: argument {parameter.name!r} has no type; write one, for instance {parameter.name}: str"

@@ -12,8 +12,8 @@ from palaestra.envs import BadInput, Task, find, make
 from palaestra.envs.bfcl import data, judge, proof, protocols, worlds
 from palaestra.envs.tools.calls import Call
 
-SPREAD = [name for category in data.CATEGORIES for name in data.NAMES[category][::25]]
-"""Every 25th entry. All 800: python -m palaestra.envs.bfcl.proof"""
+SPREAD = [*(name for names in data.NAMES.values() for name in names[::25]), "miss_func/49", "long_context/38"]
+"""Every 25th entry, one that calls a withheld function, one with 34 calls in a turn. All 800: python -m palaestra.envs.bfcl.proof"""
 
 
 def play(env, name, *answers):
@@ -80,23 +80,33 @@ def test_a_turn_of_more_than_20_answers_fails_the_entry():
     assert "20 steps" in observation
 
 
-def test_a_withheld_function_is_unknown_until_the_benchmark_hands_it_out():
+def test_a_withheld_function_is_told_of_when_the_benchmark_hands_it_out():
     env = make("bfcl")
-    entry = data.entry("miss_func/0")
-    assert entry.withheld == {3: ("sort",)}
+    assert data.entry("miss_func/0").withheld == {3: ("sort",)}
     assert '"name": "sort"' not in env.instructions(env.tasks("test")[200])
     oracle = find("bfcl").oracle()
     env.reset(options={"task": "miss_func/0"})
     while env.state.turn < 2:
         env.step(oracle(env))
-    observation, _, _, _, info = env.step("sort('final_report.pdf')")
-    assert "there is no function 'sort'" in observation
-    assert not info["valid"]
-    observation, *_, info = env.step("No function sorts.")
+    told = env.step("list_everything()")[0]
+    assert "ls, " in told
+    assert "sort" not in told
+    observation, _, over, _, _ = env.step("No function sorts.")
     assert '"name": "sort"' in observation
+    assert not over
+    assert "sorted_content" in env.step("sort('final_report.pdf')")[0]
+    assert ", sort" in env.step("list_everything()")[0]
+
+
+def test_a_call_in_a_turn_that_asks_for_none_is_noted_and_not_counted():
+    env = make("bfcl")
+    env.reset(options={"task": "miss_func/0"})
+    while env.state.turn < 2:
+        env.step(find("bfcl").oracle()(env))
+    env.step("pwd()")
+    *_, info = env.step("I cannot sort.")
     assert info["needless"] == (2,)
-    observation, *_ = env.step("sort('final_report.pdf')")
-    assert "sorted_content" in observation
+    assert info["verdicts"] == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from palaestra.envs.bfcl import data
 
 VALUES = [
     None, True, -1, 0, 3, 10**40, -(10**9), 1e308, 1e309, "", ".", "..", "/", "a", "document", "x" * 500, "\ud800",
-    "\x00", "USD", "rw", [], [1, "a"], [[[[]]]], {}, {"a": {"b": None}}, (1,), "2024-01-01", "%s%n", "12345", "AAPL", "fuel",
+    "\x00", "USD", "rw", [], [1, "a"], [[[[]]]], {}, {"a": {"b": None}}, (1,), "2024-01-01", "%s%n", "12345",
+    "AAPL", "fuel",
 ]  # fmt: skip
 NOISE = [
     "",

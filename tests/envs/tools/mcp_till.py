@@ -1,0 +1,39 @@
+"""A real MCP server over stdio (or HTTP, given a port) that the tests start: a till that keeps what was sold."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("till")
+sold: dict[str, int] = {}
+
+
+@server.tool()
+def sell(item: str, amount: int = 1) -> str:
+    """Sell some of an item."""
+    if amount < 1:
+        raise ValueError("sell at least one")
+    sold[item] = sold.get(item, 0) + amount
+    return f"sold {amount} {item}"
+
+
+@server.tool()
+def total(item: str) -> str:
+    """How many of an item were sold."""
+    return str(sold.get(item, 0))
+
+
+@server.tool()
+def die() -> str:
+    """End the server."""
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        server.run("streamable-http", port=int(sys.argv[1]))
+    else:
+        server.run("stdio")

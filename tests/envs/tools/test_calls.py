@@ -1,0 +1,103 @@
+"""What agents write is read as calls or as words, and never evaluated."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from palaestra.envs.tools.calls import LONGEST, MOST, Call, read
+
+KNOWN = {"cd", "ls"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cd(folder='a', deep=True)",
+        "[cd(folder='a', deep=True)]",
+        '{"name": "cd", "arguments": {"folder": "a", "deep": true}}',
+        '[{"name": "cd", "parameters": {"folder": "a", "deep": true}}]',
+        '{"name": "cd", "arguments": "{\\"folder\\": \\"a\\", \\"deep\\": true}"}',
+        "I go there.\n```python\ncd(folder='a', deep=True)\n```",
+        'First:\n<tool_call>\n{"name": "cd", "arguments": {"folder": "a", "deep": true}}\n</tool_call>',
+    ],
+)
+def test_every_form_of_a_call_is_read(text):
+    assert read(text, KNOWN).calls == (Call("cd", {"folder": "a", "deep": True}),)
+
+
+def test_several_calls_are_read_in_their_order():
+    for text in ("[cd('a'), ls()]", "cd('a')\nls()", "<tool_call>cd('a')</tool_call><tool_call>ls()</tool_call>"):
+        assert read(text, KNOWN).calls == (Call("cd", {}, ("a",)), Call("ls"))
+
+
+@pytest.mark.parametrize("text", ["done", "I have moved it.", "What folder (of the two) do you mean?", "sorry(", "[1]"])
+def test_words_are_words(text):
+    reading = read(text, KNOWN)
+    assert reading.calls == ()
+    assert reading.problem is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cd(folder=a)",
+        "cd(folder='a'",
+        "cd(folder=ls())",
+        "cd(folder='a' + 'b')",
+        "cd(folder=f'{1}')",
+        "cd(**{'folder': 'a'})",
+        "cd(folder=[x for x in 'ab'])",
+        "cd(folder=().__class__)",
+        '{"name": "cd", "arguments": {"folder": NaN}}',
+        '{"name": "cd", "arguments": 3}',
+        '{"name": "cd", "code": "x"}',
+        "<tool_call>cd</tool_call>",
+        "",
+        " \n",
+        "x" * (LONGEST + 1),
+        "[" + "ls()," * (MOST + 1) + "]",
+    ],
+)
+def test_what_is_meant_as_a_call_and_is_none_is_a_problem(text):
+    reading = read(text, KNOWN)
+    assert reading.calls == ()
+    assert reading.problem
+    assert "\n" not in reading.problem
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["(", "[", "{", "-", "not ", "lambda:", "{1:", "f(", "x if x else ", "1+", "x,", "'", "\\", "f'{", '[{"name":'],
+)
+def test_no_nesting_takes_long(part):
+    began = time.monotonic()
+    for text in (part * (LONGEST // len(part)), f"cd(a={part * (15_000 // len(part))}1)"):
+        read(text, KNOWN)
+    assert time.monotonic() - began < 30  # an exponential one would not come back
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("aé'\"\\\n{("),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b_2", "folder"]), VALUES), st.lists(VALUES, max_size=2))
+def test_a_call_is_read_back_as_it_was_written(arguments, positional):
+    call = Call("cd", arguments, tuple(positional))
+    assert read(str(call), KNOWN).calls == (call,)
+
+
+@given(st.text(st.sampled_from("cdls()[]{}'\"=,.:0aé\\\n`<>_- \ud800"), max_size=40))
+def test_no_text_raises(text):
+    reading = read(text, KNOWN)
+    assert not (reading.calls and reading.problem)
