@@ -50,8 +50,8 @@ class Entry:
         classes: names of the API classes, in the package's order.
         config: class name -> what its instance is loaded with.
         truth: the calls of the ground truth, turn by turn.
-        withheld: turn -> names of the functions that the agent is told of in that turn only. As in the package's runner they
-            can be called before, by who guesses them; the ground truth of miss_func/49 does.
+        withheld: turn -> names of the functions that the agent is told of in that turn only. As in the package's runner
+            they can be called before, by who guesses them; the ground truth of miss_func/49 does.
     """
 
     category: str

@@ -13,7 +13,8 @@ from palaestra.envs.bfcl import data, judge, proof, protocols, worlds
 from palaestra.envs.tools.calls import Call
 
 SPREAD = [*(name for names in data.NAMES.values() for name in names[::25]), "miss_func/49", "long_context/38"]
-"""Every 25th entry, one that calls a withheld function, one with 34 calls in a turn. All 800: python -m palaestra.envs.bfcl.proof"""
+"""Every 25th entry, one that calls a withheld function, one with 34 calls in a turn.
+All 800: python -m palaestra.envs.bfcl.proof"""
 
 
 def play(env, name, *answers):
