@@ -1,0 +1,67 @@
+"""Ten thousand generated answers to an environment of functions. None raises, hangs or grows."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from palaestra.envs import make
+from palaestra.envs.source import load
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "till.py"
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    10**40,
+    1e309,
+    "",
+    "apple",
+    "pear",
+    "x" * 500,
+    "\ud800",
+    "\x00",
+    [],
+    [[[1]]],
+    {"a": {}},
+    (1,),
+]
+WORDS = [
+    "done",
+    "",
+    "sell(",
+    "finish()",
+    "finish(1, 2)",
+    "[]",
+    "{}",
+    "sell",
+    "hello",
+    "\x1b[2J",
+    "```\nsell('pear')\n```",
+]
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_ten_thousand_generated_answers_neither_raise_nor_hang_nor_grow():
+    load(str(EXAMPLE))
+    rng = random.Random(0)
+    env = make("mine/Till-v0")
+    kinds = {True: 0, False: 0}
+    over = True
+    for _ in range(10_000):
+        if over:
+            env.reset(options={"task": rng.choice(["two", "left"])})
+        given = {name: rng.choice(VALUES) for name in ("item", "amount", "other") if rng.random() < 0.5}
+        answer = f"sell({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+        if rng.random() < 0.3:
+            place = rng.randrange(len(answer))
+            answer = answer[:place] + rng.choice("()[]{}'\"\\,=\n\ud83d") + answer[place + 1 :]
+        observation, _, over, truncated, info = env.step(rng.choice(WORDS) if rng.random() < 0.1 else answer)
+        over = over or truncated
+        assert len(observation) < 50_000
+        assert len(env.snapshot().payload) < 500_000
+        kinds[info["valid"]] += 1
+    assert min(kinds.values()) > 1_000
