@@ -570,3 +570,23 @@ def odd_file_names(box: Sandbox, world: World) -> None:
     for name in names:
         assert box.read_bytes(os.fsdecode(name)) == name
     assert box.exec("find . -type f -delete").ok
+
+
+@attack("taking all permissions from the folders it works in locks out neither the sandbox nor the next command")
+def locks_itself_out(box: Sandbox, world: World) -> None:
+    box.write_file("kept", "kept")
+    copy = box.snapshot()
+    for folders in ("/work", ".", "/tmp", "/dev/shm", "/work /tmp /dev/shm", "a/b/c a/b a ."):
+        for mode in ("000", "400", "100"):
+            box.exec(f"mkdir -p a/b/c; echo x > a/b/c/f; for f in {folders}; do chmod {mode} $f; done")
+            assert {entry.path for entry in box.list()} >= {"a", "kept"}, folders
+            assert box.read_file("kept") == "kept"
+            box.write_file("more", "more")
+            done = box.exec("cat more && echo x > /work/own && echo x > /tmp/own && echo x > /dev/shm/own")
+            assert done.stdout == "more", (folders, mode, done)
+            assert len(box.snapshot().archive) > len(copy.archive)
+            box.exec(f"for f in {folders}; do chmod {mode} $f; done")
+            box.restore(copy)
+            assert [entry.path for entry in box.list()] == ["kept"]
+            assert box.snapshot().digest == copy.digest
+            assert box.exec("ls -A /tmp /dev/shm | grep own").stdout == ""

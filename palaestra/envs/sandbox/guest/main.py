@@ -40,6 +40,7 @@ class Guest:
         self._mine, self._theirs = Seal(key, b"guest"), Seal(key, b"host")
         self.work, self.rules, self.processes = b"/work", Rules(), Processes()
         self.scratch: list[bytes] = []  # other folders that can be written; a restore empties them
+        self.roots: list[paths.Root] = []  # all of them
         woken, wake = os.pipe()
         for end in (woken, wake):
             os.set_blocking(end, False)
@@ -64,6 +65,7 @@ class Guest:
         while True:
             self._runner.idle(self._stdin)
             what, *fields = self._hear()
+            self._unlock()
             try:
                 answers[what](fields)
             except Refused as error:
@@ -97,6 +99,11 @@ class Guest:
             if what != b"data":
                 raise Forged("data was due")
             yield fields[0]
+
+    def _unlock(self) -> None:
+        """What commands did to the permissions of the folders they write to does not lock us out, or the next one."""
+        for root in self.roots:
+            root.unlock()
 
     def _config(self, fields: list[bytes]) -> None:
         configure(fields, self)
@@ -216,6 +223,7 @@ class Guest:
         packer = Packer(lambda data: self._say(b"data", data), int(fields[0]))
         self.processes.freeze()
         try:
+            self._unlock()
             packer.pack(self.work)
         except OSError as error:
             raise paths.refusal(b"the work directory", error) from None
@@ -227,8 +235,9 @@ class Guest:
         self._runner.end()
         data = self._data()
         try:
-            for folder in (self.work, *self.scratch):
-                clear(folder)
+            for root in self.roots:
+                root.reset()
+                clear(root.path)
             buffer = bytearray()
 
             def read(size: int) -> bytes:
@@ -309,6 +318,7 @@ def configure(fields: list[bytes], guest: Guest) -> None:
         else:
             raise Forged("an unknown setting: " + shown(name))
     confine.hide()
+    guest.roots = [paths.Root(folder) for folder in (guest.work, *guest.scratch)]
 
 
 def _rlimit(number: int, soft: int) -> tuple[int, tuple[int, int]]:

@@ -39,6 +39,29 @@ class Place:
         self.close()
 
 
+class Root:
+    """A folder that commands write to, held open: they may take all permissions from it, and it gets them back.
+
+    Args:
+        path: where it is.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self.path = path
+        self._file = os.open(path, _FOLDER)
+        self._mode = stat.S_IMODE(os.fstat(self._file).st_mode)
+
+    def unlock(self) -> None:
+        """Let its owner in again."""
+        mode = stat.S_IMODE(os.fstat(self._file).st_mode)
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(self._file, mode | stat.S_IRWXU)
+
+    def reset(self) -> None:
+        """Give it the permissions that it had at first."""
+        os.fchmod(self._file, self._mode)
+
+
 def refusal(path: bytes, error: OSError) -> Refused:
     """The host's name for what the kernel said."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -64,10 +87,11 @@ def resolve(work: bytes, path: bytes, make: bool = False) -> Place:
     if path.startswith(b"/"):
         raise Refused("OutsideWork", f"{shown(path)} is absolute; paths are relative to the work directory")
     todo = path.split(b"/")[::-1]
-    way = [os.open(work, _FOLDER)]
+    way: list[int] = []
     links = 0
     name = b"."
     try:
+        way.append(os.open(work, _FOLDER))
         while todo:
             part = todo.pop()
             if part in (b"", b"."):
