@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import tarfile
@@ -11,6 +12,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sandbox_ordinary import OrdinarySandbox
 
 from palaestra.envs.errors import BadInput
@@ -434,6 +437,12 @@ def test_the_digest_is_of_contents_names_and_modes_not_of_times(box: GuestSandbo
         digest(s) for s in ("echo y > a; mkdir d", "echo x > b; mkdir d", "echo x > a; mkdir -m 700 d", "echo x > a")
     ]
     assert len({plain, dense, *others}) == 6
+    page = "python3 -c 'import sys; sys.stdout.buffer.write({})' > a"
+    pages = [
+        digest(page.format(text))
+        for text in ('b"a".ljust(4096, b"\\0") + b"b".ljust(4096, b"\\0")', 'b"a4096:b".ljust(8192, b"\\0")')
+    ]
+    assert len(set(pages)) == 2  # what is said of contents cannot be said by contents
 
 
 def test_any_tar_reads_a_snapshot(box: GuestSandbox) -> None:
@@ -470,6 +479,79 @@ def test_a_tree_deeper_than_any_path(box: GuestSandbox) -> None:
     assert box.list() == []
     box.restore(copy)
     assert box.snapshot().digest == copy.digest
+
+
+def test_a_tree_that_is_deep_with_long_names_takes_no_more_than_a_flat_one() -> None:
+    dig = (
+        "import os\nfor i in range(6000):\n  os.mkdir('n' * 255); os.chdir('n' * 255)\n"
+        "  if i % 1000 == 999: open('f', 'w').write(str(i)); os.symlink('f', 'l'); os.mkdir('z')\n"
+    )
+    with BubblewrapSandbox(LIMITS) as box:
+        assert box.exec(["python3", "-c", dig]).ok
+        copy = box.snapshot()
+        assert len(copy.archive) < 40_000_000  # a path for each would be 4.6 GB
+        box.restore(WorkCopy(EMPTY, ""))
+        assert box.list() == []
+        box.restore(copy)
+        assert box.snapshot().digest == copy.digest
+        assert box.exec("find . -type f | wc -l; find . -type d | wc -l").stdout.split() == ["6", "6007"]
+
+
+def test_many_folders_are_emptied_as_fast_as_they_were_made() -> None:
+    make = "import os\nfor i in range(40_000): os.mkdir(f'd{i}')"
+    with BubblewrapSandbox(LIMITS.model_copy(update={"files": 41_000})) as box:
+        assert box.exec(["python3", "-c", make]).ok
+        box.restore(WorkCopy(EMPTY, ""))
+        assert box.list() == []
+
+
+@pytest.fixture(scope="module")
+def damaged() -> Iterator[GuestSandbox]:
+    """A sandbox to restore nonsense into, and an archive with every kind of entry to make it of."""
+    with BubblewrapSandbox(LIMITS) as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def whole(damaged: GuestSandbox) -> bytes:
+    damaged.exec(
+        "mkdir -p d/e; echo hi > d/e/f; ln -s f d/e/l; ln d/e/f d/h; mkfifo p; truncate -s 100k sp;"
+        " printf x | dd of=sp bs=1 seek=50000 conv=notrunc 2>/dev/null; touch $(printf 'n%.0s' $(seq 150))"
+    )
+    return damaged.snapshot().archive
+
+
+FIELDS = [
+    (0, 100), (100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (156, 1), (157, 100), (345, 12), (386, 96), (482, 1),
+    (483, 12), (500, 9),
+]  # fmt: skip
+NUMBERS = st.one_of(
+    st.binary(min_size=1, max_size=12),
+    st.builds(lambda sign, rest: bytes([sign]) + rest, st.sampled_from([0x80, 0xFF]), st.binary(max_size=11)),
+    st.sampled_from([b"\xff" * 12, b"\x80" + b"\x7f" * 11, b"-1", b"77777777777", b"\xff" + b"\0" * 11]),
+)
+
+
+@settings(
+    max_examples=500, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(FIELDS), NUMBERS), max_size=3),
+    cut=st.none() | st.integers(0, 20_000),
+)
+def test_a_damaged_archive_is_refused_or_restored_and_never_ends_the_guest(
+    damaged: GuestSandbox, whole: bytes, changes: list[tuple[int, tuple[int, int], bytes]], cut: int | None
+) -> None:
+    heads = [at for at in range(0, len(whole), 512) if whole[at + 257 : at + 262] == b"ustar"]
+    archive = bytearray(whole)
+    for which, (start, width), value in changes:
+        at = heads[which % len(heads)] + start
+        archive[at : at + min(width, len(value))] = value[:width]
+    with contextlib.suppress(BadInput):
+        damaged.restore(WorkCopy(bytes(archive[:cut]), ""))
+    assert damaged.alive()
+    damaged.restore(WorkCopy(whole, ""))
+    assert damaged.read_file("d/e/f") == "hi\n"
 
 
 def test_a_restore_ends_processes_and_empties_scratch(box: GuestSandbox) -> None:

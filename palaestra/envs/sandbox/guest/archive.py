@@ -2,6 +2,8 @@
 
 Written by hand because tarfile takes longer to import than a whole exec, holds names as text and reads holes as zeros.
 Nanoseconds of the times stand in the last 12 bytes of a header, which tar leaves unused; every tar can read the rest.
+Entries whose path is longer than any that the kernel takes have no path but their depth, in a field that is unused too,
+and their name: they are in the folder of that depth that came last. So the work is linear however deep a tree is.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ _BLOCK = 512
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST = 4096  # bytes of a path
+_LARGEST = 2**63 - 1  # bytes of a file
+_DEPTH = slice(345, 357)  # of a header; in GNU tar's own it is the time of the last access
 _KINDS = {stat.S_IFREG: b"0", stat.S_IFLNK: b"2", stat.S_IFDIR: b"5", stat.S_IFIFO: b"6"}
 
 
@@ -40,6 +45,18 @@ def _number(field: bytes) -> int:
     return int(field.rstrip(b"\0 ") or b"0", 8)
 
 
+def _size(field: bytes) -> int:
+    """A number of bytes. Raises ValueError."""
+    size = _number(field)
+    if not 0 <= size <= _LARGEST:
+        raise ValueError("a size that nothing has")
+    return size
+
+
+def _mode(block: bytes) -> int:
+    return _number(block[100:108]) & 0o7777
+
+
 def _header(
     name: bytes,
     kind: bytes,
@@ -47,6 +64,7 @@ def _header(
     found: os.stat_result | None = None,
     link: bytes = b"",
     extents: Extents | None = None,
+    depth: int = 0,
 ) -> bytes:
     """One header block, before it the blocks of a long name or link, behind it those of many extents."""
     before = b"".join(
@@ -65,6 +83,8 @@ def _header(
     block[157:257] = link[:100].ljust(100, b"\0")
     block[257:265] = b"ustar  \0"
     block[500:512] = b"%09dns\0" % (time % 10**9)
+    if depth:
+        block[_DEPTH] = _octal(depth, 12)
     after = b""
     if extents is not None and found is not None:
         block[386:482], block[482:483], block[483:495] = _extents(extents[:4], 4), b"\0", _octal(found.st_size, 12)
@@ -101,22 +121,24 @@ class Packer:
         self._send, self._most = send, most
         self._buffer = bytearray()
         self._links: dict[int, bytes] = {}
+        self._at = b""
         self.digest = blake2b(digest_size=16)
 
     def pack(self, work: bytes) -> None:
         """Raises Refused (TooLarge)."""
-        # Open folders from the top to where we are, what is to do in each, and how its permissions were: a path of any
-        # length works.
-        stack = [(os.open(work, _FOLDER), b"", iter([b"."]), -1)]
+        # Open folders from the top to where we are, their paths (None where that is too long), what is to do in each,
+        # and how its permissions were: a tree of any depth works.
+        top: bytes | None = b""
+        stack = [(os.open(work, _FOLDER), top, iter([b"."]), -1)]
         try:
             while stack:
                 folder, prefix, names, _ = stack[-1]
                 name = next(names, None)
                 if name is None:
                     _left(*stack.pop()[::3])
-                elif (found := self._entry(folder, prefix, name)) is not None:
+                elif (found := self._entry(folder, prefix, name, len(stack) - 1)) is not None:
                     below, mode = _walkable(folder, name, found)
-                    inner = b"" if not prefix and name == b"." else prefix + name + b"/"
+                    inner = _inner(prefix, name)
                     stack.append((below, inner, iter(sorted(map(os.fsencode, os.listdir(below)))), mode))
         except OSError as error:
             if error.errno == errno.EMFILE:
@@ -128,37 +150,42 @@ class Packer:
         self._put(b"\0" * 2 * _BLOCK)
         self._flush()
 
-    def _entry(self, folder: int, prefix: bytes, name: bytes) -> os.stat_result | None:
+    def _entry(self, folder: int, prefix: bytes | None, name: bytes, depth: int) -> os.stat_result | None:
         """Write one entry; what it is, where it is a folder."""
         found = os.lstat(name, dir_fd=folder)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
-        path = prefix + name
+        path = name if prefix is None else prefix + name
+        far = depth if prefix is None else 0
         if kind is None:  # a socket: it means nothing without the process behind it
             return None
-        if kind != b"5" and found.st_nlink > 1 and (first := self._links.setdefault(found.st_ino, path)) != path:
-            self._say(path, b"1", found, first)
-            self._put(_header(path, b"1", 0, found, first))
-            return None
+        self._at = b"%d:%s" % (depth, name)  # and what came before say where an entry is
+        if kind != b"5" and found.st_nlink > 1:
+            if far:
+                raise Refused("TooLarge", f"a file with several names has a path longer than {_LONGEST}")
+            if (first := self._links.setdefault(found.st_ino, path)) != path:
+                self._say(b"1", found, first)
+                self._put(_header(path, b"1", 0, found, first))
+                return None
         if kind == b"0":
-            self._file(folder, name, path, found)
+            self._file(folder, name, path, found, far)
             return None
         target = os.readlink(name, dir_fd=folder) if kind == b"2" else b""
-        self._say(path, kind, found, target)
-        self._put(_header(path + b"/" if kind == b"5" else path, kind, 0, found, target))
+        self._say(kind, found, target)
+        self._put(_header(path + b"/" if kind == b"5" else path, kind, 0, found, target, depth=far))
         return found if kind == b"5" else None
 
-    def _file(self, folder: int, name: bytes, path: bytes, found: os.stat_result) -> None:
+    def _file(self, folder: int, name: bytes, path: bytes, found: os.stat_result, depth: int) -> None:
         file = _opened(folder, name, found)
         try:
             found = os.fstat(file)
             if found.st_blocks * 512 < found.st_size:
                 extents = [*_data(file, found.st_size), (found.st_size, 0)]
                 size = sum(length for _, length in extents)
-                self._put(_header(path, b"S", size, found, extents=extents))
+                self._put(_header(path, b"S", size, found, extents=extents, depth=depth))
             else:
                 extents, size = [(0, found.st_size)], found.st_size
-                self._put(_header(path, b"0", size, found))
-            self._say(path, b"0", found, b"%d" % found.st_size)
+                self._put(_header(path, b"0", size, found, depth=depth))
+            self._say(b"0", found, b"%d" % found.st_size)
             for offset, length in extents:
                 self._extent(file, offset, length)
             self._put(b"\0" * (-size % _BLOCK))
@@ -174,13 +201,15 @@ class Packer:
             for at in range(0, len(data), 4096):
                 page = data[at : at + 4096]
                 if page.count(0) != len(page):
-                    self.digest.update(b"%d:" % (offset + at))
-                    self.digest.update(page.rstrip(b"\0"))
+                    held = page.rstrip(b"\0")
+                    self.digest.update(b"page %d %d:" % (offset + at, len(held)))
+                    self.digest.update(held)
             offset += len(data)
 
-    def _say(self, path: bytes, kind: bytes, found: os.stat_result, more: bytes) -> None:
+    def _say(self, kind: bytes, found: os.stat_result, more: bytes) -> None:
         mode = b"%o" % stat.S_IMODE(found.st_mode)
-        self.digest.update(b"".join(b"%d:%s" % (len(field), field) for field in (path, kind, mode, more)))
+        fields = (self._at, kind, mode, more)
+        self.digest.update(b"entry " + b"".join(b"%d:%s" % (len(field), field) for field in fields))
 
     def _put(self, data: bytes) -> None:
         self._most -= len(data)
@@ -195,6 +224,13 @@ class Packer:
         self._buffer.clear()
         for at in range(0, len(data), CHUNK):
             self._send(data[at : at + CHUNK])
+
+
+def _inner(prefix: bytes | None, name: bytes) -> bytes | None:
+    """The path of a folder, as that of its entries begins; None where it is too long."""
+    if prefix == b"" and name == b".":
+        return b""
+    return None if prefix is None or len(prefix) + len(name) > _LONGEST else prefix + name + b"/"
 
 
 def _opened(folder: int, name: bytes, found: os.stat_result) -> int:
@@ -242,34 +278,32 @@ def clear(work: bytes) -> None:
     """Empty a folder, however deep it is: folders inside are moved up before they are emptied, so nothing recurses."""
     root = os.open(work, _FOLDER)
     prefix, number = b".palaestra-" + os.urandom(8).hex().encode(), 0
-    todo = [b"."]
     try:
+        todo = list(_unlinked(root))
         while todo:
-            name = todo[-1]
+            name = todo.pop()
             folder = _entered(root, name)
             try:
-                for entry in map(os.fsencode, os.listdir(folder)):
-                    if name == b"." and entry in todo:
-                        continue
-                    try:
-                        os.unlink(entry, dir_fd=folder)
-                    except (IsADirectoryError, PermissionError):
-                        if name == b".":
-                            todo.append(entry)
-                            continue
-                        number += 1
-                        up = b"%s-%d" % (prefix, number)
-                        _movable(folder, entry)
-                        os.rename(entry, up, src_dir_fd=folder, dst_dir_fd=root)
-                        todo.append(up)
+                for entry in _unlinked(folder):
+                    number += 1
+                    up = b"%s-%d" % (prefix, number)
+                    _movable(folder, entry)
+                    os.rename(entry, up, src_dir_fd=folder, dst_dir_fd=root)
+                    todo.append(up)
             finally:
                 os.close(folder)
-            if todo[-1] == name:
-                todo.pop()
-                if name != b".":
-                    os.rmdir(name, dir_fd=root)
+            os.rmdir(name, dir_fd=root)
     finally:
         os.close(root)
+
+
+def _unlinked(folder: int) -> Iterator[bytes]:
+    """Unlink all that can be; the names of the rest, which are folders."""
+    for entry in map(os.fsencode, os.listdir(folder)):
+        try:
+            os.unlink(entry, dir_fd=folder)
+        except (IsADirectoryError, PermissionError):
+            yield entry
 
 
 def _movable(folder: int, name: bytes) -> None:
@@ -279,11 +313,8 @@ def _movable(folder: int, name: bytes) -> None:
 
 def _entered(root: int, name: bytes) -> int:
     """Open a folder to empty it, with the permissions that takes."""
-    if name != b".":
-        os.chmod(name, 0o700, dir_fd=root)
-    folder = os.open(name, _FOLDER, dir_fd=root)
-    os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) | 0o700)
-    return folder
+    os.chmod(name, 0o700, dir_fd=root)
+    return os.open(name, _FOLDER, dir_fd=root)
 
 
 class Unpacker:
@@ -312,7 +343,7 @@ class Unpacker:
                     break
                 if block[257:262] != b"ustar":
                     raise Refused("BadInput", "this is not the archive of a snapshot")
-                kind, size = block[156:157], _number(block[124:136])
+                kind, size = block[156:157], _size(block[124:136])
                 if kind == b"L":
                     name = self._text(size)
                 elif kind == b"K":
@@ -322,7 +353,7 @@ class Unpacker:
                     self._entry(path, kind, size, block, link or block[157:257].rstrip(b"\0"))
                     name = link = None
             self._leave(0)
-        except (ValueError, EOFError):
+        except (ValueError, OverflowError, EOFError):
             raise Refused("BadInput", "the archive of the snapshot is cut off or damaged") from None
         except OSError as error:
             raise paths.refusal(path, error) from None
@@ -331,6 +362,8 @@ class Unpacker:
                 os.close(folder)
 
     def _text(self, size: int) -> bytes:
+        if size > 2**20:  # those of before had the whole path of each entry
+            raise ValueError("a path that no work directory has")
         text = self._read(size)[:-1]
         self._read(-size % _BLOCK)
         return text
@@ -339,10 +372,12 @@ class Unpacker:
         """Close folders until `depth` are left; their permissions and times are set last, when nothing is added."""
         while len(self._way) > depth:
             _, folder, block = self._way.pop()
-            if block:
-                os.fchmod(folder, _number(block[100:108]))
-                os.utime(folder, ns=_times(block))
-            os.close(folder)
+            try:
+                if block:
+                    os.fchmod(folder, _mode(block))
+                    os.utime(folder, ns=_times(block))
+            finally:
+                os.close(folder)
 
     def _folder(self, parts: list[bytes]) -> int:
         """Go to the folder, from where we are."""
@@ -362,7 +397,14 @@ class Unpacker:
             self._leave(1)
             self._way[0] = (b"", self._way[0][1], block)
             return
-        folder, name = self._folder(parts[:-1]), parts[-1]
+        depth = _number(block[_DEPTH])
+        if depth:  # it is where the last folder of that depth was
+            if not 0 < depth <= len(self._way) or len(parts) != 1:
+                raise ValueError("an entry at a depth that nothing has")
+            self._leave(depth)
+            folder, name = self._way[-1][1], parts[0]
+        else:
+            folder, name = self._folder(parts[:-1]), parts[-1]
         if kind in (b"0", b"S"):
             self._file(folder, name, kind, size, block)
         elif kind == b"5":
@@ -381,7 +423,7 @@ class Unpacker:
                 raise Refused("BadInput", f"{shown(path)}: an entry of kind {kind!r}")
             _given(folder, name, block)
             if kind == b"6":
-                os.chmod(name, _number(block[100:108]), dir_fd=folder)
+                os.chmod(name, _mode(block), dir_fd=folder)
             os.utime(name, ns=_times(block), dir_fd=folder, follow_symlinks=False)
 
     def _file(self, folder: int, name: bytes, kind: bytes, size: int, block: bytes) -> None:
@@ -397,10 +439,10 @@ class Unpacker:
                     while view:
                         view = view[os.write(file, view) :]
             if kind == b"S":
-                os.ftruncate(file, _number(block[483:495]))
+                os.ftruncate(file, _size(block[483:495]))
             self._read(-size % _BLOCK)
             _given(folder, name, block)
-            os.fchmod(file, _number(block[100:108]))
+            os.fchmod(file, _mode(block))
             os.utime(file, ns=_times(block))
         finally:
             os.close(file)
@@ -410,7 +452,7 @@ class Unpacker:
         while True:
             for at in range(0, len(fields), 24):
                 if fields[at : at + 12].strip(b"\0"):
-                    yield _number(fields[at : at + 12]), _number(fields[at + 12 : at + 24])
+                    yield _size(fields[at : at + 12]), _size(fields[at + 12 : at + 24])
             if more != b"\1":
                 return
             fields = self._read(_BLOCK)
@@ -419,14 +461,16 @@ class Unpacker:
 
 def _place(root: int, path: bytes) -> paths.Place:
     """The folder and name of an entry that is there already, without following links."""
-    folder = os.dup(root)
-    *above, name = path.split(b"/")
-    for part in above:
-        below = os.open(part, _FOLDER, dir_fd=folder)
-        os.close(folder)
-        folder = below
-    if name in (b"", b".", b".."):
+    *above, name = parts = path.split(b"/")
+    if any(part in (b"", b".", b"..") for part in parts):
         raise Refused("BadInput", f"the archive links to {shown(path)}")
+    folder = os.dup(root)
+    for part in above:
+        try:
+            below = os.open(part, _FOLDER, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = below
     return paths.Place(folder, name)
 
 
