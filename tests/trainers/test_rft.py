@@ -182,7 +182,15 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_pat
     ):
         assert sorted(one.keys()) == sorted(two.keys())
         for key in list(one.keys()):
-            assert one.get(episode_id(key)).turns == two.get(episode_id(key)).turns
+            first, second = one.get(episode_id(key)).turns, two.get(episode_id(key)).turns
+            assert [without_logprobs(turn) for turn in first] == [without_logprobs(turn) for turn in second]
+            for a, b in zip(first, second, strict=True):  # what else was in a batch changes the last digits
+                if a.tokens is not None and b.tokens is not None:
+                    assert a.tokens.logprobs == pytest.approx(b.tokens.logprobs, abs=1e-4)
+
+
+def without_logprobs(turn: Turn) -> dict[str, Any]:
+    return turn.model_dump(exclude={"tokens": {"logprobs"}})
 
 
 def next_event(run: Path, event: str, nth: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -291,23 +291,31 @@ def bad_actions(bench: Bench) -> str:
             refused += not seen.valid
             if len(seen.observation) > LONGEST_ANSWER:
                 raise Broken(f"the action {name} was answered with {len(seen.observation):,} characters")
-            if not seen.valid and seen.score > before.score and seen.score > _idled(bench, task, place + 1):
-                raise Broken(f"the action {name} was not understood, but raised the score to {seen.score}")
+            if not seen.valid and seen.score > before.score:
+                anyway = _anyway(bench, task, HOSTILE[start : start + place])
+                if anyway is None or seen.score > anyway:
+                    raise Broken(f"the action {name} was not understood, but raised the score to {seen.score}")
             if not seen.valid and seen.over and place == 0:
                 raise Broken(f"the action {name} was not understood, and ended the episode at its first step")
     return f"{tried} of {len(HOSTILE)} hostile actions, {refused} refused"
 
 
-def _idled(bench: Bench, task: Task, steps: int) -> float:
-    """The score after so many empty actions: in some worlds things happen by themselves as time goes by."""
-    env = bench.make()
-    score = begin(env, task).score
-    for _ in range(steps):
-        seen = of_step(env.step(""))
-        score = seen.score
-        if seen.over or seen.truncated:
+def _anyway(bench: Bench, task: Task, before: Sequence[str]) -> float | None:
+    """The least score that three understood actions lead to in place of a bad one; None where none can be listed.
+
+    In some worlds things happen as time goes by, whatever the agent does.
+    """
+    scores = []
+    for place in range(3):
+        env = bench.make()
+        begin(env, task)
+        for action in before:
+            env.step(action)
+        listed = list(env.admissible(env.state) or ())
+        if len(listed) <= place:
             break
-    return score
+        scores.append(of_step(env.step(listed[place])).score)
+    return min(scores, default=None)
 
 
 def step_limit(bench: Bench) -> str:
