@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -20,14 +21,32 @@ _ENDINGS = ("", ".xz", ".gz")
 def cache_dir() -> Path:
     """Where what is fetched is kept: $PALAESTRA_CACHE, else $XDG_CACHE_HOME/palaestra, else ~/.cache/palaestra."""
     if own := os.environ.get("PALAESTRA_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "palaestra"
+        return _at_home(own)
+    return _at_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "palaestra"
+
+
+def cache_folder(*parts: str) -> Path:
+    """A folder in the cache, made if it is not there, in which files can be made.
+
+    Raises:
+        BadInput: it cannot be made or written to; names the variable that says where the cache is.
+    """
+    folder = cache_dir().joinpath(*parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone say nothing on a read-only disk
+            return folder
+    except OSError as error:
+        raise BadInput(
+            f"the cache {folder} cannot be written to ({error.strerror or error}); "
+            "set PALAESTRA_CACHE to a folder that can be"
+        ) from None
 
 
 def data_places(name: str) -> tuple[Path, ...]:
     """The folders in which the data set `name` is looked for, in this order; they need not exist."""
     shared = os.environ.get("PALAESTRA_DATA")
-    return (*([Path(shared).expanduser() / name] if shared else []), cache_dir() / "data" / name)
+    return (*([_at_home(shared) / name] if shared else []), cache_dir() / "data" / name)
 
 
 def data_folder(name: str, *needed: str) -> Path:
@@ -43,7 +62,7 @@ def data_folder(name: str, *needed: str) -> Path:
     places = data_places(name)
     lacking: list[str] = []
     for folder in places:
-        if folder.is_dir():
+        if os.path.isdir(folder):  # unlike `Path.is_dir`, False also where nobody may look
             missing = [file for file in needed if _stored(folder, file) is None]
             if not missing:
                 return folder
@@ -79,4 +98,11 @@ def read_data(path: Path) -> bytes:
 
 
 def _stored(folder: Path, name: str) -> Path | None:
-    return next((path for ending in _ENDINGS if (path := folder / f"{name}{ending}").is_file()), None)
+    return next((path for ending in _ENDINGS if os.path.isfile(path := folder / f"{name}{ending}")), None)
+
+
+def _at_home(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"the folder {text!r} cannot be found: {error}") from None

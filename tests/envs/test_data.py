@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import io
 import json
 import lzma
 import os
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from palaestra.agents import models
-from palaestra.envs.data import cache_dir, data_file, data_folder, data_places, read_data
+from palaestra.envs.data import cache_dir, cache_folder, data_file, data_folder, data_places, read_data
 from palaestra.envs.datasets import alfworld, tau_bench
 from palaestra.envs.datasets.catalogue import CATALOGUE, DataSet, Upstream, find
 from palaestra.envs.datasets.get import get, where
@@ -186,6 +188,26 @@ def test_a_file_without_a_known_sum_must_stay_the_one_of_its_first_download(host
     assert where(wanted) is None
 
 
+def test_a_damaged_json_file_without_a_known_sum_is_not_kept_nor_remembered(host: Host, cache: Path) -> None:
+    host.files["/a.json"] = b'[{"a": 1}, {"b'
+    wanted = DataSet("lists", "", "none", "", (Upstream("a.json", f"{host.url}/a.json"),), ("a.json",))
+    with pytest.raises(BadInput, match=r"a\.json is damaged: it is not JSON .*; nothing was kept, get it anew"):
+        fetched(wanted)
+    assert [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size] == []
+    host.files["/a.json"] = b"[]"
+    assert (fetched(wanted) / "a.json").read_bytes() == b"[]"
+    assert set(json.loads((cache / "data" / "sums.json").read_text())) == {"lists/a.json"}
+
+
+def test_sums_that_are_damaged_are_one_line(host: Host, cache: Path) -> None:
+    (cache / "data").mkdir(parents=True)
+    for content in (b"[1", b"[1]", b"3", b"\xff", b"[" * 100_000):
+        (cache / "data" / "sums.json").write_bytes(content)
+        with pytest.raises(BadInput, match=r"sums\.json is damaged .*move it away") as caught:
+            fetched(dataset(host, pinned=False))
+        assert "\n" not in str(caught.value)
+
+
 def test_a_web_page_instead_of_the_file_is_said(host: Host) -> None:
     host.web_page = True
     with pytest.raises(BadInput, match=r"answers with a web page .*--from FOLDER"):
@@ -214,11 +236,29 @@ def test_files_of_a_folder_pass_the_same_checks(host: Host, tmp_path: Path, stor
     place = source / stored
     place.parent.mkdir(parents=True)
     place.write_bytes(lzma.compress(CONTENT[::-1]) if stored.endswith("xz") else CONTENT[::-1])
-    with pytest.raises(BadInput, match="is not the file that it should be"):
+    with pytest.raises(BadInput, match=rf"big\.bin from {place} is not the file that it should be"):
         fetched(dataset(host), source=source)
     place.write_bytes(lzma.compress(CONTENT, preset=0) if stored.endswith("xz") else CONTENT)
     assert (fetched(dataset(host), source=source) / "big.bin").read_bytes() == CONTENT
     assert place.exists()
+    assert host.asked == []
+
+
+def test_a_damaged_file_of_a_folder_is_named_as_the_person_calls_it(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "big.bin.xz").write_bytes(lzma.compress(CONTENT, preset=0)[:-9])
+    with pytest.raises(BadInput, match=rf"{tmp_path}/big\.bin\.xz cannot be unpacked") as caught:
+        fetched(dataset(host), source=tmp_path)
+    assert "data get" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "/dev/null/x", "~nobody-here/x", "/" + "x" * 300])
+def test_a_cache_that_cannot_be_made_is_one_line(host: Host, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALAESTRA_CACHE", place)
+    with pytest.raises(BadInput, match=r"set PALAESTRA_CACHE|cannot be found") as caught:
+        fetched(dataset(host))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BadInput, match=r"set PALAESTRA_CACHE|cannot be found"):
+        cache_folder("models")
     assert host.asked == []
 
 
@@ -331,5 +371,67 @@ def test_a_damaged_release_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no game of the split valid_seen"):
         alfworld.convert(tmp_path, tmp_path)
     (tmp_path / alfworld.GAMES).write_bytes(b"PK nonsense")
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(BadInput, match=rf"{alfworld.GAMES} of ALFWorld's release is damaged"):
         alfworld.convert(tmp_path, tmp_path)
+
+
+def _small_release(folder: Path) -> DataSet:
+    folder.mkdir()
+    _release(folder, dict.fromkeys((f"{split}/look_at-Book-None-Lamp-1/trial_0" for split in alfworld.SPLITS), True))
+    files = tuple(
+        dataclasses.replace(file, size=(folder / file.name).stat().st_size) for file in CATALOGUE["alfworld"].files
+    )
+    return dataclasses.replace(CATALOGUE["alfworld"], files=files)
+
+
+@pytest.mark.parametrize("name", [alfworld.GAMES, alfworld.TASKS])
+def test_a_damaged_download_of_alfworld_is_deleted_and_a_good_one_then_accepted(
+    tmp_path: Path, cache: Path, name: str
+) -> None:
+    wanted = _small_release(tmp_path / "good")
+    shutil.copytree(tmp_path / "good", tmp_path / "bad")
+    content = bytearray((tmp_path / "bad" / name).read_bytes())
+    for place in range(110, 125):
+        content[place] ^= 0xFF
+    (tmp_path / "bad" / name).write_bytes(content)
+    with pytest.raises(BadInput, match=rf"{name} of ALFWorld's release is damaged .*; nothing was kept") as caught:
+        fetched(wanted, source=tmp_path / "bad")
+    assert "\n" not in str(caught.value)
+    assert [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size] == []
+    assert not list(cache.rglob("ready"))
+    assert (tmp_path / "bad" / name).read_bytes() == content, "a person's own file is left alone"
+    folder = fetched(wanted, source=tmp_path / "good")
+    assert where(wanted) == folder
+    assert len(json.loads((cache / "data" / "sums.json").read_text())) == 2
+
+
+@pytest.mark.parametrize("name", [alfworld.GAMES, alfworld.TASKS])
+def test_a_release_with_a_flipped_byte_gives_the_same_games_or_none(tmp_path: Path, name: str) -> None:
+    _small_release(tmp_path / "good")
+    content = (tmp_path / "good" / name).read_bytes()
+    (tmp_path / "made").mkdir()
+    alfworld.convert(tmp_path / "good", tmp_path / "made")
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    refused: list[str] = []
+    for place in range(0, len(content), 5):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << (place % 8)
+        (tmp_path / "good" / name).write_bytes(flipped)
+        try:
+            alfworld.convert(tmp_path / "good", tmp_path / "made")
+        except BadInput as error:
+            refused.append(str(error))
+        else:
+            assert {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()} == expected, place
+    assert len(refused) > len(content) // 20
+    assert all(name in message and "\n" not in message for message in refused)
+
+
+@pytest.mark.parametrize("game", [b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b"[]", b"\xff", b"{"])
+def test_a_game_of_a_release_that_is_no_json_object_is_named(tmp_path: Path, game: bytes) -> None:
+    wanted = _small_release(tmp_path / "good")
+    with zipfile.ZipFile(tmp_path / "good" / alfworld.GAMES, "w") as archive:
+        archive.writestr("json_2.1.1/train/look_at-Book-None-Lamp-1/trial_0/game.tw-pddl", game)
+    wanted = dataclasses.replace(wanted, files=tuple(dataclasses.replace(file, size=None) for file in wanted.files))
+    with pytest.raises(BadInput, match=rf"{alfworld.GAMES} .*trial_0/game\.tw-pddl"):
+        fetched(wanted, source=tmp_path / "good")

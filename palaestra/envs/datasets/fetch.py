@@ -82,8 +82,11 @@ def download(file: Upstream, folder: Path, progress: Progress | None = None, *, 
     return target
 
 
-def check(file: Upstream, path: Path) -> str:
+def check(file: Upstream, path: Path, origin: str | None = None) -> str:
     """The sha256 of a fetched file, whose size and sum must be the known ones; otherwise it is deleted.
+
+    Args:
+        origin: where it comes from, for the message; None is its address.
 
     Raises:
         BadInput: another size or sum.
@@ -97,7 +100,9 @@ def check(file: Upstream, path: Path) -> str:
         return sha256
     path.unlink()
     _version_file(path).unlink(missing_ok=True)
-    raise BadInput(f"{file.name} from {file.url} is not the file that it should be ({problem}); nothing was kept")
+    raise BadInput(
+        f"{file.name} from {origin or file.url} is not the file that it should be ({problem}); nothing was kept"
+    )
 
 
 def sum_of(path: Path) -> str:

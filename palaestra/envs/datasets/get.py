@@ -2,20 +2,22 @@
 
 Until all of it is right it lies in `.partial` beside the data sets, where nothing looks; what was fetched stays there
 for the next try, so that a download of hours is not lost. Files without a known sum have theirs recorded in
-`sums.json`; a later download that differs is refused.
+`sums.json` once the data set was made of them; a later download that differs is refused. What no data set can be made
+of is deleted, unless its sum says that it is the right file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from palaestra.envs.data import cache_dir, data_file, data_folder, data_places, read_data
+from palaestra.envs.data import cache_dir, cache_folder, data_file, data_folder, data_places, read_data
 from palaestra.envs.datasets.catalogue import DataSet, Upstream
 from palaestra.envs.datasets.fetch import Progress, check, download, sum_of
 from palaestra.envs.errors import BadInput
@@ -43,7 +45,7 @@ def where(dataset: DataSet) -> Path | None:
 def lacking(dataset: DataSet) -> tuple[Path, tuple[str, ...]] | None:
     """The first folder of that name, and which of the files it lacks; None where there is no such folder."""
     for folder in data_places(dataset.name):
-        if folder.is_dir():
+        if os.path.isdir(folder):
             return folder, tuple(name for name in dataset.provides if _lacks(folder, name))
     return None
 
@@ -73,32 +75,46 @@ def get(
     if found is not None:
         return Got(found, was_here=True)
     target = data_places(dataset.name)[-1]
-    if target.exists():
+    if os.path.lexists(target):
         missing = next(name for name in dataset.provides if _lacks(target, name))
         raise BadInput(f"{target} is in the way (it has no {missing}); move it elsewhere, then run this again")
     if not agree(dataset):
         raise BadInput(f"the terms of {dataset.name} were not accepted; nothing was fetched")
-    partial = target.parent / ".partial" / dataset.name
-    partial.mkdir(parents=True, exist_ok=True)
-    with _alone(partial, dataset.name):
+    partial = cache_folder("data", ".partial", dataset.name)
+    with _alone(partial, dataset.name), _written(partial):
         fetched, ready = partial / "fetched", partial / "ready"
         shutil.rmtree(ready, ignore_errors=True)
         fetched.mkdir(exist_ok=True)
         ready.mkdir()
-        sums = {}
-        for file in dataset.files:
-            path = download(file, fetched, progress, wait_s=wait_s) if source is None else _copy(file, source, fetched)
-            sums[file.name] = _recorded(dataset, file, path)
-        _make(dataset, fetched, ready, sums)
-        ready.replace(target)
+        try:
+            sums = {}
+            for file in dataset.files:
+                if source is None:
+                    path, origin = download(file, fetched, progress, wait_s=wait_s), file.url
+                else:
+                    path, origin = _copy(file, source, fetched)
+                sums[file.name] = _sum(dataset, file, path, origin)
+            _make(dataset, fetched, ready, sums)
+            _record(dataset, sums)
+            ready.replace(target)
+        finally:
+            shutil.rmtree(ready, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
     return Got(target, was_here=False)
 
 
 def _make(dataset: DataSet, fetched: Path, ready: Path, sums: dict[str, str]) -> None:
-    if dataset.convert is not None:
-        dataset.convert(fetched, ready)
-    else:
+    unknown = [fetched / file.name for file in dataset.files if file.sha256 is None]
+    try:
+        for path in unknown:
+            _looked_at(path)
+        if dataset.convert is not None:
+            dataset.convert(fetched, ready)
+    except BadInput as error:
+        for path in unknown:
+            path.unlink(missing_ok=True)
+        raise BadInput(f"{error}; nothing was kept, get it anew") from None
+    if dataset.convert is None:
         for file in dataset.files:
             (fetched / file.name).replace(ready / file.name)
     missing = [name for name in dataset.provides if _lacks(ready, name)]
@@ -113,6 +129,15 @@ def _make(dataset: DataSet, fetched: Path, ready: Path, sums: dict[str, str]) ->
     (ready / SOURCE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def _looked_at(path: Path) -> None:
+    """Raise BadInput for a file of JSON that is none: without a sum, nothing else would tell that it is damaged."""
+    if path.suffix == ".json":
+        try:
+            json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{path.name} is damaged: it is not JSON ({error})") from None
+
+
 def _lacks(folder: Path, name: str) -> bool:
     try:
         data_file(folder, name)
@@ -121,47 +146,82 @@ def _lacks(folder: Path, name: str) -> bool:
     return False
 
 
-def _copy(file: Upstream, source: Path, fetched: Path) -> Path:
-    """A file of a local folder, decompressed where it is stored so, after the same checks as a fetched one."""
-    if not source.is_dir():
+def _copy(file: Upstream, source: Path, fetched: Path) -> tuple[Path, str]:
+    """A file of a local folder, decompressed where it is stored so, after the same checks as a fetched one.
+
+    Returns:
+        The copy, and where it comes from.
+    """
+    if not os.path.isdir(source):
         raise BadInput(f"{source} is not a folder; --from takes a folder that holds {file.name}")
+    places = (*([source / file.path] if file.path else []), source / file.name)
+    found = next((place for place in places if os.path.isfile(place)), None)
+    try:
+        found = found or data_file(source, file.name)
+    except BadInput:
+        also = f", nor {file.path}" if file.path else ""
+        raise BadInput(f"{source} has no {file.name}{also}") from None
     target = fetched / file.name
     target.unlink(missing_ok=True)
-    clone = source / file.path
-    if file.path and clone.is_file():
-        shutil.copyfile(clone, target)
-    elif (source / file.name).is_file():
-        shutil.copyfile(source / file.name, target)
-    else:
-        try:
-            found = data_file(source, file.name)
-        except BadInput:
-            also = f", nor {file.path}" if file.path else ""
-            raise BadInput(f"{source} has no {file.name}{also}") from None
-        target.write_bytes(read_data(found))
-    check(file, target)
-    return target
+    try:
+        if found in places:
+            found.open("rb").close()  # what cannot be read is told from what cannot be written
+            shutil.copyfile(found, target)
+        else:
+            target.write_bytes(read_data(found))
+    except PermissionError as error:
+        raise BadInput(f"{found} cannot be read ({error.strerror})") from None
+    except BadInput as error:
+        raise BadInput(f"{found} cannot be unpacked: it is cut off or damaged") from error
+    check(file, target, str(found))
+    return target, str(found)
 
 
-def _recorded(dataset: DataSet, file: Upstream, path: Path) -> str:
+def _sum(dataset: DataSet, file: Upstream, path: Path, origin: str) -> str:
     """The sum of a file; one that is not pinned must be the one of its first download."""
     if file.sha256 is not None:
         return file.sha256
-    place, key, sha256 = cache_dir() / "data" / "sums.json", f"{dataset.name}/{file.name}", sum_of(path)
-    try:
-        known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
-    except ValueError as error:
-        raise BadInput(f"{place} is damaged ({error}); move it away to record new sums") from error
-    if known.setdefault(key, sha256) != sha256:
+    place, key, sha256 = _sums(), f"{dataset.name}/{file.name}", sum_of(path)
+    known = _recorded(place).get(key, sha256)
+    if known != sha256:
         path.unlink()
         raise BadInput(
-            f"{file.name} from {file.url} is not the file of the first download (sha256 {sha256} instead of "
-            f"{known[key]}); nothing was kept. To accept it, delete {key!r} in {place}"
+            f"{file.name} from {origin} is not the file of the first download (sha256 {sha256} instead of "
+            f"{known}); nothing was kept. To accept it, delete {key!r} in {place}"
         )
-    half = place.with_suffix(".half")
-    half.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    half.replace(place)
     return sha256
+
+
+def _record(dataset: DataSet, sums: dict[str, str]) -> None:
+    """Remember the sums of the files that are not pinned."""
+    place = _sums()
+    new = {f"{dataset.name}/{file.name}": sums[file.name] for file in dataset.files if file.sha256 is None}
+    if not new:
+        return
+    half = place.with_suffix(".half")
+    half.write_text(json.dumps(_recorded(place) | new, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    half.replace(place)
+
+
+def _sums() -> Path:
+    return cache_dir() / "data" / "sums.json"
+
+
+def _recorded(place: Path) -> dict[str, str]:
+    try:
+        known = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+        return {str(key): str(known[key]) for key in known}
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise BadInput(f"{place} is damaged ({error}); move it away to record new sums") from None
+
+
+@contextlib.contextmanager
+def _written(partial: Path) -> Iterator[None]:
+    """What cannot be written is one line; the rest of a download stays, so that it goes on when there is room."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"{error.filename or partial} cannot be written: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
