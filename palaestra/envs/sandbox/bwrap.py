@@ -160,6 +160,7 @@ class BubblewrapSandbox(GuestSandbox):
                 select.select([self._init], [], [], 10.0)
             if self._group is not None:
                 self._group.remove()
+            self._quiet()  # else its number, given to another file, would be read from
         for file in (*self._files, *([self._init] if self._init >= 0 else [])):
             with contextlib.suppress(OSError):
                 os.close(file)

@@ -11,6 +11,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from palaestra.envs.errors import BadInput
@@ -23,6 +24,7 @@ from palaestra.envs.sandbox.program import Setup, program
 PATH = "/usr/local/bin:/usr/bin:/bin"
 LONGEST = 10 * 86_400  # seconds that a command may be given
 GRACE = 30.0  # seconds that a guest may be late with an answer, on a machine that is short of everything
+_BESIDE = 9  # bytes beside those of an argument: in a frame, and where the kernel keeps them
 _KINDS = {
     kind.__name__: kind for kind in (errors.OutsideWork, errors.NotAFile, errors.TooLarge, BadInput)
 }  # what a guest may answer; anything else is a guest gone mad
@@ -51,7 +53,11 @@ class GuestSandbox(Sandbox):
         self._wire: Wire | None = None
         self._why_gone = "it has not started"
         self._mine = self._theirs = Seal(b"", b"")
+        self._process = os.getpid()
         self._sending = threading.RLock()
+        self._talking = threading.Lock()  # held from a request to the end of its answer
+        self._talker = 0  # the thread that holds it
+        self._refused: Exception | None = None  # what the guest answered last with `fail`
         self._running = self._cancelled = False
 
     # What a backend does.
@@ -83,20 +89,65 @@ class GuestSandbox(Sandbox):
 
     # Frames.
 
+    @contextmanager
+    def _talk(self) -> Iterator[None]:
+        """A request and its whole answer.
+
+        What breaks in between, as an exception that a signal's handler raises, would leave the rest of the answer to be
+        taken for that of the next request: it ends the sandbox.
+
+        Raises:
+            SandboxDied: it is gone.
+            BadInput: another thread is talking to it, or this process is a fork of the one that started it.
+        """
+        self._check_process()
+        if not self._talking.acquire(blocking=False):
+            raise BadInput(
+                f"this {self.backend} sandbox is in use by another thread; only `cancel` and `close` may be called"
+                " then: give each thread a sandbox of its own"
+            )
+        try:
+            self._talker = threading.get_ident()
+            yield
+        except SandboxDied:
+            raise
+        except BaseException as error:
+            if error is not self._refused:
+                self._died(f"a call was interrupted by {type(error).__name__}")
+            raise
+        finally:
+            self._refused, self._talker = None, 0
+            self._talking.release()
+
+    def _check_process(self) -> None:
+        """Raise BadInput in a fork, which has the sandbox's files, but not its place in the conversation."""
+        if os.getpid() != self._process:
+            raise BadInput(
+                f"this {self.backend} sandbox belongs to process {self._process}, of which this one is a fork: start"
+                " one of its own here"
+            )
+
+    def _quiet(self, patience: float = 5.0) -> None:
+        """For `_end`, once the guest is gone: wait until no other thread waits for its answer any more."""
+        if self._talker != threading.get_ident() and self._talking.acquire(timeout=patience):
+            self._talking.release()
+
     def _died(self, error: Exception | str) -> SandboxDied:
         """End what is left; from now on every call says why."""
-        words = self._last_words().strip()[-500:] if self._wire is not None else ""
+        if self._wire is None:  # somebody else has ended it, which is why
+            return SandboxDied(f"the {self.backend} sandbox is gone: {self._why_gone}")
+        words = self._last_words().strip()[-500:]
         self.close()
         text = str(error) or {"EOFError": "its guest is gone"}.get(type(error).__name__, type(error).__name__)
         self._why_gone = f"{text}{f' ({words})' if words else ''}"
         return SandboxDied(f"the {self.backend} sandbox died: {self._why_gone}")
 
     def _read_exactly(self, size: int, deadline: float) -> bytes:
-        if self._wire is None:
+        if (wire := self._wire) is None:
             raise SandboxDied(f"the {self.backend} sandbox is gone: {self._why_gone}")
         parts = []
         while size:
-            part = self._wire.read(size, deadline)
+            part = wire.read(size, deadline)
             if not part:
                 raise EOFError
             parts.append(part)
@@ -104,6 +155,7 @@ class GuestSandbox(Sandbox):
         return b"".join(parts)
 
     def _say(self, deadline: float, *fields: bytes) -> None:
+        self._check_process()
         with self._sending:
             if (wire := self._wire) is None:
                 raise SandboxDied(f"the {self.backend} sandbox is gone: {self._why_gone}")
@@ -112,6 +164,9 @@ class GuestSandbox(Sandbox):
                 return
             except (TimeoutError, OSError) as error:
                 failed = error
+            except BaseException as error:  # half a frame may have been written
+                self._died(f"a call was interrupted by {type(error).__name__}")
+                raise
         raise self._died(failed) from failed
 
     def _hear(self, deadline: float) -> list[bytes]:
@@ -127,7 +182,8 @@ class GuestSandbox(Sandbox):
             kind, text = fields[1].decode(), fields[2].decode()
             if kind not in _KINDS:
                 raise self._died(text)
-            raise _KINDS[kind](text)
+            self._refused = _KINDS[kind](text)
+            raise self._refused
         return fields
 
     def _stream(self, deadline: float) -> Iterator[list[bytes]]:
@@ -174,24 +230,25 @@ class GuestSandbox(Sandbox):
                 raise BadInput(f"{name!r} cannot be the name of an environment variable")
         texts = [_bytes(text, "the command") for text in argv]
         pairs = [_bytes(f"{name}={value}", f"variable {name}") for name, value in variables.items()]
-        if sum(map(len, texts)) + sum(map(len, pairs)) > CHUNK * 8:
+        if sum(len(text) + _BESIDE for text in (*texts, *pairs)) > CHUNK * 8:
             raise TooLarge("the command and its variables are longer than 2 MiB; write a file and run that")
         feed = _content(input, "the input")
         self._fits(len(feed), "the input")
         flag = b"1" if background else b"0"
         head = [b"exec", _bytes(cwd, "cwd"), _bytes(user or "", "user"), repr(seconds).encode(), flag]
         due = self._due(len(feed)) + seconds
-        self._cancelled = False
-        try:
-            self._send(due, [*head, *pairs, b"--", *texts], feed)
-            with self._sending:
-                self._running = True
-                if self._cancelled:
-                    self._say(due, b"cancel")
-            return self._result(due)
-        finally:
-            with self._sending:
-                self._running = False
+        with self._talk():
+            self._cancelled = False
+            try:
+                self._send(due, [*head, *pairs, b"--", *texts], feed)
+                with self._sending:
+                    self._running = True
+                    if self._cancelled:
+                        self._say(due, b"cancel")
+                return self._result(due)
+            finally:
+                with self._sending:
+                    self._running = False
 
     def _result(self, due: float) -> ExecResult:
         streams: dict[bytes, list[bytes]] = {b"out": [], b"err": []}
@@ -214,20 +271,24 @@ class GuestSandbox(Sandbox):
         raw = _content(content, path)
         self._fits(len(raw), path)
         due = self._due(len(raw))
-        self._send(due, [b"put", _bytes(path, "a path"), b"755" if executable else b"644"], raw)
-        list(self._stream(due))
+        request = [b"put", _bytes(path, "a path"), b"755" if executable else b"644"]
+        with self._talk():
+            self._send(due, request, raw)
+            list(self._stream(due))
 
     def read_bytes(self, path: str) -> bytes:
         most = int(self.limits.file)
-        due = self._due(most)
-        self._say(due, b"get", _bytes(path, "a path"), b"%d" % most)
-        *parts, _ = self._stream(due)
+        due, name = self._due(most), _bytes(path, "a path")
+        with self._talk():
+            self._say(due, b"get", name, b"%d" % most)
+            *parts, _ = self._stream(due)
         return b"".join(part[0] for part in parts)
 
     def list(self, path: str = ".") -> Sequence[Entry]:
-        due = self._due()
-        self._say(due, b"list", _bytes(path, "a path"))
-        *parts, _ = self._stream(due)
+        due, name = self._due(), _bytes(path, "a path")
+        with self._talk():
+            self._say(due, b"list", name)
+            *parts, _ = self._stream(due)
         flat = [field for part in parts for field in part]
         above = "" if os.path.normpath(path) == "." else os.path.normpath(path) + "/"
         return [
@@ -239,21 +300,24 @@ class GuestSandbox(Sandbox):
         # Beside the contents: two headers for each entry, and room for long names and the maps of sparse files.
         most = int(self.limits.disk) * 2 + self.limits.files * 4096 + 2**20
         due = self._due(int(self.limits.disk) + self.limits.files * 1024)
-        self._say(due, b"snapshot", b"%d" % most)
-        *parts, (_, digest) = self._stream(due)
+        with self._talk():
+            self._say(due, b"snapshot", b"%d" % most)
+            *parts, (_, digest) = self._stream(due)
         return WorkCopy(b"".join(part[0] for part in parts), digest.decode())
 
     def restore(self, copy: WorkCopy) -> None:
         due = self._due(len(copy.archive) + self.limits.files * 1024)
-        self._send(due, [b"restore"], copy.archive)
-        list(self._stream(due))
+        with self._talk():
+            self._send(due, [b"restore"], copy.archive)
+            list(self._stream(due))
 
     def alive(self) -> bool:
         if self._wire is None:
             return False
         try:
-            self._say(time.monotonic() + 1.0, b"ping")
-            return self._hear(time.monotonic() + 1.0) == [b"pong"]
+            with self._talk():
+                self._say(time.monotonic() + 1.0, b"ping")
+                return self._hear(time.monotonic() + 1.0) == [b"pong"]
         except SandboxDied:
             return False
 
@@ -272,7 +336,11 @@ class GuestSandbox(Sandbox):
 
 def _bytes(text: str, what: str) -> bytes:
     """As the kernel takes it. Raises BadInput."""
-    raw = os.fsencode(text)
+    try:
+        raw = os.fsencode(text)
+    except UnicodeEncodeError as error:
+        wrong = error.object[error.start]
+        raise BadInput(f"{what} holds a character that UTF-8 cannot: {wrong!r} in {text[:80]!r}") from None
     if b"\0" in raw:
         raise BadInput(f"{what} holds a NUL byte: {text[:80]!r}")
     return raw

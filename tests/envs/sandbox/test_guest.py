@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import io
 import os
+import signal
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from sandbox_ordinary import OrdinarySandbox
 
 from palaestra.envs.errors import BadInput
-from palaestra.envs.sandbox import Limits, WorkCopy
+from palaestra.envs.sandbox import ExecResult, Limits, WorkCopy
 from palaestra.envs.sandbox.asynchronous import AsyncSandbox
 from palaestra.envs.sandbox.bwrap import BubblewrapSandbox
 from palaestra.envs.sandbox.client import GuestSandbox
@@ -239,6 +240,10 @@ def test_zombies_do_not_eat_the_processes(box: GuestSandbox) -> None:
         (["true"], {"cwd": "nowhere"}, "nowhere"),
         (["true"], {"input": b"x" * (LIMITS.file + 1)}, "input"),
         (["true", "x" * 3_000_000], {}, "2 MiB"),
+        (["true", *[""] * 2_000_000], {}, "2 MiB"),
+        ("echo \ud83d", {}, "UTF-8"),
+        (["true"], {"cwd": "\ud83d"}, "UTF-8"),
+        (["true"], {"env": {"A": "\ud83d"}}, "UTF-8"),
     ],
 )
 def test_a_bad_command_is_named_and_harms_nothing(
@@ -261,6 +266,96 @@ def test_another_thread_can_end_a_command() -> None:
         assert (ended[0].rc, ended[0].timed_out) == (-9, False)
         box.cancel()  # nothing runs: nothing happens
         assert box.exec(["true"]).ok
+
+
+class Rang(Exception):
+    """What the handler of a signal raises."""
+
+
+@contextlib.contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """A real signal, whose handler raises in whatever this thread does then."""
+
+    def ring(*_: object) -> None:
+        raise Rang
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_the_answer_to_a_call_that_was_interrupted_is_never_that_of_another() -> None:
+    box = BubblewrapSandbox(LIMITS)
+    with pytest.raises(Rang), alarm(0.3):
+        box.exec("sleep 0.6; echo first")
+    with pytest.raises(SandboxDied, match="interrupted by Rang"):
+        box.exec("echo second")
+    with BubblewrapSandbox(LIMITS) as large, BubblewrapSandbox(LIMITS) as other:
+        large.exec("head -c 16000000 /dev/zero > first; echo second > second")
+        copy = large.snapshot()
+        calls: list[Callable[[], object]] = [
+            lambda: large.read_bytes("first"),
+            lambda: large.write_file("first", bytes(16_000_000)),
+            lambda: large.snapshot(),
+            lambda: large.restore(copy),
+            lambda: large.list(),
+        ]
+        for number in range(40):
+            try:
+                with alarm(0.0003 * (number + 1)):
+                    calls[number % len(calls)]()
+            except Rang:
+                pass
+            try:
+                assert large.read_file("second") == "second\n"
+            except SandboxDied:
+                large.close()
+                large = BubblewrapSandbox(LIMITS)
+                large.restore(copy)
+        large.close()
+        assert other.exec("echo other").stdout == "other\n"  # no file of another was closed
+
+
+def test_two_threads_at_once_and_a_fork_are_told_so_and_harm_nothing() -> None:
+    with BubblewrapSandbox(LIMITS) as box:
+        results: list[ExecResult] = []
+        thread = threading.Thread(target=lambda: results.append(box.exec("sleep 1; echo first")))
+        thread.start()
+        time.sleep(0.3)
+        for call in (lambda: box.exec("true"), box.list, box.snapshot, lambda: box.read_bytes("x"), box.alive):
+            with pytest.raises(BadInput, match="in use by another thread"):
+                call()
+        thread.join()
+        assert results[0].stdout == "first\n"
+        child = os.fork()
+        if child == 0:
+            try:
+                box.exec("echo child")
+            except BadInput as error:
+                os._exit(3 if "fork" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert box.exec("echo parent").stdout == "parent\n"
+
+
+def test_a_close_by_another_thread_ends_a_command_at_once() -> None:
+    box, ended = BubblewrapSandbox(LIMITS), []
+
+    def run() -> None:
+        with pytest.raises(SandboxDied, match="it was closed") as died:
+            box.exec("sleep 1000", timeout=500)
+        ended.append(died)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(0.3)
+    box.close()
+    thread.join(20)
+    assert ended
 
 
 def test_the_async_form_ends_what_is_cancelled() -> None:
@@ -347,8 +442,13 @@ def test_what_is_no_file_neither_hangs_nor_is_overwritten(box: GuestSandbox) -> 
     for path in ("missing", "missing/below", "pipe/below", "x" * 300, ""):
         with pytest.raises(NotAFile):
             box.read_bytes(path)
-    with pytest.raises(BadInput, match="NUL"):
-        box.read_bytes("a\0b")
+    for path, says in (("a\0b", "NUL"), ("a\ud83d", "UTF-8")):
+        with pytest.raises(BadInput, match=says):
+            box.read_bytes(path)
+        with pytest.raises(BadInput, match=says):
+            box.write_file(path, "x")
+        with pytest.raises(BadInput, match=says):
+            box.list(path)
     box.write_file("secret", "mine")  # whatever its permissions were
     assert box.read_file("secret") == "mine"
 
