@@ -75,15 +75,17 @@ class AttachedWire:
         """The end of what was written to stderr, by the guest or by the engine."""
         return self._words.decode("utf-8", "replace")
 
-    def close(self, shut: bool = True) -> None:
-        """Let go of the connection: the guest's stdin ends.
+    def shut(self) -> None:
+        """End the connection for all who hold it: the guest's stdin ends, and a `read` in another thread returns.
 
-        Args:
-            shut: end it for all who hold it; else the guest's stdin ends only when the last of them lets go.
+        To be done before `close`: a thread that waits for a file which is closed may wait on for the next file that
+        gets its number.
         """
-        if shut:
-            with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the connection, which ends when the last who holds it lets go."""
         for held in (self._connection, self._attached):
             with contextlib.suppress(OSError):
                 held.close()

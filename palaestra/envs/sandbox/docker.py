@@ -97,7 +97,10 @@ class DockerSandbox(GuestSandbox):
         from docker.errors import DockerException
 
         mine = os.getpid() == self._owner  # a fork of the owner has the connection too, but nothing to end
-        self._attached.close(shut=mine)
+        if mine:
+            self._attached.shut()
+            self._quiet()
+        self._attached.close()
         if mine:
             with contextlib.suppress(DockerException, OSError):
                 remove(self._engine, self._container)
@@ -141,6 +144,7 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
         return container, wire
     except BaseException as error:
         if wire is not None:
+            wire.shut()
             wire.close()
         if container:
             with contextlib.suppress(DockerException, OSError):

@@ -96,6 +96,24 @@ def test_closing_gives_everything_back(docker_host: str, docker_engine: Engine) 
     assert docker_engine.client.volumes.list() == []
 
 
+def test_a_close_by_another_thread_ends_a_command_at_once(docker_host: str, docker_engine: Engine) -> None:
+    for _ in range(4):
+        box, ended = DockerSandbox(), []
+
+        def run(box: DockerSandbox = box, ended: list[object] = ended) -> None:
+            with pytest.raises(SandboxDied, match="it was closed") as died:
+                box.exec("sleep 1000", timeout=500)
+            ended.append(died)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        time.sleep(0.3)
+        box.close()
+        thread.join(15)  # seconds; the answer itself would be overdue after 530
+        assert ended
+        assert box.container not in containers(docker_engine)
+
+
 def test_a_container_that_is_killed_under_a_command_is_a_fault(docker_host: str, docker_engine: Engine) -> None:
     with DockerSandbox() as box:
         threading.Timer(0.3, docker_engine.client.api.kill, [box.container]).start()
