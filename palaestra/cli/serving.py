@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    env: Annotated[str, typer.Argument(help="Environment id or short name; so far `webshop`.")],
+    env: Annotated[str, typer.Argument(help="Environment id or short name; so far `webshop` and `webshopsmall`.")],
     html: Annotated[bool, typer.Option("--html", help="Serve real pages for a browser.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is open to the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
@@ -26,12 +26,12 @@ def serve(
 ) -> None:
     """Serve WebShop's pages to browsers until Ctrl-C: /N is goal N, buying leads to the reward.
 
-    Example: `palaestra serve webshop --html --port 8000 -s catalogue=webshop`.
+    Example: `palaestra serve webshop --html --port 8000`; `webshopsmall` needs no data.
     """
     spec = find(env)
     if not html:
         raise BadInput(f"serving {spec.id} is not possible yet; what is: palaestra serve webshop --html")
-    if spec.family != "webshop":
+    if spec.family not in ("webshop", "webshopsmall"):
         raise BadInput(f"{spec.id} has no pages for a browser; only webshop has: palaestra serve webshop --html")
     from palaestra.envs.webshop.env import WebShop
     from palaestra.envs.webshop.site import serve as serve_pages

@@ -5,10 +5,16 @@ From the data up: `product`, `search` and `catalogue` are the shop's stock, `goa
 environment of it, `markup` and `site` HTML.
 """
 
+from typing import Any
+
 from palaestra.envs.core import Fidelity
 from palaestra.envs.registry import register
 
 ID = "palaestra/WebShop-v0"
+SMALL_ID = "palaestra/WebShopSmall-v0"
+
+OFFICIAL_GOALS = 6910
+"""Synthetic goals of the official 1,000 products (the data set `webshop`); a test counts them."""
 
 SMALL_GOALS = 499
 """Synthetic goals of the catalogue that ships in the package; a test counts them."""
@@ -23,21 +29,45 @@ Buy Now ends the episode; its score says how well the product, its options and i
 
 
 def register_all() -> None:
-    """Register WebShop with the tasks of the catalogue that ships in the package. Opens no data."""
-    from palaestra.envs.webshop.protocols import PROTOCOLS, split_ranges
+    """Register WebShop on the official 1,000 products, and on those that ship in the package. Opens no data."""
+    from palaestra.envs.webshop.protocols import PROTOCOLS
 
-    ranges = split_ranges(SMALL_GOALS)
     register(
         ID,
         "palaestra.envs.webshop.env:WebShop",
-        splits={split: tuple(f"small-synthetic/{number}" for number in numbers) for split, numbers in ranges.items()},
-        instructions=_RULES,
-        max_steps=15,
-        extra="webshop",
-        requires=("rapidfuzz",),
-        oracles={"target": "palaestra.envs.webshop.oracle:target"},
+        splits=_names("webshop", OFFICIAL_GOALS),
         family="webshop",
-        summary="find a product, choose options, buy it (own small catalogue; -s catalogue=webshop is the real one)",
-        fidelity=Fidelity.EXACT,
+        summary="find a product, choose options, buy it: the official 1,000 products, or a folder of more (own engine)",
         protocols=PROTOCOLS,
+        not_ready="palaestra.envs.webshop.sources:why_no_products",
+        **_BOTH,
     )
+    register(
+        SMALL_ID,
+        "palaestra.envs.webshop.env:WebShopSmall",
+        splits=_names("small", SMALL_GOALS),
+        family="webshopsmall",
+        summary="WebShop on 120 products of our own making: no data needed, comparable with no published score",
+        **_BOTH,
+    )
+
+
+def _names(catalogue: str, goals: int) -> dict[str, tuple[str, ...]]:
+    """Split -> names of the synthetic goals."""
+    from palaestra.envs.webshop.protocols import split_ranges
+
+    return {
+        split: tuple(f"{catalogue}-synthetic/{number}" for number in numbers)
+        for split, numbers in split_ranges(goals).items()
+    }
+
+
+_BOTH: dict[str, Any] = {
+    "instructions": _RULES,
+    "max_steps": 15,
+    "extra": "webshop",
+    "requires": ("rapidfuzz",),
+    "oracles": {"target": "palaestra.envs.webshop.oracle:target"},
+    "fidelity": Fidelity.EXACT,
+}
+"""What the two have in common."""

@@ -21,6 +21,7 @@ from palaestra.envs.webshop.protocols import Kind, split_ranges
 from palaestra.envs.webshop.protocols import protocol as named_protocol
 from palaestra.envs.webshop.session import Visit, clicking, enter, searching, show, take
 from palaestra.envs.webshop.shop import Shop
+from palaestra.envs.webshop.sources import OFFICIAL, SMALL
 
 MODES = ("text", "text_rich", "html", "url")
 """The observation modes of the original."""
@@ -44,8 +45,8 @@ class WebShop(TextEnv[Visit]):
 
     Args:
         observation_mode: "text", "text_rich", "html" or "url".
-        catalogue: "small" (products of our own making, for trying things out: its scores compare with nobody's), the
-            name of a data set (`palaestra data list`), a folder of the official files, or an `items_shuffle*.json`.
+        catalogue: the name of a data set (`palaestra data list`; "webshop" has the official 1,000 products), a folder
+            of the official files, an `items_shuffle*.json`, or "small" (see `WebShopSmall`).
         goals: "synthetic" or "human"; None for the protocol's, or synthetic.
         price_seed: what prices in a range and price ceilings are drawn from; None for 0.
         frozen: a folder of frozen goals, prices and nouns (`palaestra data freeze webshop`) instead of drawn ones.
@@ -54,7 +55,7 @@ class WebShop(TextEnv[Visit]):
             environment's own.
 
     Raises:
-        BadInput: an unknown mode, kind of goals or protocol, or one against the other.
+        BadInput: an unknown mode, kind of goals or protocol, or one against the other; a protocol on "small".
     """
 
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
@@ -62,7 +63,7 @@ class WebShop(TextEnv[Visit]):
     def __init__(
         self,
         observation_mode: str = "text",
-        catalogue: str = "small",
+        catalogue: str = OFFICIAL,
         goals: str | None = None,
         price_seed: int | None = None,
         frozen: str | None = None,
@@ -80,6 +81,11 @@ class WebShop(TextEnv[Visit]):
             raise BadInput(f"price_seed must be a whole number from 0 on, got {price_seed!r}")
         self.protocol = named_protocol(protocol) if protocol is not None else None
         if self.protocol is not None:
+            if str(catalogue) == SMALL:
+                raise BadInput(
+                    f"protocol {protocol!r} cannot be run on the small catalogue: its products are made up, so "
+                    "its scores are never comparable with published ones; leave out the protocol, or take webshop"
+                )
             if goals not in (None, self.protocol.kind):
                 raise BadInput(f"protocol {protocol!r} sets the goals itself ({self.protocol.kind}), got {goals!r}")
             goals = self.protocol.kind
@@ -137,7 +143,8 @@ class WebShop(TextEnv[Visit]):
         if self._print is None:
             catalogue, benchmark = self.shop.catalogue, self.shop.benchmark
             data = f"catalogue {catalogue.name} {catalogue.fingerprint} goals {benchmark.name}"
-            self._print = f"{code_fingerprint(WebShop)} {data} nouns {benchmark.nouns.tagger}"
+            cls: type = type(self)
+            self._print = f"{code_fingerprint(cls)} {data} nouns {benchmark.nouns.tagger}"
         return self._print
 
     # -- the shop ----------------------------------------------------------------------------------------------------
@@ -189,9 +196,34 @@ class WebShop(TextEnv[Visit]):
         return int(number)
 
 
+class WebShopSmall(WebShop):
+    """WebShop on 120 products of our own making that ship in the package: no data is needed.
+
+    Pages, search, options and rewards are `WebShop`'s; the scores compare with nobody's, so no protocol is taken.
+
+    Args:
+        observation_mode, goals, price_seed, frozen, show_attributes: as in `WebShop`.
+        protocol: refused, with the reason.
+
+    Raises:
+        BadInput: as `WebShop`, and for any protocol.
+    """
+
+    def __init__(
+        self,
+        observation_mode: str = "text",
+        goals: str | None = None,
+        price_seed: int | None = None,
+        frozen: str | None = None,
+        show_attributes: bool = False,
+        protocol: str | None = None,
+    ) -> None:
+        super().__init__(observation_mode, SMALL, goals, price_seed, frozen, show_attributes, protocol)
+
+
 @lru_cache(maxsize=8)
 def open_shop(
-    catalogue: str = "small",
+    catalogue: str = OFFICIAL,
     frozen: str | None = None,
     price_seed: int = 0,
     goals: str = "synthetic",

@@ -11,11 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from palaestra.envs.data import cache_dir, data_folder
+from palaestra.envs.data import cache_dir, data_folder, data_places
 from palaestra.envs.errors import BadInput
 
 SMALL = "small"
 """Name of the catalogue of our own making that the package brings."""
+
+OFFICIAL = "webshop"
+"""Name of the data set of the official 1,000 products."""
+
+_DATA_SETS = (OFFICIAL, "webshop_full")
 
 INDEX_VERSION = 2
 """Counts up when what is written on disk changes."""
@@ -50,9 +55,13 @@ class Source:
             return cls._of_file(path.name, path)
         if path.is_dir():
             return cls._of_folder(path.name, path)
-        if re.fullmatch(r"\w+", str(source)):
-            return cls._of_folder(str(source), data_folder(str(source)))
-        raise BadInput(f"there is no catalogue {str(source)!r}; give 'small', 'webshop', a folder or a product file")
+        name = str(source)
+        if name in _DATA_SETS or (re.fullmatch(r"\w+", name) and any(map(Path.is_dir, data_places(name)))):
+            return cls._of_folder(name, data_folder(name))
+        raise BadInput(
+            f"there is no catalogue {name!r}; give 'small', {', '.join(map(repr, _DATA_SETS))}, a folder or a "
+            "product file items_shuffle*.json"
+        )
 
     @classmethod
     def _of_folder(cls, name: str, folder: Path) -> Source:
@@ -99,6 +108,15 @@ class Source:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:16]
+
+
+def why_no_products() -> str | None:
+    """Why the official 1,000 products cannot be sold here, in one line; None if they can."""
+    try:
+        Source.find(OFFICIAL)
+    except BadInput as error:
+        return str(error)
+    return None
 
 
 def index_root() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from palaestra.envs import BadInput, Task, find, make
 from palaestra.envs.check import check
-from palaestra.envs.webshop.env import MODES, WebShop
+from palaestra.envs.webshop import OFFICIAL_GOALS
+from palaestra.envs.webshop.env import MODES, WebShop, WebShopSmall, open_shop
 from palaestra.envs.webshop.oracle import target
+from palaestra.envs.webshop.protocols import PROTOCOLS
 
 from .odd_shop import SETTINGS, recorded
 from .reading import digest
@@ -25,8 +28,15 @@ def webshop(**settings: object) -> WebShop:
     return env
 
 
-def test_it_passes_the_conformance_check() -> None:
-    report = check("webshop", fast=True)
+def small(**settings: object) -> WebShop:
+    env = make("webshopsmall", **settings)
+    assert isinstance(env, WebShopSmall)
+    return env
+
+
+@pytest.mark.parametrize("name", ["webshop", "webshopsmall"])
+def test_it_passes_the_conformance_check(name: str) -> None:
+    report = check(name, fast=True)
     assert report.passed, [result for result in report.results if not result.passed]
 
 
@@ -52,9 +62,11 @@ def test_each_observation_mode_shows_what_the_original_showed(mode: str) -> None
 
 
 def test_it_works_without_any_download_on_a_catalogue_that_says_what_it_is() -> None:
-    env = webshop()
+    env = small()
     _, info = env.reset(seed=0)
     assert info["task"].name.startswith("small-")
+    assert env.registration is not None
+    assert "no published score" in env.registration.summary
     assert "catalogue small " in env.fingerprint()
     assert {split: len(env.tasks(split)) for split in env.splits()} == {
         split: len(env.registration.splits[split]) for split in env.splits()
@@ -62,16 +74,50 @@ def test_it_works_without_any_download_on_a_catalogue_that_says_what_it_is() -> 
     assert env.shop.goal_count == sum(len(env.tasks(split)) for split in env.splits())
 
 
+def test_webshop_sells_the_official_thousand_products_and_its_tasks_are_those_goals() -> None:
+    env = webshop()
+    env.reset(seed=0)
+    assert (len(env.shop.catalogue), env.shop.goal_count) == (1000, OFFICIAL_GOALS)
+    names = {split: [task.name for task in env.tasks(split)] for split in env.splits()}
+    assert names == {split: [task.name for task in webshop(price_seed=0).tasks(split)] for split in env.splits()}
+    assert names["test"] == [f"webshop-synthetic/{number}" for number in range(500)]
+    assert "catalogue webshop " in env.fingerprint()
+
+
+def test_without_the_data_webshop_says_how_to_get_it_and_lists_its_tasks_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALAESTRA_CACHE", str(tmp_path))
+    monkeypatch.delenv("PALAESTRA_DATA", raising=False)
+    open_shop.cache_clear()  # what other tests have opened
+    spec = find("webshop")
+    assert "palaestra data get webshop" in str(spec.why_not_ready())
+    assert sum(len(spec.split(split)) for split in spec.splits) == OFFICIAL_GOALS
+    with pytest.raises(BadInput, match="palaestra data get webshop"):
+        webshop().reset(seed=0)
+    assert find("webshopsmall").why_not_ready() is None
+    small().reset(seed=0)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_no_protocol_is_taken_on_the_small_catalogue(name: str) -> None:
+    chosen: dict[str, dict[str, str]] = {"webshopsmall": {}, "webshop": {"catalogue": "small"}}
+    for env, also in chosen.items():
+        with pytest.raises(BadInput, match="never comparable") as caught:
+            make(env, protocol=name, **also)
+        assert "\n" not in str(caught.value)
+    assert find("webshopsmall").protocols == ()
+
+
 def test_tasks_and_fingerprint_follow_the_catalogue_and_the_goals() -> None:
     prints = set()
-    for chosen, label in (
-        ({}, "small-synthetic"),
-        ({"goals": "human"}, "small-human"),
-        (SETTINGS, "odd-synthetic"),
-        ({**SETTINGS, "goals": "human"}, "odd-human"),
-        ({"price_seed": 7}, "small-synthetic"),
+    for env, label in (
+        (small(), "small-synthetic"),
+        (small(goals="human"), "small-human"),
+        (webshop(**SETTINGS), "odd-synthetic"),
+        (webshop(**SETTINGS, goals="human"), "odd-human"),
+        (small(price_seed=7), "small-synthetic"),
     ):
-        env = webshop(**chosen)
         names = {task.name for split in env.splits() for task in env.tasks(split)}
         assert {name.rpartition("/")[0] for name in names} == {label}
         assert len(names) == env.shop.goal_count
@@ -80,13 +126,15 @@ def test_tasks_and_fingerprint_follow_the_catalogue_and_the_goals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "steps"), [("original", "human", 100), ("eto", "human", 10), ("agentgym", "synthetic", 10)]
+    ("name", "kind", "steps", "test"),
+    [("original", "human", 100, 2), ("eto", "human", 10, 2), ("agentgym", "synthetic", 10, 500)],
 )
-def test_a_protocol_sets_goals_and_step_cap(name: str, kind: str, steps: int) -> None:
+def test_a_protocol_sets_goals_and_step_cap(name: str, kind: str, steps: int, test: int) -> None:
     env = webshop(protocol=name)
     assert env.max_steps == steps
     tasks = [task for split in env.splits() for task in env.tasks(split)]
-    assert {task.name.rpartition("/")[0] for task in tasks} == {f"small-{kind}"}
+    assert {task.name.rpartition("/")[0] for task in tasks} == {f"webshop-{kind}"}
+    assert [task.name for task in env.tasks("test")] == [f"webshop-{kind}/{number}" for number in range(test)]
     assert webshop(protocol=name, max_steps=3).max_steps == 3
 
 
@@ -106,20 +154,23 @@ def test_settings_that_make_no_sense_are_refused(chosen: dict[str, object], told
         webshop(**chosen)
 
 
-@pytest.mark.parametrize("chosen", [{"catalogue": "/nowhere/at/all"}, {"frozen": "/nowhere/at/all"}])
+@pytest.mark.parametrize(
+    "chosen", [{"catalogue": "/nowhere/at/all"}, {"frozen": "/nowhere/at/all"}, {"catalogue": "nowhere"}]
+)
 def test_missing_data_is_told_in_one_line_at_reset(chosen: dict[str, object]) -> None:
     with pytest.raises(BadInput, match="nowhere") as caught:
         webshop(**chosen).reset(seed=0)
     assert "\n" not in str(caught.value)
+    assert "data get" not in str(caught.value)  # there is nothing to get under such a name
 
 
 @pytest.mark.parametrize(
     "name", ["odd-synthetic/22", "small-synthetic/999999", "small-synthetic/01", "small-synthetic/x"]
 )
 def test_a_task_of_another_catalogue_or_number_is_refused(name: str) -> None:
-    env = webshop()
+    env = small()
     with pytest.raises(BadInput, match="WebShop task"):
-        env.reset(options={"task": Task(env=find("webshop").id, name=name, split="train")})
+        env.reset(options={"task": Task(env=find("webshopsmall").id, name=name, split="train")})
 
 
 def test_a_bad_action_leaves_the_text_and_info_says_what_was_wrong() -> None:
@@ -159,7 +210,7 @@ def test_a_fork_goes_on_as_the_original_did() -> None:
 
 
 def test_the_oracle_buys_what_was_wanted_on_the_small_catalogue() -> None:
-    env = webshop(max_steps=40)
+    env = small(max_steps=40)
     tasks = [task for split in env.splits() for task in env.tasks(split)]
     scores = []
     for task in tasks[:: max(1, len(tasks) // 60)]:

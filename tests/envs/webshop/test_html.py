@@ -139,8 +139,12 @@ def test_what_is_typed_cannot_be_endless_and_strange_words_are_searched(browser:
     assert "Search" in look(browser.post("/0", data={"search_query": ""})).forms
 
 
-def test_the_command_serves_pages_until_it_is_interrupted() -> None:
-    command = [sys.executable, "-m", "palaestra", "serve", "webshop", "--html", "--port", "0", "-s", f"catalogue={ODD}"]
+@pytest.mark.parametrize(
+    ("arguments", "products"),
+    [(["webshop", "-s", f"catalogue={ODD}"], 21), (["webshop"], 1000), (["webshopsmall"], 120)],
+)
+def test_the_command_serves_pages_until_it_is_interrupted(arguments: list[str], products: int) -> None:
+    command = [sys.executable, "-m", "palaestra", "serve", *arguments, "--html", "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
     ) as server:
@@ -150,7 +154,7 @@ def test_the_command_serves_pages_until_it_is_interrupted() -> None:
             told = server.stdout.readline()
             address = re.search(r"http://127\.0\.0\.1:\d+/0", told)
             assert address is not None, told + server.stderr.read()
-            assert "21 products" in told
+            assert f"{products} products" in told
             assert "Search" in look(httpx.get(address[0])).forms
             server.send_signal(signal.SIGINT)
             assert server.wait(timeout=20) == 0
@@ -164,8 +168,8 @@ def test_the_command_serves_pages_until_it_is_interrupted() -> None:
     [
         (["serve", "webshop"], "serve webshop --html"),
         (["serve", "bandit", "--html"], "no pages for a browser"),
-        (["serve", "webshop", "--html", "--port", "99999"], "cannot listen on"),
-        (["serve", "webshop", "--html", "--host", "256.0.0.1"], "cannot listen on"),
+        (["serve", "webshopsmall", "--html", "--port", "99999"], "cannot listen on"),
+        (["serve", "webshopsmall", "--html", "--host", "256.0.0.1"], "cannot listen on"),
         (["serve", "webshop", "--html", "-s", "catalogue=/nowhere"], "/nowhere"),
     ],
 )
