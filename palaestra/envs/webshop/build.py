@@ -27,6 +27,8 @@ from palaestra.envs.webshop.sources import Source, index_root
 ASIN = np.dtype("S10")
 COMPLETE = "complete.json"
 TOLD = "instructions.jsonl"
+MOST_GOALS = 100_000_000
+"""Synthetic goals that a catalogue may have; the official ones stay far below."""
 _WORTH_A_WORD = 1 << 25  # bytes of a product file from which on building is announced
 
 
@@ -104,9 +106,12 @@ class _Instructions:
     def load(self, kind: str, path: Path) -> None:
         for line, asin, content in members(path):
             wrong = _wrong_synthetic(content) if kind == "synthetic" else _wrong_human(content)
+            kept = "" if wrong else json.dumps(_kept(content), ensure_ascii=False)
+            if not wrong and not _is_text(asin + kept):
+                wrong = "a text holds half of a surrogate pair, which is no text"
             if wrong:
                 raise BadInput(f"{path}, line {line}: product {asin[:20]!r}: {wrong}")
-            self._database.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", (kind, asin, json.dumps(content)))
+            self._database.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", (kind, asin, kept))
 
     def first(self, asin: str) -> bool:
         """Is this the first time that this product is asked for."""
@@ -121,6 +126,24 @@ class _Instructions:
 
     def close(self) -> None:
         self._database.close()
+
+
+_KEYS = ("attributes", "instruction", "instruction_attributes", "instruction_options")
+
+
+def _kept(content: object) -> object:
+    """What goals are made of, without the rest that an entry may hold."""
+    if isinstance(content, list):
+        return [_kept(each) for each in content]
+    return {key: content[key] for key in _KEYS if key in content} if isinstance(content, dict) else content
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _texts(value: object) -> bool:
@@ -164,7 +187,7 @@ class _Writer:
         self._ends = (folder / "products.ends").open("wb")
         self._prices = (folder / "pricing").open("wb")
         self._told = (folder / TOLD).open("w", encoding="utf-8")
-        self._length = self.read = 0
+        self._length = self._goals = self.read = 0
 
     def add(self, record: object) -> None:
         """Add the next record, or pass it over where the original does. Raises BadRecord."""
@@ -173,9 +196,9 @@ class _Writer:
             raise BadRecord("a product should be an object")
         if not is_product(record):
             return
-        asin = record["asin"].encode()
-        if len(asin) > ASIN.itemsize or asin.endswith(b"\0"):
-            raise BadRecord(f"'asin' should be at most ten letters and digits, is {record['asin']!r}")
+        asin = record["asin"].encode("utf-8", "surrogatepass")
+        if not asin or not _is_text(record["asin"]) or len(asin) > ASIN.itemsize or asin.endswith(b"\0"):
+            raise BadRecord(f"'asin' should be one to ten letters and digits, is {record['asin']!r}")
         if not self._instructions.first(record["asin"]):
             return
         said = self._instructions.of("synthetic", record["asin"])
@@ -198,6 +221,9 @@ class _Writer:
         synthetic = said if isinstance(said, dict) and said.get("instruction") is not None else None
         if synthetic is not None or human is not None:
             combinations = math.prod(map(len, product.options.values()))
+            self._goals += combinations if synthetic is not None else 0
+            if self._goals > MOST_GOALS:
+                raise BadRecord(f"there is a goal for every choice of options, and these make more than {MOST_GOALS:,}")
             self._told.write(f"{json.dumps([position, combinations, synthetic, human])}\n")
 
     def finish(self) -> int:

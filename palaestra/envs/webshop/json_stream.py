@@ -115,6 +115,10 @@ class _Text:
             except json.JSONDecodeError as error:
                 self._incomplete(error)
                 continue
+            except RecursionError:
+                raise self.error("it is nested too deeply") from None
+            except ValueError:  # Python reads no longer ones
+                raise self.error("a number has thousands of digits") from None
             cut = isinstance(value, int | float) and len(self._buffer) - end < _NEAR_THE_END
             if cut and self._more():  # a number may go on in the next chunk
                 continue
@@ -148,7 +152,8 @@ class _Text:
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             raise self.error(f"it cannot be unpacked ({error})") from None
         except UnicodeDecodeError as error:
-            raise self.error(f"it is not UTF-8 ({error.reason})") from None
+            before = self._buffer.count("\n", self._at) + error.object[: error.start].count(b"\n")
+            raise self.error(f"it is not UTF-8 ({error.reason})", self.line + before) from None
         self._over = not chunk
         if chunk:
             self._buffer, self._at = self._buffer[self._at :] + text, 0

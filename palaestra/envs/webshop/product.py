@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -101,8 +102,11 @@ def searchable(product: Product) -> str:
 
 
 def pack(product: Product) -> bytes:
-    """A product as few bytes, for the index."""
-    return zlib.compress(json.dumps(astuple(product)).encode(), 1)
+    """A product as few bytes, for the index. Raises BadRecord for a text that is none (half of a surrogate pair)."""
+    try:
+        return zlib.compress(json.dumps(astuple(product), ensure_ascii=False).encode(), 1)
+    except UnicodeEncodeError:
+        raise BadRecord("a text holds half of a surrogate pair, which is no text") from None
 
 
 def unpack(packed: bytes) -> Product:
@@ -155,6 +159,8 @@ def _pricing(tag: object) -> tuple[tuple[float, ...], str]:
         prices = tuple(float(Decimal(re.sub(r"[^\d.]", "", price))) for price in tag.split("$")[1:])
     except InvalidOperation:
         raise BadRecord(f"'pricing' cannot be read: {_short(tag)}") from None
+    if not all(map(math.isfinite, prices)):
+        raise BadRecord(f"'pricing' cannot be read: {_short(tag)}")
     if not prices:
         raise BadRecord(f"'pricing' holds no price: {_short(tag)}")
     if len(prices) == 1:

@@ -22,7 +22,7 @@ OFFICIAL = "webshop"
 
 _DATA_SETS = (OFFICIAL, "webshop_full")
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 """Counts up when what is written on disk changes."""
 
 _LARGE = 1 << 26  # bytes; the hash of larger sources is remembered beside the index

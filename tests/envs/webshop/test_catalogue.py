@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,12 @@ def test_processes_that_want_the_same_index_at_once_all_get_it(tmp_path: Path) -
     assert [process.communicate(timeout=120)[0].strip() for process in running] == ["300"] * 3
 
 
-DAMAGED = {
+def _second(found: str, instead: str) -> Callable[[str], str]:
+    """Replaces what stands in the second product."""
+    return lambda text: instead.join(text.rsplit(found, 1))
+
+
+DAMAGED: dict[str, tuple[Callable[[str], str], int, str]] = {
     "cut off in a product": (lambda text: text[: text.index("Blue") + 2], 29, "ends in the middle"),
     "cut off before an option": (lambda text: text[: text.rindex("{")], 45, "ends in the middle"),
     "a comma is missing": (lambda text: text.replace('"Blue Mug",', '"Blue Mug"'), 30, "Expecting ',' delimiter"),
@@ -152,6 +158,14 @@ DAMAGED = {
     "more behind the end": (lambda text: text + "x", 52, "there is more behind the end"),
     "an object instead": (lambda text: "{}", 1, "a JSON array expected"),
     "empty": (lambda text: "", 1, "ends where a JSON array should be"),
+    "nested too deeply": (lambda text: "[\n" + "[" * 200_000, 2, "nested too deeply"),
+    "objects nested too deeply": (lambda text: text.replace('"Blue Mug"', '{"a":' * 100_000), 27, "nested too deeply"),
+    "a number without end": (lambda text: text.replace('"Blue Mug"', "9" * 5000), 27, "thousands of digits"),
+    "half of a surrogate pair in a number": (lambda text: text.replace('"B2"', '"B\\ud800"'), 27, "'asin' should be"),
+    "half of a surrogate pair in a text": (lambda text: text.replace("Blue", "\\udfff"), 27, "half of a surrogate"),
+    "half of a surrogate pair in an option": (_second('"Color"', '"\\ud800"'), 27, "half of a surrogate"),
+    "no number": (lambda text: text.replace('"B2"', '""'), 27, "'asin' should be one to ten"),
+    "a price without end": (_second('"$5.50"', f'"${"9" * 400}"'), 27, "'pricing' cannot be read"),
     "a product without name": (lambda text: text.replace('"name": "Blue Mug"', '"nam": ""'), 27, "'name' should be"),
 }
 
@@ -184,11 +198,27 @@ def test_a_packed_file_that_is_cut_off_is_named(ending: str, tmp_path: Path) -> 
         Catalogue.open(path)
 
 
-def test_text_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
+def test_text_that_is_no_utf_8_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "items_shuffle.json"
     path.write_bytes(b'[{"asin": "B\xff"}]')
     with pytest.raises(BadInput, match="line 1: it is not UTF-8"):
         Catalogue.open(path)
+    for chunk in (1 << 20, 5):
+        monkeypatch.setattr(json_stream, "CHUNK", chunk)
+        path.write_bytes(b'[\n{"asin": "B1"},\n{"asin":\n "B\xff"}]')
+        with pytest.raises(BadInput, match="line 4: it is not UTF-8"):
+            list(elements(path))
+
+
+def test_more_choices_of_options_than_goals_can_be_numbered_are_one_line_and_nothing_is_kept(
+    tmp_path: Path, cache: Path
+) -> None:
+    options = {f"o{each}": [{"value": f"v{value}"} for value in range(50)] for each in range(40)}
+    said = {"B2": {"attributes": ["x"], "instruction": "a mug", "instruction_attributes": ["x"]}}
+    folder = write(tmp_path / "shop", [record("B1"), record("B2", customization_options=options)], said)
+    with pytest.raises(BadInput, match=r"items_shuffle\.json, line 27: there is a goal for every choice of options"):
+        Catalogue.open(folder)
+    assert [left.name for left in cache.iterdir() if left.is_dir()] == []
 
 
 @pytest.mark.parametrize(
@@ -197,13 +227,21 @@ def test_text_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
         ({"B1": []}, None, r"items_ins_v2\.json, line 2: product 'B1': its entry should be an object"),
         ({"B1": {}, "B2": {"attributes": "red"}}, None, r"items_ins_v2\.json, line 3: product 'B2': 'attributes'"),
         ({"B1": {"attributes": [], "instruction": "x"}}, None, "'instruction_attributes' should be a list"),
+        ({"B\ud800": {}}, None, r"items_ins_v2\.json, line 2: product 'B\\ud800': a text holds half"),
+        (
+            {"B1": {"instruction": "\udfff", "instruction_attributes": ["x"]}},
+            None,
+            r"items_ins_v2\.json, line 2: product 'B1': a text holds half",
+        ),
         (None, {"B1": {}}, r"items_human_ins\.json, line 2: product 'B1': its entry should be a list"),
         (None, {"B1": [{"instruction": "x", "instruction_attributes": []}]}, "'instruction_options' of an instruction"),
     ],
 )
-def test_a_wrong_attribute_file_is_named(said: Any, human: Any, says: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=says):
+def test_a_wrong_attribute_file_is_named(said: Any, human: Any, says: str, tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(BadInput, match=says) as raised:
         Catalogue.open(write(tmp_path / "shop", [record("B1")], said, human))
+    assert str(raised.value).encode()
+    assert [left.name for left in cache.iterdir() if left.is_dir()] == []
 
 
 def test_what_is_not_there_or_not_clear_is_said(tmp_path: Path) -> None:
