@@ -1,8 +1,9 @@
 """The games of one split of ALFWorld's release, in its archive (`alfworld_SPLIT.tar.xz`) or in its folders.
 
 An archive cannot be read at a place, and the release has thousands of folders: so the games are gone through once, and
-what a start needs afterwards is kept in an SQLite file in the cache, under the archive's hash. It is written beside its
-place and moved there when it is whole: an archive or a game that cannot be read leaves nothing behind.
+what a start needs afterwards is kept in an SQLite file in the cache, under the archive's hash, or a hash of the paths,
+sizes and times of change of all files of the folders. It is written beside its place and moved there when it is whole:
+an archive or a game that cannot be read, or whose texts cannot be parsed, leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from palaestra.envs.alfworld.files import GameFile
-from palaestra.envs.data import cache_dir
+from palaestra.envs.alfworld.game import parsed
+from palaestra.envs.data import cache_dir, cache_folder
 from palaestra.envs.errors import BadInput
 
-_FORMAT = 1
+_FORMAT = 2
 """Of the SQLite file: another number reads the archive again."""
 
 _TREES = ("json_2.1.1", "json_2.1.2", ".")
@@ -81,18 +83,31 @@ class Source:
 
     @classmethod
     def find(cls, folder: Path, split: str) -> Source | None:
-        """The archive of a split in a data folder, or its folder; None if it has neither."""
-        archive = folder / f"alfworld_{split}.tar.xz"
-        if archive.is_file():
-            stat = archive.stat()
-            return cls(split, archive, _hashed(str(archive), stat.st_size, stat.st_mtime_ns))
-        for tree in _TREES:
-            place = folder / tree / split
+        """The archive of a split in a data folder, or its folder; None if it has neither.
+
+        Folders are walked through each time (0.1 s for the training split).
+
+        Raises:
+            BadInput: what is there cannot be looked at.
+        """
+        place = cls.place_of(folder, split)
+        if place is None:
+            return None
+        try:
             if place.is_dir():
-                names = "\n".join(sorted(os.listdir(place)))
-                known = f"{place.resolve()}|{place.stat().st_mtime_ns}|{names}"
-                return cls(split, place, hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:16])
-        return None
+                return cls(split, place, _walked(place))
+            stat = place.stat()
+            return cls(split, place, _hashed(str(place), stat.st_size, stat.st_mtime_ns))
+        except OSError as error:
+            raise BadInput(f"{place} cannot be read: {error.strerror or error}") from None
+
+    @staticmethod
+    def place_of(folder: Path, split: str) -> Path | None:
+        """Where a split lies: an archive or a folder. Nothing is read."""
+        archive = folder / f"alfworld_{split}.tar.xz"
+        if os.path.isfile(archive):
+            return archive
+        return next((place for tree in _TREES if os.path.isdir(place := folder / tree / split)), None)
 
     def entries(self) -> Iterator[_Entry]:
         """The games, in no particular order. Raises BadInput: the archive is damaged, or a file cannot be read."""
@@ -131,13 +146,30 @@ class Source:
             yield from _entry("/".join(folder.parts[-2:]), found)
 
 
-_GAME, _TASK, _EXPERT = "game.tw-pddl", "traj_data.json", "gt_traj.json"
+_FILES = _GAME, _TASK, _EXPERT = "game.tw-pddl", "traj_data.json", "gt_traj.json"
 
 
 def _entry(path: str, found: dict[str, str]) -> Iterator[_Entry]:
     """The game of a folder, unless it has none, or one that the original's loader leaves out for its name."""
     if _GAME in found and _TASK in found and "movable" not in path and "Sliced" not in path:
         yield _Entry(path, found[_GAME], found[_TASK], found.get(_EXPERT))
+
+
+def _walked(place: Path) -> str:
+    """Changes with the path, size and time of change of any file of any game in a split's folder."""
+    digest = hashlib.sha256(os.fsencode(place.resolve()))
+    for task in sorted(_folders(place)):
+        for trial in sorted(_folders(task)):
+            for file in sorted(os.scandir(trial), key=lambda each: each.name):
+                if file.name in _FILES:
+                    stat = file.stat()
+                    digest.update(os.fsencode(f"\n{stat.st_size} {stat.st_mtime_ns} {file.path}"))
+    return digest.hexdigest()[:16]
+
+
+def _folders(place: str | Path) -> list[str]:
+    with os.scandir(place) as found:
+        return [each.path for each in found if each.is_dir()]
 
 
 @lru_cache(maxsize=16)
@@ -150,7 +182,7 @@ class Games:
     """The games of a split: by task type, numbered from 0 in the order of their paths `TASK/TRIAL`.
 
     Args:
-        source: where they lie. The first time they are gone through, which takes seconds (the training split: 10).
+        source: where they lie. The first time they are gone through and parsed: seconds (the training split: 20).
 
     Raises:
         BadInput: an archive or a game cannot be read; one line with file and line, and nothing is kept.
@@ -177,11 +209,7 @@ class Games:
         path, _, _, told = self._row(kind, number)
         if told is None:
             return None
-        try:
-            said = [str(turn["value"]) for turn in json.loads(_text(told))]
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{self.source.place.name}: {path}/{_EXPERT} line 1: cannot be read ({error})") from None
-        return Recorded(said[0], tuple(said[1::2]), tuple(said[2::2]))
+        return _record(f"{self.source.place.name}: {path}", _text(told))
 
     def find(self, path: str) -> tuple[str, int] | None:
         """Task type and number of a game's `TASK/TRIAL`."""
@@ -215,15 +243,8 @@ class Games:
     # -- the index ---------------------------------------------------------------------------------------------------
 
     def _make(self) -> None:
-        try:
-            self._index.parent.mkdir(parents=True, exist_ok=True)
-            handle, half = tempfile.mkstemp(dir=self._index.parent, suffix=".half")
-            os.close(handle)
-        except OSError as error:
-            raise BadInput(
-                f"the index of ALFWorld's games cannot be written to {self._index.parent} ({error}); "
-                "set PALAESTRA_CACHE to a folder that can be"
-            ) from None
+        handle, half = tempfile.mkstemp(dir=cache_folder("alfworld"), suffix=".half")
+        os.close(handle)
         try:
             self._write(half)
             os.replace(half, self._index)
@@ -243,9 +264,15 @@ class Games:
             index.execute("BEGIN")
             kinds: dict[str, list[str]] = {}
             for entry in self.source.entries():
-                file = GameFile.read(f"{self.source.place.name}: {entry.path}", entry.game, entry.task)
+                if not entry.path.isprintable():
+                    raise BadInput(f"{self.source.place} has a game in a folder with the name {entry.path!r}")
+                where = f"{self.source.place.name}: {entry.path}"
+                file = GameFile.read(where, entry.game, entry.task)
                 if file.task_type not in TYPES or json.loads(entry.game).get("solvable") is not True:
                     continue
+                parsed(file)
+                if entry.expert is not None:
+                    _record(where, entry.expert)
                 kinds.setdefault(file.task_type, []).append(entry.path)
                 expert = _packed(entry.expert) if entry.expert is not None else None
                 row = (entry.path, file.task_type, 0, _packed(entry.game), _packed(entry.task), expert)
@@ -257,6 +284,15 @@ class Games:
                 index.executemany("UPDATE games SET number = ? WHERE path = ?", numbered)
             index.execute("CREATE UNIQUE INDEX places ON games (kind, number)")
             index.execute("COMMIT")
+
+
+def _record(where: str, told: str) -> Recorded:
+    try:
+        said = [str(turn["value"]) for turn in json.loads(told)]
+        return Recorded(said[0], tuple(said[1::2]), tuple(said[2::2]))
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        raise BadInput(f"{where}/{_EXPERT} line {line}: cannot be read ({error})") from None
 
 
 def _packed(text: str) -> bytes:

@@ -63,6 +63,8 @@ def _object(where: str, text: str) -> dict[str, object]:
         raise BadInput(f"{where} line {error.lineno}: {error.msg}") from None
     except RecursionError:
         raise BadInput(f"{where} line 1: nested too deeply") from None
+    except ValueError:  # Python turns no more than some thousand digits into a number
+        raise BadInput(f"{where} line 1: a number has too many digits") from None
     if not isinstance(found, dict):
         raise BadInput(f"{where} line 1: a JSON object expected")
     return found

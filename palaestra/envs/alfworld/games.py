@@ -13,6 +13,9 @@ last number.
 from __future__ import annotations
 
 import difflib
+import math
+import os
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,6 +35,10 @@ COUNTS: dict[str, dict[str, int]] = {
     "train": dict(zip(TYPES, (790, 308, 651, 459, 533, 813), strict=True)),
 }
 """Split -> type -> number of games; numbers of names run through them in this order."""
+
+
+_FRESH_S = 5.0
+"""Seconds for which the walk through a split's folders holds."""
 
 
 def _numbers(kind: str, split: str) -> range:
@@ -68,12 +75,14 @@ class Release:
     """The games of a data folder: the release's archives or its folders.
 
     Args:
-        folder: where they lie. Each split is looked at when its first game is asked for.
+        folder: where they lie. Each split is looked at when its first game is asked for; in folders, changes are seen
+            some seconds later.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._splits: dict[tuple[str, str], Games] = {}
+        self._seen: dict[str, tuple[float, Source]] = {}
 
     def file(self, name: str) -> GameFile:
         """The game of a task. Raises BadInput: no such task, or it is not here, or cannot be read."""
@@ -101,7 +110,7 @@ class Release:
 
     def games(self, split: str) -> Games:
         """The games of a split. Raises BadInput: they are not here, or cannot be read."""
-        source = Source.find(self.folder, split)
+        source = self._source(split)
         if source is None:
             raise BadInput(
                 f"{self.folder} has no split {split!r} of ALFWorld (no alfworld_{split}.tar.xz, no "
@@ -114,8 +123,19 @@ class Release:
     @property
     def fingerprint(self) -> str:
         """Says which games these are: a hash for each split that is here."""
-        sources = [Source.find(self.folder, split) for split in SPLITS]
+        sources = [self._source(split) for split in SPLITS]
         return " ".join(f"{source.split} {source.key}" for source in sources if source is not None) or "no games"
+
+    def _source(self, split: str) -> Source | None:
+        """Where a split lies. Thousands of folders are not walked through for every game."""
+        now = time.monotonic()
+        when, source = self._seen.get(split, (-math.inf, None))
+        if source is not None and os.path.isdir(source.place) and now - when < _FRESH_S:
+            return source
+        source = Source.find(self.folder, split)
+        if source is not None:
+            self._seen[split] = time.monotonic(), source
+        return source
 
 
 @lru_cache(maxsize=4)
@@ -134,5 +154,5 @@ def why_no_games() -> str | None:
         found = release()
     except BadInput as error:
         return str(error)
-    lacking = [split for split in SPLITS if Source.find(found.folder, split) is None]
+    lacking = [split for split in SPLITS if Source.place_of(found.folder, split) is None]
     return f"{found.folder} has no split {lacking[0]!r}; run: palaestra data get alfworld" if lacking else None

@@ -124,6 +124,10 @@ _MOST_SYMBOLS = 20_000
 """Symbols of one text; an intro has some 200. More means that a rule calls itself for ever."""
 
 
+_LONGEST = 1000
+"""Characters of an expression; ALFWorld's have some 40. Python gives up on sums that are nested a thousand deep."""
+
+
 @dataclass(frozen=True)
 class Grammar:
     """A game's grammar.
@@ -281,6 +285,8 @@ def _rules(block: str, reader: _Reader, at: int) -> dict[str, tuple[Alternative,
     except json.JSONDecodeError as error:
         before = reader.text.count("\n", 0, at)
         raise BadInput(f"{reader.where} line {before + error.lineno}: {error.msg}") from None
+    except (RecursionError, ValueError):  # the latter for numbers of thousands of digits
+        reader.fail("rules that are nested too deeply, or with a number that is too long", at)
     except (KeyError, TypeError, AttributeError):
         reader.fail('rules of the form {"name": [{"rhs": "text", "condition": "query"}]} expected', at)
     except BadInput as error:
@@ -358,11 +364,13 @@ def read_query(text: str) -> Query:
 @lru_cache(maxsize=1024)
 def _expression(source: str) -> Expression:
     """Attributes of objects, texts, `+`, `or` and `and`; nothing else is evaluated."""
+    if len(source) > _LONGEST:
+        raise BadInput(f"the grammar's expression {source[:40]!r}... has more than {_LONGEST} characters")
     try:
         tree = ast.parse(source, mode="eval")
         names = frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
         return Expression(source, _value(tree.body, source), names)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise BadInput(f"the grammar's expression {source!r} cannot be read") from None
 
 

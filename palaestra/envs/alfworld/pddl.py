@@ -337,7 +337,7 @@ def read_problem(text: str, domain: Domain, where: str = "pddl_problem") -> Prob
     source = _Text(text, where)
     top = _define(source, "problem")
     objects = domain.constants
-    facts: dict[tuple[str, ...], None] = {}
+    facts: dict[tuple[str, ...], int] = {}
     named: set[str] = set()
     goal: Condition | None = None
     conditions = _Conditions(source, domain.arity)
@@ -360,15 +360,15 @@ def read_problem(text: str, domain: Domain, where: str = "pddl_problem") -> Prob
     known = dict(objects)
     if len(known) != len(objects):
         source.fail("an object is declared twice", top.at)
-    for fact in facts:
+    for fact, at in facts.items():
         for argument in fact[1:]:
             if argument not in known:
-                raise BadInput(f"{where}: the fact ({' '.join(fact)}) names {argument!r}, which is no object")
+                source.fail(f"the fact ({' '.join(fact)}) names {argument!r}, which is no object", at)
     return Problem(_name(source, top), objects, tuple(facts), frozenset(named & set(known)), goal)
 
 
 def _facts(
-    source: _Text, section: _List, arity: Mapping[str, int], facts: dict[tuple[str, ...], None], named: set[str]
+    source: _Text, section: _List, arity: Mapping[str, int], facts: dict[tuple[str, ...], int], named: set[str]
 ) -> None:
     for item in section[1:]:
         fact = source.sublist(item, section)
@@ -380,7 +380,7 @@ def _facts(
             words = source.strings(fact, fact)
             if not words or arity.get(words[0]) != len(words) - 1:
                 source.fail(f"the domain has no predicate {' '.join(words)!r} of this form", fact.at)
-            facts[words] = None
+            facts.setdefault(words, fact.at)
 
 
 def _define(source: _Text, what: str) -> _List:

@@ -180,6 +180,42 @@ def test_games_are_gone_through_once(cache: Path, tmp_path: Path) -> None:
     assert Release(tmp_path).fingerprint != before
 
 
+def test_a_file_that_comes_or_changes_in_a_folder_is_seen(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palaestra.envs.alfworld.games._FRESH_S", 0.0)
+    found = texts(2)
+    lay(tmp_path / "valid_unseen", found)
+    late = tmp_path / "valid_unseen" / found[1][0] / "traj_data.json"
+    late.unlink()  # it is still being unpacked
+    games = Release(tmp_path)
+    assert games.games("valid_unseen").counts == {HEAT: 1}
+    half = games.fingerprint
+    late.write_text(found[1][2], encoding="utf-8")
+    assert games.games("valid_unseen").counts == {HEAT: 2}
+    assert games.fingerprint != half
+    changed = json.loads(found[0][1])
+    changed["grammar"] = changed["grammar"].replace("You are in", "You stand in")
+    (tmp_path / "valid_unseen" / found[0][0] / "game.tw-pddl").write_text(json.dumps(changed), encoding="utf-8")
+    assert games.file(f"{HEAT}/0").grammar == changed["grammar"] != json.loads(found[0][1])["grammar"]
+    expert = [{"value": "intro"}, {"value": "look"}, {"value": "a room"}]
+    (late.parent / "gt_traj.json").write_text(json.dumps(expert), encoding="utf-8")
+    assert games.expert(f"{HEAT}/1") == ("intro", ("look",), ("a room",))
+
+
+def test_folders_are_not_walked_through_for_every_game(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palaestra.envs.alfworld.games._FRESH_S", 3600.0)
+    found = texts(2)
+    lay(tmp_path / "valid_unseen", found[:1])
+    games = Release(tmp_path)
+    games.file(f"{HEAT}/0")
+    lay(tmp_path / "valid_unseen", found[1:])
+    assert games.games("valid_unseen").counts == {HEAT: 1}
+    assert Release(tmp_path).games("valid_unseen").counts == {HEAT: 2}
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
 def test_an_archive_that_is_cut_off_is_refused_and_leaves_nothing(share: float, cache: Path, tmp_path: Path) -> None:
     whole = (data_folder("alfworld") / "alfworld_valid_unseen.tar.xz").read_bytes()
@@ -208,7 +244,8 @@ def test_an_archive_with_changed_bytes_is_refused_and_leaves_nothing(cache: Path
         (1, '{\n "pddl_domain": "x",\n "gram', r"trial_\w+/game.tw-pddl line 3: Unterminated string"),
         (1, "[]", r"game.tw-pddl line 1: a JSON object expected"),
         (1, '{"grammar": 3}', r"game.tw-pddl line 1: the text 'pddl_domain' is missing"),
-        (1, "[" * 100_000, r"game.tw-pddl line 1: "),
+        (1, "[" * 100_000, r"game.tw-pddl line 1: nested too deeply"),
+        (1, '{"a": ' + "9" * 5000 + "}", r"game.tw-pddl line 1: a number has too many digits"),
         (2, "", r"traj_data.json line 1: Expecting value"),
         (2, "{}", r"traj_data.json line 1: 'task_type' or 'pddl_params' is missing"),
     ],
@@ -224,6 +261,57 @@ def test_a_game_that_is_half_written_is_refused_with_file_and_line(
     assert "\n" not in str(refused.value)
     assert bad[0] in str(refused.value)
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("stored", ["folder", "archive"])
+@pytest.mark.parametrize(
+    ("key", "old", "new", "message"),
+    [
+        ("pddl_problem", "(:goal", "(:gaol", r"pddl_problem line \d+: ':gaol' is not supported"),
+        ("pddl_problem", "(:init", "(:init (holdsany nobody)", r"pddl_problem line \d\d+: the fact .* is no object"),
+        ("pddl_domain", "(:predicates", "((:predicates", r"pddl_domain line \d\d+: "),
+        ("grammar", "action ", "actoin ", r"grammar line \d\d+: 'grammar ::' or 'action NAME"),
+        ("grammar", "{", "[" * 100_000 + "{", r"grammar line 1: rules that are nested too deeply"),
+        ("grammar", "{", '{"a": ' + "9" * 5000 + ",", r"grammar line 1: .* a number that is too long"),
+        ("grammar", "{", '{"a": [{"rhs": "{' + "+".join(["o.name"] * 900) + '}"}],', r"grammar line 1: .* 1000 char"),
+    ],
+)
+def test_a_game_whose_texts_cannot_be_parsed_is_found_before_it_is_played(
+    stored: str, key: str, old: str, new: str, message: str, cache: Path, tmp_path: Path
+) -> None:
+    good, bad = texts(2)
+    game = json.loads(bad[1])
+    game[key] = game[key].replace(old, new, 1)
+    games = [good, (bad[0], json.dumps(game), bad[2])]
+    if stored == "folder":
+        lay(tmp_path / "valid_unseen", games)
+    else:
+        pack(tmp_path / "alfworld_valid_unseen.tar.xz", "valid_unseen", games)
+    with pytest.raises(BadInput, match=rf"{bad[0]}/game\.tw-pddl: {message}") as refused:
+        Release(tmp_path).file(f"{HEAT}/0")
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("record", ["[]", "{}", "[{}]", "[" * 100_000, '[{"value": ' + "9" * 5000 + "}]"])
+def test_an_experts_record_that_is_none_is_refused(record: str, cache: Path, tmp_path: Path) -> None:
+    ((path, game, task),) = texts(1)
+    lay(tmp_path / "valid_unseen", [(path, game, task)])
+    (tmp_path / "valid_unseen" / path / "gt_traj.json").write_text(record, encoding="utf-8")
+    with pytest.raises(BadInput, match=rf"{path}/gt_traj\.json line 1: cannot be read"):
+        Release(tmp_path).file(f"{HEAT}/0")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_folder_name_that_is_no_text_is_refused(cache: Path, tmp_path: Path) -> None:
+    ((_, game, task),) = texts(1)
+    for number, name in enumerate(("a-1/b\nc", "a-1/\udcff")):
+        folder = tmp_path / str(number)
+        lay(folder / "valid_unseen", [(name, game, task)])
+        with pytest.raises(BadInput, match="a folder with the name 'a-1/") as refused:
+            Release(folder).file(f"{HEAT}/0")
+        assert "\n" not in str(refused.value)
 
 
 def test_an_archive_without_games_is_refused(cache: Path, tmp_path: Path) -> None:
