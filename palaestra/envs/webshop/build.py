@@ -5,6 +5,7 @@ The folder appears under its name only when it is complete; a second process tha
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import math
@@ -12,7 +13,9 @@ import os
 import shutil
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,7 @@ from palaestra.envs.webshop.json_stream import elements, members
 from palaestra.envs.webshop.postings import PostingsWriter
 from palaestra.envs.webshop.product import BadRecord, Product, is_product, pack, read, searchable
 from palaestra.envs.webshop.search import SearchWriter
-from palaestra.envs.webshop.sources import Source, index_root
+from palaestra.envs.webshop.sources import SMALL, Source, index_root
 
 ASIN = np.dtype("S10")
 COMPLETE = "complete.json"
@@ -33,28 +36,64 @@ _WORTH_A_WORD = 1 << 25  # bytes of a product file from which on building is ann
 
 
 def index_of(source: Source) -> tuple[Path, str]:
-    """The index folder of a source, built if it is not there yet, and the hash of the source's content.
+    """The index folder of a source, built if it is not there yet or not whole, and the hash of the source's content.
+
+    The catalogue that ships in the package needs no cache: where there is none to write to, its index goes to a
+    temporary folder, which goes with the process.
 
     Raises:
-        BadInput: a file cannot be read or is damaged; names it and the line. Nothing is kept then.
+        BadInput: a file cannot be read or is damaged; names it and the line. Nothing is kept then. Or the cache cannot
+            be written to.
     """
-    content = source.content_hash()
+    try:
+        content = source.content_hash()
+        return _kept_index(source, content), content
+    except (OSError, sqlite3.Error) as error:
+        if source == Source.find(SMALL):
+            return _temporary_index(source, content := source.content_hash()), content
+        raise BadInput(
+            f"the index of {source.products.name} cannot be written to {index_root()} ({error}); "
+            "set PALAESTRA_CACHE to a folder that can be written"
+        ) from None
+
+
+def _kept_index(source: Source, content: str) -> Path:
     folder = index_root() / content
-    if (folder / COMPLETE).is_file():
-        return folder, content
+    if _is_whole(folder):
+        return folder
     index_root().mkdir(parents=True, exist_ok=True)
     with _alone(index_root() / f"{content}.lock"):
-        if not (folder / COMPLETE).is_file():
+        if not _is_whole(folder):
             building = index_root() / f".{content}"
             for left_over in (folder, building):
-                shutil.rmtree(left_over, ignore_errors=True)
+                if left_over.exists():
+                    shutil.rmtree(left_over)
             try:
                 building.mkdir()
                 _build(source, building)
                 os.replace(building, folder)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
-    return folder, content
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _temporary_index(source: Source, content: str) -> Path:
+    root, here = Path(tempfile.mkdtemp(prefix="palaestra-webshop-")), os.getpid()
+    folder = root / content
+    folder.mkdir()
+    atexit.register(lambda: shutil.rmtree(root, ignore_errors=True) if os.getpid() == here else None)
+    _build(source, folder)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Is every file of an index there, with the size that it was written with."""
+    try:
+        sizes = json.loads((folder / COMPLETE).read_bytes())["bytes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 @contextlib.contextmanager
@@ -89,7 +128,8 @@ def _build(source: Source, folder: Path) -> None:
                 raise BadInput(f"{source.products}, line {line}: {error} (product {writer.read})") from None
         written = writer.finish()
     (folder / "instructions.tmp").unlink()
-    (folder / COMPLETE).write_text(json.dumps({"products": written}))
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    (folder / COMPLETE).write_text(json.dumps({"products": written, "bytes": sizes}))
 
 
 class _Instructions:

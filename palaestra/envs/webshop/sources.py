@@ -105,8 +105,11 @@ class Source:
         for kind, path in (("products", self.products), ("attributes", self.attributes), ("human", self.human)):
             digest.update(f"\0{kind}\0".encode())
             if path is not None:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                try:
+                    with path.open("rb") as file:
+                        digest.update(hashlib.file_digest(file, "sha256").digest())
+                except OSError as error:
+                    raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
         return digest.hexdigest()[:16]
 
 

@@ -135,6 +135,42 @@ def test_an_index_that_a_killed_process_left_behind_is_built_anew(tmp_path: Path
     assert not half.exists()
 
 
+@pytest.mark.parametrize("file", ["products", "search/terms.txt", "instructions.jsonl", "complete.json"])
+def test_an_index_that_was_cut_off_later_is_built_anew(file: str, tmp_path: Path) -> None:
+    source = Source.find(write(tmp_path / "shop", [record()]))
+    built, _ = index_of(source)
+    whole = {path.relative_to(built): path.read_bytes() for path in built.rglob("*") if path.is_file()}
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink):
+        (built / file).write_bytes(whole[Path(file)] + b"{}")
+        damage(built / file)
+        assert index_of(source)[0] == built
+        assert {path.relative_to(built): path.read_bytes() for path in built.rglob("*") if path.is_file()} == whole
+    assert Catalogue.open(tmp_path / "shop").product("B000000001").title == "Green Mug"
+
+
+@pytest.mark.parametrize("cache_place", ["/proc/nope", "/dev/null"])
+def test_a_cache_that_cannot_be_written_is_one_line_and_the_small_catalogue_works_all_the_same(
+    cache_place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALAESTRA_CACHE", cache_place)
+    with pytest.raises(BadInput, match="set PALAESTRA_CACHE to a folder that can be written") as raised:
+        Catalogue.open(write(tmp_path / "shop", [record()]))
+    assert "\n" not in str(raised.value)
+    assert cache_place in str(raised.value)
+    shop = Catalogue.open("small")
+    assert shop.product(shop.asin(0)).title
+    assert shop.search("mug lamp")
+    assert not shop.path.is_relative_to(cache_place)
+
+
+def test_the_temporary_index_of_the_small_catalogue_goes_with_the_process(tmp_path: Path) -> None:
+    code = "from palaestra.envs.webshop.catalogue import Catalogue; print(Catalogue.open('small').path)"
+    environment = {**os.environ, "PALAESTRA_CACHE": "/dev/null", "TMPDIR": str(tmp_path)}
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert Path(told.stdout.strip()).is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_processes_that_want_the_same_index_at_once_all_get_it(tmp_path: Path) -> None:
     folder = write(tmp_path / "shop", [record(f"B{number}") for number in range(300)])
     code = f"from palaestra.envs.webshop.catalogue import Catalogue; print(len(Catalogue.open({str(folder)!r})))"
