@@ -92,9 +92,9 @@ def read_data(path: Path) -> bytes:
             return lzma.decompress(content)
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except (lzma.LZMAError, EOFError, zlib.error, OSError) as error:  # gzip's BadGzipFile is an OSError
-        raise BadInput(
-            f"{path} cannot be read ({error}); get it again: palaestra data get {path.parent.name}"
-        ) from None
+        ours = path.parent in data_places(path.parent.name)  # a folder of the user's own is nothing to be fetched
+        hint = f": palaestra data get {path.parent.name}" if ours else ""
+        raise BadInput(f"{path} cannot be read ({error}); get it again{hint}") from None
 
 
 def _stored(folder: Path, name: str) -> Path | None:

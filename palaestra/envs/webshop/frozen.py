@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
@@ -30,6 +29,9 @@ from palaestra.envs.webshop.nouns import Nouns
 from palaestra.envs.webshop.protocols import Kind
 from palaestra.envs.webshop.sources import write_whole
 
+_MOST = 10**12
+"""Dollars; more for a price or a ceiling is a slip."""
+
 _ENDINGS = (".jsonl", ".jsonl.xz", ".jsonl.gz")
 
 
@@ -41,8 +43,11 @@ def freeze(
     Every kind is drawn as if it were the only one, as the original does; the prices are the same.
 
     Returns:
-        The files. Raises BadInput where the folder holds a frozen benchmark already, or there are no goals.
+        The files. Raises BadInput where the folder is not empty or cannot be written, the seed is below 0, or there
+        are no goals.
     """
+    if seed < 0:
+        raise BadInput(f"the seed must be a whole number from 0 on, got {seed}")
     if folder.is_dir() and any(folder.iterdir()):
         raise BadInput(f"{folder} is not empty; name a new folder")
     drawn = {kind: Benchmark.draw(catalogue, seed, kind) for kind in kinds}
@@ -86,9 +91,9 @@ def load(folder: Path, catalogue: Catalogue, kind: Kind) -> Benchmark:
     prices: dict[str, float] = {}
     for path in price_files:
         prices.update(_prices(path, catalogue, digest))
-    missing = next((goal.asin for goal in goals if goal.asin not in prices), None)
+    missing = next((asin for asin in map(catalogue.asin, range(len(catalogue))) if asin not in prices), None)
     if missing is not None:
-        raise BadInput(f"{price_files[0]} has no price of {missing}, which is a goal")
+        raise BadInput(f"{price_files[0]} has no price of {missing}; every product of {catalogue.name} needs one")
     nouns: dict[str, tuple[str, ...]] = {}
     for path in _files(folder, "noun"):
         nouns.update(_nouns(path, catalogue, digest))
@@ -96,7 +101,10 @@ def load(folder: Path, catalogue: Catalogue, kind: Kind) -> Benchmark:
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
-    write_whole(path, (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows))
+    try:
+        write_whole(path, (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
     return path
 
 
@@ -120,10 +128,20 @@ def _rows(path: Path, digest: hashlib._Hash) -> Iterator[tuple[str, object]]:
     for number, line_text in enumerate(text.split("\n"), 1):
         if not line_text.strip():
             continue
+        place = f"{path}, line {number}"
         try:
-            yield f"{path}, line {number}", json.loads(line_text)
+            row = json.loads(line_text)
+            if "\\ud" in line_text.lower():  # may be half of a surrogate pair
+                json.dumps(row, ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
-            raise BadInput(f"{path}, line {number}: no JSON ({error.msg})") from None
+            raise BadInput(f"{place}: no JSON ({error.msg})") from None
+        except RecursionError:
+            raise BadInput(f"{place}: nested too deeply") from None
+        except UnicodeEncodeError:
+            raise BadInput(f"{place}: a text holds half of a surrogate pair, which is no text") from None
+        except ValueError:  # Python reads no longer ones
+            raise BadInput(f"{place}: a number has thousands of digits") from None
+        yield place, row
 
 
 def _goals(path: Path, catalogue: Catalogue, kind: Kind, digest: hashlib._Hash) -> Iterator[Goal]:
@@ -204,6 +222,6 @@ def _texts(value: object) -> TypeGuard[list[str]]:
 
 
 def _number(value: object, key: str, place: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadInput(f"{place}: {key!r} should be a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST:
+        raise BadInput(f"{place}: {key!r} should be a number from 0 on")
     return value

@@ -134,6 +134,17 @@ def test_the_command_line_freezes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "goals_synthetic.jsonl" in capsys.readouterr().out
     assert json.loads((folder / "frozen.json").read_text())["seed"] == 2
     assert run(["data", "freeze", "alfworld", "--out", str(tmp_path / "other")]) == 2
+    capsys.readouterr()
+    for chosen, told in (
+        (["--catalogue", "small", "--seed", "-3"], "from 0 on, got -3"),
+        (["--catalogue", "nope"], "there is no catalogue 'nope'"),
+        (["--catalogue", "small", "--out", "/dev/null/x"], "/dev/null/x"),
+    ):
+        assert run(["data", "freeze", "webshop", "--out", str(tmp_path / "other"), *chosen]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "other").exists()
 
 
 def handed_in(folder: Path, **files: str) -> Path:
@@ -223,6 +234,21 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     "price of nothing": ({"prices": '{"asin": "B7", "price": 1}'}, r"prices\.jsonl, line 1: .* has no product 'B7'"),
     "no number": ({"prices": '{"asin": "B1", "price": NaN}'}, r"prices\.jsonl, line 1: 'price' should be a number"),
     "not all prices": ({"prices": '{"asin": "B2", "price": 1}'}, r"prices\.jsonl has no price of B1"),
+    "no price of a product that is no goal": (
+        {"goals": lines([goal("B1", {})]), "prices": '{"asin": "B1", "price": 1}'},
+        r"prices\.jsonl has no price of B2; every product",
+    ),
+    "nested too deeply": ({"goals": lines([goal("B1", {})]) + "[" * 200_000}, r"goals\.jsonl, line 2: nested too"),
+    "a number without end": ({"prices": f'{{"B1": {"9" * 5000}}}'}, r"prices\.jsonl, line 1: a number has thousands"),
+    "ceiling without end": ({"goals": lines([goal("B1", {}, price_upper=10**400)])}, r"line 1: 'price_upper' should"),
+    "negative price": (
+        {"prices": '\n{"asin": "B1", "price": -1}'},
+        r"prices\.jsonl, line 2: 'price' should be a number",
+    ),
+    "half a surrogate pair": (
+        {"goals": lines([goal("B1", {})]) + json.dumps(goal("B1", {}, instruction_text="\ud800"))},
+        r"goals\.jsonl, line 2: a text holds half",
+    ),
     "no nouns": ({"nouns": '\n{"name": "x", "nouns": "mug"}'}, r"nouns\.jsonl, line 2: 'nouns' should be a list"),
     "no name": ({"nouns": '{"nouns": ["mug"]}'}, r"nouns\.jsonl, line 1: should hold 'name' and 'nouns'"),
 }
@@ -234,6 +260,14 @@ def test_a_wrong_frozen_file_is_one_line_with_file_and_line(case: str, two: Cata
     with pytest.raises(BadInput, match=says) as raised:
         Benchmark.load(handed_in(tmp_path / "frozen", **files), two, "synthetic")
     assert "\n" not in str(raised.value)
+
+
+def test_a_frozen_file_that_is_cut_off_is_named_and_nothing_is_to_be_fetched(two: Catalogue, tmp_path: Path) -> None:
+    folder = handed_in(tmp_path / "frozen", goals="")
+    (folder / "goals.jsonl.xz").write_bytes(lzma.compress(lines([goal("B1", {})]).encode())[:-20])
+    with pytest.raises(BadInput, match=r"goals\.jsonl\.xz cannot be read") as raised:
+        Benchmark.load(folder, two)
+    assert "data get" not in str(raised.value)
 
 
 def test_a_folder_that_is_not_there_and_a_kind_that_is_none_are_said(two: Catalogue, tmp_path: Path) -> None:
