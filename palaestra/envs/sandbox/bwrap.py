@@ -18,6 +18,7 @@ import os
 import secrets
 import select
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -72,21 +73,20 @@ class BubblewrapSandbox(GuestSandbox):
         self.users = _Users(prefix)
         self.env["PATH"] = PATH if prefix == "/usr" else f"{_seen(prefix)}/bin:{PATH}"
         self._owner = os.getpid()
-        self._words = Words()
-        self._group = cgroups.make(limits)
+        self._words: Words | None = None
+        self._group: cgroups.Group | None = None
         self._files: list[int] = []  # ours, to be closed at the end
         self._child: subprocess.Popen[bytes] | None = None
         self._init = -1  # pidfd of the guest
         try:
-            wire = self._launch(program, prefix)
-        except (OSError, ValueError, TimeoutError) as error:
-            words = self._words.text().strip()
-            self._end()
-            raise SandboxUnavailable(f"bubblewrap does not start here: {words or error}; {_hint()}") from error
-        try:
-            self._begin(wire, self._setup())
+            self._launch(lambda: self._prepare(program, prefix))
+            to, back = self._files
+            self._begin(PipeWire(to, back), self._setup())
         except SandboxDied as error:
             raise SandboxUnavailable(f"bubblewrap does not start here: {error}; {_hint()}") from error
+        except BaseException:
+            self._abandon()
+            raise
 
     @property
     def measured(self) -> bool:
@@ -112,7 +112,17 @@ class BubblewrapSandbox(GuestSandbox):
             niceness=5,
         )
 
-    def _launch(self, program: str, prefix: str) -> PipeWire:
+    def _prepare(self, program: str, prefix: str) -> None:
+        """Make its group and start it. Raises SandboxUnavailable."""
+        self._words = Words()
+        self._group = cgroups.make(self.limits)
+        try:
+            self._run(program, prefix, self._words.file)
+        except (OSError, ValueError, TimeoutError) as error:
+            words = self._words.text().strip()
+            raise SandboxUnavailable(f"bubblewrap does not start here: {words or error}; {_hint()}") from error
+
+    def _run(self, program: str, prefix: str, words: int) -> None:
         """Start bubblewrap, map the users, put it into its group, let it go on. Raises OSError, TimeoutError."""
         pipes = [os.pipe() for _ in range(4)]
         (in_read, in_write), (out_read, out_write), (told, tell), (wait, go) = pipes
@@ -128,7 +138,7 @@ class BubblewrapSandbox(GuestSandbox):
                     command,
                     stdin=in_read,
                     stdout=out_write,
-                    stderr=self._words.file,
+                    stderr=words,
                     pass_fds=[tell, wait, *etc.values()],
                     env={},
                     cwd="/",
@@ -147,16 +157,17 @@ class BubblewrapSandbox(GuestSandbox):
         finally:
             for file in (*theirs, told, go):
                 os.close(file)
-        return PipeWire(in_write, out_read)
 
     def _last_words(self) -> str:
-        return self._words.text()
+        return self._words.text() if self._words is not None else ""
 
     def _end(self) -> None:
         if os.getpid() == self._owner:  # not in a fork of us, which has our files, but not our children
             if self._child is not None:
                 end(self._child)  # the guest dies with it, and all else with the guest
             if self._init >= 0:
+                with contextlib.suppress(OSError):  # before it is configured it outlives bubblewrap
+                    signal.pidfd_send_signal(self._init, signal.SIGKILL)
                 select.select([self._init], [], [], 10.0)
             if self._group is not None:
                 self._group.remove()
@@ -164,7 +175,8 @@ class BubblewrapSandbox(GuestSandbox):
         for file in (*self._files, *([self._init] if self._init >= 0 else [])):
             with contextlib.suppress(OSError):
                 os.close(file)
-        self._words.close()
+        if self._words is not None:
+            self._words.close()
 
 
 class _Users:

@@ -20,6 +20,7 @@ from palaestra.envs.sandbox.errors import SandboxDied, TooLarge
 from palaestra.envs.sandbox.guest.frames import CHUNK, HEADER, HELLO, KEY, MAGIC, Forged, Seal
 from palaestra.envs.sandbox.interface import Entry, ExecResult, Limits, Sandbox, WorkCopy
 from palaestra.envs.sandbox.program import Setup, program
+from palaestra.envs.sandbox.uninterrupted import uninterrupted
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 LONGEST = 10 * 86_400  # seconds that a command may be given
@@ -59,6 +60,7 @@ class GuestSandbox(Sandbox):
         self._talker = 0  # the thread that holds it
         self._refused: Exception | None = None  # what the guest answered last with `fail`
         self._running = self._cancelled = False
+        self._launching = self._ended = False
 
     # What a backend does.
 
@@ -69,6 +71,27 @@ class GuestSandbox(Sandbox):
     def _last_words(self) -> str:
         """What the guest, or what should have started it, said on stderr."""
         return ""
+
+    def _launch(self, launch: Callable[[], None]) -> None:
+        """Start what isolates, and the guest in it. Whatever is raised meanwhile, `_end` takes it back: it is to go
+        by what has been noted of it so far."""
+        self._launching = True
+
+        def work() -> None:
+            try:
+                launch()
+            finally:
+                self._launching = False
+
+        uninterrupted(work, self._abandon)
+
+    def _abandon(self) -> None:
+        """End it, once; where it is still being launched, as soon as that is done."""
+        with self._sending:
+            if self._launching or self._ended:
+                return
+            self._ended, self._wire = True, None
+        self._end()
 
     def _begin(self, wire: Wire, setup: Setup, patience: float = GRACE) -> None:
         """Send the guest its program, the session's key and its configuration. Raises SandboxDied."""
@@ -325,7 +348,7 @@ class GuestSandbox(Sandbox):
         with self._sending:
             wire, self._wire, self._why_gone = self._wire, None, "it was closed"
         if wire is not None:
-            self._end()
+            self._abandon()
             if self.on_close is not None:
                 self.on_close()
 

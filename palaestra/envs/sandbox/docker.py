@@ -69,13 +69,20 @@ class DockerSandbox(GuestSandbox):
         super().__init__(limits or Limits())
         self._owner = os.getpid()
         self._engine = engine_at(host or os.environ.get("DOCKER_HOST"))
-        self._container, self._attached = _start(self._engine, self.limits, image, runtime)
+        self._container = ""
+        self._attached: AttachedWire | None = None
+
+        def create() -> None:
+            self._container, self._attached = _start(self._engine, self.limits, image, runtime)
+
         try:
+            self._launch(create)
+            assert self._attached is not None
             # The engine limits memory, processes and system calls; the guest ends commands that hold too much memory
             # before the kernel has to choose a victim, which may be the guest.
             self._begin(self._attached, Setup(self.limits, group=True, niceness=5))
         except BaseException:
-            self.close()
+            self._abandon()
             raise
 
     @property
@@ -85,7 +92,7 @@ class DockerSandbox(GuestSandbox):
 
     def _last_words(self) -> str:
         """What was written to stderr; else whether it is the engine that is gone."""
-        if words := self._attached.words().strip():
+        if self._attached is not None and (words := self._attached.words().strip()):
             return words
         try:
             connect(self._engine.host if "://" in self._engine.host else None, timeout=5.0).client.close()
@@ -97,6 +104,8 @@ class DockerSandbox(GuestSandbox):
         from docker.errors import DockerException
 
         mine = os.getpid() == self._owner  # a fork of the owner has the connection too, but nothing to end
+        if self._attached is None:  # it never was: `_start` has removed what it made
+            return
         if mine:
             self._attached.shut()
             self._quiet()

@@ -30,8 +30,22 @@ class UnsafeSandbox(GuestSandbox):
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         _warn()
+        self._folder, self._words = "", Words()
+        self._child: subprocess.Popen[bytes] | None = None
+        try:
+            self._launch(self._run)
+            assert self._child is not None
+            stdin, stdout = self._child.stdin, self._child.stdout
+            assert stdin is not None
+            assert stdout is not None
+            wire = PipeWire(stdin.fileno(), stdout.fileno())
+            self._begin(wire, Setup(limits, work=self._folder, scratch=(), orphans=True))
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _run(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="palaestra-unsafe-")
-        self._words = Words()
         self.env = {
             "PATH": f"{sys.base_prefix}/bin:{PATH}",
             "HOME": self._folder,
@@ -47,28 +61,24 @@ class UnsafeSandbox(GuestSandbox):
             start_new_session=True,
             bufsize=0,
         )
-        stdin, stdout = self._child.stdin, self._child.stdout
-        assert stdin is not None
-        assert stdout is not None
-        self._begin(
-            PipeWire(stdin.fileno(), stdout.fileno()), Setup(limits, work=self._folder, scratch=(), orphans=True)
-        )
 
     def _last_words(self) -> str:
         return self._words.text()
 
     def _end(self) -> None:
-        stdin, stdout = self._child.stdin, self._child.stdout
-        if stdin is not None:
-            stdin.close()  # the guest ends its processes, and itself
-        try:
-            self._child.wait(5.0)
-        except subprocess.TimeoutExpired:
-            end(self._child)
-        if stdout is not None:
-            stdout.close()
+        if (child := self._child) is not None:
+            if child.stdin is not None:
+                child.stdin.close()  # the guest ends its processes, and itself
+            try:
+                child.wait(5.0)
+            except subprocess.TimeoutExpired:
+                end(child)
+            self._quiet()
+            if child.stdout is not None:
+                child.stdout.close()
         self._words.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _warn() -> None:

@@ -268,6 +268,43 @@ def test_nothing_survives_kill_9_of_the_parent() -> None:
     assert not any(folder.exists() for folder in made)
 
 
+class Rang(Exception):
+    """What the handler of a signal raises."""
+
+
+def ring(*_: object) -> None:
+    raise Rang
+
+
+def test_a_start_that_is_interrupted_anywhere_leaves_nothing() -> None:
+    BubblewrapSandbox(SMALL).close()
+    files, before, interrupted = set(os.listdir("/proc/self/fd")), groups(), 0
+    handler = signal.signal(signal.SIGALRM, ring)
+    try:
+        for number in range(30):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.002 * (number + 1))
+                box = BubblewrapSandbox(SMALL)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                box.close()
+            except Rang:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert interrupted
+    assert gone([pid for pid in below(os.getpid()) if command(pid).startswith(("bwrap", "/usr/bin/bwrap"))])
+    assert groups() == before
+    assert set(os.listdir("/proc/self/fd")) == files
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def test_a_guest_that_is_killed_is_a_dead_sandbox() -> None:
     box = BubblewrapSandbox(SMALL)
     assert box._child is not None
