@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -59,3 +60,13 @@ def test_every_command_of_a_document_parses(name: str, least: int, capsys: pytes
         assert run([*command, "--help"]) == 0
         listed = capsys.readouterr().out
         assert all(option in listed for option in options), line
+
+
+def test_the_table_of_environments_holds_what_the_bench_stored() -> None:
+    """Every row of the results is in the table; `python bench/envs.py` writes both."""
+    stored = json.loads((ROOT / "bench" / "results" / "envs.json").read_text())["rows"]
+    page = (ROOT / "docs" / "environments.md").read_text()
+    assert len(stored) >= 10
+    for row in stored:
+        assert f"| `{row['env']}` |" in page
+        assert f"{row['steps_per_second']:,.0f}" in page
