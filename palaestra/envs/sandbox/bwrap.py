@@ -30,6 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
+from palaestra.envs.errors import BadInput
 from palaestra.envs.sandbox import cgroups, seccomp
 from palaestra.envs.sandbox.client import GRACE, PATH, GuestSandbox
 from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
@@ -60,6 +61,7 @@ class BubblewrapSandbox(GuestSandbox):
 
     Raises:
         SandboxUnavailable: bubblewrap is not installed, or may not start here.
+        BadInput: `python` is the top of the file system, or a folder with the home directory in it.
     """
 
     backend: ClassVar[str] = "bwrap"
@@ -103,6 +105,7 @@ class BubblewrapSandbox(GuestSandbox):
             scratch=tuple(scratch),
             nproc=several or _kernel() >= (5, 14),
             mounts=mounts,
+            readonly=("/proc/sys",),
             become=None if several else (USER, USER),
             users={"user": (USER, USER), "nobody": (NOBODY, NOBODY)} if several else {},
             namespaces=0 if several else 1,
@@ -223,9 +226,14 @@ def _spare_ids() -> int | None:
 
 
 def python_prefix(asked: str | None = None) -> str:
-    """The prefix of the interpreter that will be `python3` inside. Raises SandboxUnavailable."""
+    """The prefix of the interpreter that will be `python3` inside. Raises SandboxUnavailable, BadInput."""
     for prefix in [asked] if asked else ["/usr", os.path.realpath(sys.base_prefix)]:
         if os.access(f"{prefix}/bin/python3", os.X_OK):
+            real, home = Path(os.path.realpath(prefix)), Path(os.path.realpath(os.path.expanduser("~")))
+            if real == Path("/") or (real != Path("/usr") and real in (home, *home.parents)):
+                raise BadInput(
+                    f"python={prefix}: all of {real} would be seen inside; name the prefix of a Python alone"
+                )
             return prefix
     raise SandboxUnavailable(f"there is no bin/python3 in {asked or sys.base_prefix}; the sandbox needs a Python")
 

@@ -1,8 +1,8 @@
 """Control groups for sandboxes that no engine looks after: memory, processes and CPU of all of it together.
 
 Version 2 where its controllers are there and may be used, else the hierarchies of version 1, else none: then the guest
-itself watches (see `Setup.watch`). A group's folder is named for the process that made it, so that what a killed
-process leaves behind is found and removed by the next one.
+itself watches (see `Setup.watch`). A group's folder is named for the process that made it: those of a killed process
+stay, empty, until Palaestra next starts a sandbox here, which finds and removes them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 The container has a read-only root, no network, no capabilities, no way to new privileges, our system-call filter, an
 ordinary user, work and scratch folders in memory with a size and a number of files, and limits of memory, processes and
 processor. Its first process is the guest, spoken to over the attached connection; nothing of this machine is mounted.
-When the connection ends, however that happens, the guest ends, and the engine removes the container.
+When the connection ends, however that happens, the guest ends, and the engine removes the container. One whose owner is
+killed between its creation and its start stays as `Created`, without a process, until Palaestra speaks to that engine
+again: from the same machine at once, from another one when it has been there for ten minutes.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from palaestra.envs.sandbox.errors import SandboxUnavailable
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.models.containers import Container
 
 OWNER, OWNER_HOST = "io.palaestra.owner", "io.palaestra.host"
 """Labels of a container: the process it belongs to, and the machine and boot that this process runs in."""
@@ -76,21 +78,34 @@ def owner_labels() -> dict[str, str]:
     return {OWNER: _identity(os.getpid()), OWNER_HOST: _this_host()}
 
 
-def sweep(engine: Engine) -> int:
-    """Remove the containers whose owner on this machine is dead, and say how many. Others' are left alone.
+def sweep(engine: Engine, stale: float = 600.0) -> int:
+    """Remove the containers whose owner on this machine is dead, and say how many.
 
-    A sandbox ends by itself when its owner dies, since its agent's input ends; this is for what an engine that was
-    stopped in that moment kept.
+    A sandbox that has started ends by itself when its owner dies, since its guest's input ends. This is for one whose
+    owner died between its creation and its start, and for what an engine that was stopped in that moment kept. Those of
+    other machines, whose processes cannot be looked at, are left alone, but for such as were created `stale` seconds
+    ago, by the engine's clock, and never started.
     """
     from docker.errors import DockerException
 
     removed = 0
     for container in engine.client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True):
-        if container.labels.get(OWNER_HOST) == _this_host() and not _alive(container.labels[OWNER]):
+        ours = container.labels.get(OWNER_HOST) == _this_host()
+        if not _alive(container.labels[OWNER]) if ours else _never_started(engine, container, stale):
             with contextlib.suppress(DockerException):
                 remove(engine, str(container.id))
                 removed += 1
     return removed
+
+
+def _never_started(engine: Engine, container: Container, stale: float) -> bool:
+    """Was it created so long ago, and not started since."""
+    if container.status != "created":
+        return False
+    now, made = (
+        datetime.fromisoformat(text[:19]) for text in (engine.client.info()["SystemTime"], container.attrs["Created"])
+    )
+    return (now - made).total_seconds() >= stale
 
 
 def remove(engine: Engine, container: str) -> None:

@@ -34,7 +34,7 @@ class Limits(BaseModel):
     Attributes:
         memory: of all processes together.
         pids: processes and threads at once.
-        cpu: cores.
+        cpu: cores; at least 0.01, which is the least that the kernel divides.
         disk: size of the work directory.
         files: files and folders in the work directory.
         wall: seconds of an `exec` that names no timeout of its own.
@@ -50,7 +50,7 @@ class Limits(BaseModel):
 
     memory: ByteSize = Field(default=ByteSize(512 * MIB), ge=32 * MIB, le=1024 * 1024 * MIB)
     pids: int = Field(default=64, ge=4, le=32768)
-    cpu: float = Field(default=1.0, gt=0.0, le=1024.0)
+    cpu: float = Field(default=1.0, ge=0.01, le=1024.0)
     disk: ByteSize = Field(default=ByteSize(64 * MIB), ge=MIB, le=1024 * 1024 * MIB)
     files: int = Field(default=20_000, ge=16, le=10_000_000)
     wall: float = Field(default=30.0, gt=0.0, le=86_400.0)

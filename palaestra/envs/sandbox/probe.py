@@ -37,6 +37,7 @@ class Probe:
         return self.error is None
 
 
+_PATIENCE = 5.0  # seconds that an engine may take to say that it is there
 _known: dict[str, Probe] = {}
 _trying = threading.Lock()
 
@@ -60,6 +61,10 @@ def probe(backend: str, *, again: bool = False) -> Probe:
 def _try(backend: str) -> Probe:
     started = time.perf_counter()
     try:
+        if backend == "docker":  # an engine that accepts and never answers is not waited for
+            from palaestra.envs.sandbox.engine import connect
+
+            connect(timeout=_PATIENCE).client.close()
         make: Callable[..., GuestSandbox] = sandbox_class(backend)
         with make(Limits()) as box:
             ready = time.perf_counter()

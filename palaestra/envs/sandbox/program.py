@@ -76,6 +76,7 @@ class Setup:
         nproc: may the number of processes be limited per user: only where the user namespace is the sandbox's own, as
             the kernel counts all processes of a user together.
         mounts: tmpfs to limit: path and mount options.
+        readonly: folders below which nothing is to be written; /proc/sys, whose files say otherwise.
         become: user and group id to become in a user namespace of one's own; None: stay.
         users: name -> user and group id that commands can run as; empty: as the guest itself. Needs a guest that is
             root in its user namespace.
@@ -93,6 +94,7 @@ class Setup:
     group: bool = False
     nproc: bool = False
     mounts: Sequence[tuple[str, str]] = ()
+    readonly: Sequence[str] = ()
     become: tuple[int, int] | None = None
     users: dict[str, tuple[int, int]] = field(default_factory=dict)
     drop: bool = False
@@ -130,6 +132,7 @@ class Setup:
         lines += [f"user={name} {uid} {gid}" for name, (uid, gid) in self.users.items()]
         lines += ["own="] if self.users else []
         lines += [f"namespaces={self.namespaces}"] if self.namespaces is not None else []
+        lines += [f"readonly={folder}" for folder in self.readonly]
         lines += [f"become={self.become[0]} {self.become[1]}"] if self.become else []
         lines += ["orphans="] if self.orphans else []
         lines += ["oom=500"] if not self.users else []  # where users differ, only commands are offered to the kernel

@@ -47,14 +47,17 @@ NEW_NAMESPACES = 0x7E020000
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
 FAMILIES = (_AF_UNIX, _AF_INET, _AF_INET6)
 
-# Calls that also reach other processes of the same user, which the guest of a container is: their arguments must all
-# be 0 (the caller itself) at these places. For `setpriority` that is PRIO_PROCESS and the caller.
-OWN_PROCESS: Mapping[str, tuple[int, ...]] = {
-    "prlimit64": (0,),
-    "setpriority": (0, 1),
-    "sched_setscheduler": (0,),
-    "sched_setparam": (0,),
-    "sched_setattr": (0,),
+# Calls that also reach other processes of the same user, which the guest of a container is: place of an argument ->
+# what it must be for the caller itself. That is 0; `setpriority` has PRIO_PROCESS (0) before it, `ioprio_set` has
+# IOPRIO_WHO_PROCESS (1).
+OWN_PROCESS: Mapping[str, Mapping[int, int]] = {
+    "prlimit64": {0: 0},
+    "setpriority": {0: 0, 1: 0},
+    "ioprio_set": {0: 1, 1: 0},
+    "sched_setaffinity": {0: 0},
+    "sched_setscheduler": {0: 0},
+    "sched_setparam": {0: 0},
+    "sched_setattr": {0: 0},
 }
 
 _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
@@ -148,11 +151,11 @@ def _clone() -> Code:
     return [_low_word(0), (_ANY, 1, 0, NEW_NAMESPACES), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _errno(_EPERM))]
 
 
-def _own_process(arguments: tuple[int, ...]) -> Code:
-    """All of these arguments are 0; else EPERM."""
+def _own_process(arguments: Mapping[int, int]) -> Code:
+    """All of these arguments are what they must be; else EPERM."""
     code: Code = [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _errno(_EPERM))]
-    for argument in reversed(arguments):
-        code = [_low_word(argument), (_EQUAL, 0, len(code) - 1, 0), *code]
+    for argument, value in reversed(list(arguments.items())):
+        code = [_low_word(argument), (_EQUAL, 0, len(code) - 1, value), *code]
     return code
 
 
@@ -199,11 +202,14 @@ def docker_profile() -> dict[str, object]:
         "syscalls": [
             rule(allowed(), allow),
             rule(sorted(refused()), refuse, _EPERM),
-            *(rule([call], allow, None, *(equals(at, 0) for at in places)) for call, places in OWN_PROCESS.items()),
             *(
-                rule([call], refuse, _EPERM, {"index": at, "value": 0, "op": "SCMP_CMP_NE"})
+                rule([call], allow, None, *(equals(at, value) for at, value in places.items()))
                 for call, places in OWN_PROCESS.items()
-                for at in places
+            ),
+            *(
+                rule([call], refuse, _EPERM, {"index": at, "value": value, "op": "SCMP_CMP_NE"})
+                for call, places in OWN_PROCESS.items()
+                for at, value in places.items()
             ),
             rule([*UNKNOWN], refuse, _ENOSYS),
             rule(["clone"], allow, None, no_namespace),

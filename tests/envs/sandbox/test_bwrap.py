@@ -176,6 +176,29 @@ def test_the_interpreter_can_come_from_elsewhere() -> None:
         BubblewrapSandbox(SMALL, python="/nowhere")
 
 
+@pytest.mark.parametrize("prefix", ["/", "//", "/usr/..", "."])
+def test_an_interpreter_that_would_bring_the_whole_machine_is_refused(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").symlink_to(sys.executable)
+    with pytest.raises(BadInput, match="would be seen inside"):
+        BubblewrapSandbox(SMALL, python=prefix)
+
+
+def test_no_setting_of_the_kernel_can_be_written(box: GuestSandbox) -> None:
+    look = (
+        "import os\nfor top, _, names in os.walk('/proc/sys'):\n"
+        "  for name in names:\n"
+        "    try: os.close(os.open(f'{top}/{name}', os.O_WRONLY)); print(top, name)\n"
+        "    except OSError: pass\n"
+    )
+    assert box.exec(["python3", "-c", look]).stdout == ""
+    assert box.exec("grep -c ' /proc/sys ro,' /proc/self/mountinfo").stdout == "1\n"
+
+
 def test_the_network_is_the_hosts_only_when_asked_for() -> None:
     names = ["python3", "-c", "import socket; print(sorted(name for _, name in socket.if_nameindex()))"]
     import socket
@@ -357,7 +380,7 @@ def test_sixteen_at_once_do_not_meet() -> None:
 
 
 @pytest.mark.parametrize(
-    "limit", [{"memory": "1MiB"}, {"pids": 1}, {"cpu": 0}, {"disk": 5}, {"wall": -1}, {"memry": 1}]
+    "limit", [{"memory": "1MiB"}, {"pids": 1}, {"cpu": 0}, {"cpu": 0.005}, {"disk": 5}, {"wall": -1}, {"memry": 1}]
 )
 def test_a_limit_out_of_range_is_refused(limit: dict[str, object]) -> None:
     with pytest.raises(BadInput, match=rf"limit .*{next(iter(limit))}"):

@@ -247,6 +247,7 @@ ON_THE_GUEST = {
     "priority": "import os\nos.setpriority(os.PRIO_PROCESS, 1, 19)",
     "priority of all its user's processes": "import os\nos.setpriority(os.PRIO_USER, 0, 19)",
     "scheduling": "import os\nos.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))",
+    "processors": "import os\nos.sched_setaffinity(0, {0})\nos.sched_setaffinity(1, {0})",
     "memory": "open('/proc/1/mem', 'rb')",
     "channel": "import os\nos.open('/proc/1/fd/1', os.O_WRONLY)",
     "environment": "open('/proc/1/environ').read()",

@@ -75,8 +75,10 @@ def test_what_a_dead_owner_left_is_swept_and_what_others_own_is_not(docker_engin
     try:
         assert sweep(docker_engine) == 1
         assert containers(docker_engine) & set(made) == set(made[1:])
+        assert sweep(docker_engine, stale=0) == 1  # that of another machine, when it was never started for so long
+        assert containers(docker_engine) & set(made) == {made[1]}
     finally:
-        for container in made[1:]:
+        for container in containers(docker_engine) & set(made):
             docker_engine.client.api.remove_container(container)
 
 

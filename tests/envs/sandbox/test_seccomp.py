@@ -115,6 +115,11 @@ def test_limits_and_priorities_only_of_oneself(architecture: str) -> None:
     assert ask(architecture, "setpriority", 0, 0, 19) == ALLOW
     assert ask(architecture, "setpriority", 0, 1, 19) == EPERM
     assert ask(architecture, "setpriority", 2, 0, 19) == EPERM  # PRIO_USER: the guest may be of the same
+    assert ask(architecture, "sched_setaffinity", 0, 128) == ALLOW
+    assert ask(architecture, "sched_setaffinity", 1, 128) == EPERM
+    assert ask(architecture, "ioprio_set", 1, 0, 3 << 13) == ALLOW
+    assert ask(architecture, "ioprio_set", 1, 1, 3 << 13) == EPERM
+    assert ask(architecture, "ioprio_set", 3, 0, 3 << 13) == EPERM  # IOPRIO_WHO_USER
 
 
 def test_memory_without_a_process_is_refused_where_no_group_counts_it(architecture: str) -> None:

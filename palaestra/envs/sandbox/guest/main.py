@@ -299,6 +299,8 @@ def configure(fields: list[bytes], guest: Guest) -> None:
             confine.limit_mount(path, options)
         elif name == b"namespaces":
             confine.refuse_namespaces(value)
+        elif name == b"readonly":
+            confine.make_read_only(value)
         elif name == b"become":
             confine.become(*map(int, value.split(b" ")))
         elif name == b"own":
