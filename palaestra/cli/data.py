@@ -39,7 +39,7 @@ def list_data(
         print(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print(f"{row['name']}  {_megabytes(row['files'])}  {row['licence']}")
+        print(f"{row['name']}  {_size(row['files'])}  {row['licence']}")
         print(f"    {row['summary']}")
         print(f"    {_here(row)}")
         if name is None:
@@ -86,9 +86,10 @@ def _sums(files: list[dict[str, Any]]) -> str:
     return "; ".join(f"{', '.join(names) if len(names) < 4 else len(names)}: {way}" for way, names in ways.items())
 
 
-def _megabytes(files: list[dict[str, Any]]) -> str:
+def _size(files: list[dict[str, Any]]) -> str:
     known = sum(file["size"] or 0 for file in files)
-    return f"{known / 1e6:,.1f} MB" + ("" if all(file["size"] for file in files) else " and more")
+    shown = f"{known / 1e6:,.1f} MB" if known >= 1e6 else f"{known / 1e3:,.0f} kB"
+    return shown + ("" if all(file["size"] for file in files) else " and more")
 
 
 @commands.command()
@@ -156,7 +157,7 @@ def _agree(dataset: DataSet, yes: bool, bars: Progress) -> bool:
             f"{dataset.name} is fetched only when its terms are accepted ({dataset.licence}); add --yes, "
             f"`palaestra data list {dataset.name}` shows them"
         )
-    said = f"{dataset.terms}\nLicence: {dataset.licence}. Download: {_megabytes(describe(dataset)['files'])}."
+    said = f"{dataset.terms}\nLicence: {dataset.licence}. Download: {_size(describe(dataset)['files'])}."
     print(said, file=sys.stderr)
     if yes:
         return True

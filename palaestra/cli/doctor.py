@@ -17,7 +17,7 @@ from rich.markup import escape
 from palaestra import __version__
 from palaestra.cli.options import Json
 from palaestra.envs import specs
-from palaestra.envs.data import cache_dir
+from palaestra.envs.data import cache_folder
 from palaestra.envs.errors import BadInput
 
 _MODULES = {
@@ -143,8 +143,11 @@ def _data() -> Finding:
 
 
 def _cache() -> Finding:
-    folder = cache_dir()
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    try:
+        folder = cache_folder()
+    except BadInput as error:
+        return Finding("cache", False, str(error))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Finding("cache", True, f"{folder}, {size / 1e6:.0f} MB")
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from palaestra.agents.models import resolve
 from palaestra.cli import run
 from palaestra.envs.datasets.catalogue import CATALOGUE, DataSet, Upstream
+from palaestra.envs.errors import BadInput
 from tests.cli.conftest import Run, refused
 from tests.envs.data_server import Host, running
 
@@ -42,6 +44,8 @@ def test_list_says_what_each_is_and_whether_it_is_here(palaestra: Run, tmp_path:
     assert done.returncode == 0
     assert all(name in done.stdout for name in CATALOGUE)
     assert "not pinned; the sum is recorded at the first download" in done.stdout
+    assert "humaneval  46 kB  MIT" in done.stdout
+    assert "alfworld  108.5 MB  MIT" in done.stdout
     rows = json.loads(palaestra("data", "list", "--json").stdout)
     assert [row["name"] for row in rows] == list(CATALOGUE)
     assert all(row["folder"] is None for row in rows)
@@ -138,6 +142,32 @@ def test_a_broken_download_and_a_wrong_file_are_one_line_each(
     assert "n.txt from" in said.splitlines()[-1]
     assert "nothing was kept" in said.splitlines()[-1]
     assert not (tmp_path / "cache" / "data" / "numbers").exists()
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "/dev/null/x"])
+def test_a_cache_that_cannot_be_made_is_one_line(
+    host: Host, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PALAESTRA_CACHE", place)
+    assert run(["data", "get", "numbers", "--yes"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: the cache {place}")
+    assert said.endswith("set PALAESTRA_CACHE to a folder that can be")
+    assert run(["data", "list"]) == 0
+    assert host.asked == []
+    for model in ("tiny:crafting", "smollm2-135m"):
+        with pytest.raises(BadInput, match="set PALAESTRA_CACHE to a folder that can be"):
+            resolve(model)
+
+
+def test_a_wrong_local_file_is_named_where_it_lies(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "n.txt").write_bytes(CONTENT[::-1])
+    assert run(["data", "get", "numbers", "--yes", "--from", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"n.txt from {tmp_path / 'n.txt'} is not the file that it should be" in said
+    assert "http" not in said
 
 
 def test_a_folder_can_be_given_instead(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

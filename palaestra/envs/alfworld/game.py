@@ -203,7 +203,11 @@ def parsed(file: GameFile) -> tuple[Domain, Problem, Grammar]:
     where = f"{file.where}/game.tw-pddl"
     domain = _domain(file.domain, where)
     problem = read_problem(file.problem, domain, f"{where}: pddl_problem")
-    return domain, problem, read_grammar(file.grammar, f"{where}: grammar")
+    grammar = read_grammar(file.grammar, f"{where}: grammar")
+    for action in domain.actions:
+        if action.name not in grammar.actions:
+            raise BadInput(f"{where} line 1: the grammar has no texts for the action {action.name!r}")
+    return domain, problem, grammar
 
 
 class _Key:

@@ -3,6 +3,9 @@
     python -m palaestra.envs.alfworld.proof            # all 3,554 (some two minutes)
     python -m palaestra.envs.alfworld.proof 50         # every 50th
 
+The records (`gt_traj.json` beside each training game) are not part of ALFWorld's official release, so that
+`palaestra data get alfworld` does not bring them. Without them there is nothing to play, which is said and no success.
+
 The records leave out "You arrive at loc N.", as the protocols `eto` and `agentgym` do.
 """
 
@@ -76,11 +79,18 @@ def main(arguments: list[str]) -> int:
     except (BadInput, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    if not played:
+        print(
+            "the games here have no recorded episodes (gt_traj.json): these are not in ALFWorld's official release, "
+            "which `palaestra data get alfworld` fetches; add them to the data folder's training games",
+            file=sys.stderr,
+        )
+        return 2
     seconds = time.monotonic() - began
     print(
         f"{played} recorded episodes, {steps} steps in {seconds:.0f} s: {played - different} won with every text equal"
     )
-    return 1 if different or not played else 0
+    return 1 if different else 0
 
 
 if __name__ == "__main__":

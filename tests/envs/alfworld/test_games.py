@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from palaestra.envs.alfworld import proof
 from palaestra.envs.alfworld.archive import Games, Source
 from palaestra.envs.alfworld.files import GameFile
 from palaestra.envs.alfworld.games import COUNTS, SPLITS, TYPES, Release, names, parse, release, why_no_games
@@ -271,6 +272,7 @@ def test_a_game_that_is_half_written_is_refused_with_file_and_line(
         ("pddl_problem", "(:init", "(:init (holdsany nobody)", r"pddl_problem line \d\d+: the fact .* is no object"),
         ("pddl_domain", "(:predicates", "((:predicates", r"pddl_domain line \d\d+: "),
         ("grammar", "action ", "actoin ", r"grammar line \d\d+: 'grammar ::' or 'action NAME"),
+        ("grammar", "action look", "action lurk", r"line 1: the grammar has no texts for the action 'look'"),
         ("grammar", "{", "[" * 100_000 + "{", r"grammar line 1: rules that are nested too deeply"),
         ("grammar", "{", '{"a": ' + "9" * 5000 + ",", r"grammar line 1: .* a number that is too long"),
         ("grammar", "{", '{"a": [{"rhs": "{' + "+".join(["o.name"] * 900) + '}"}],', r"grammar line 1: .* 1000 char"),
@@ -287,7 +289,7 @@ def test_a_game_whose_texts_cannot_be_parsed_is_found_before_it_is_played(
         lay(tmp_path / "valid_unseen", games)
     else:
         pack(tmp_path / "alfworld_valid_unseen.tar.xz", "valid_unseen", games)
-    with pytest.raises(BadInput, match=rf"{bad[0]}/game\.tw-pddl: {message}") as refused:
+    with pytest.raises(BadInput, match=rf"{bad[0]}/game\.tw-pddl:? {message}") as refused:
         Release(tmp_path).file(f"{HEAT}/0")
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
@@ -353,6 +355,19 @@ def test_without_data_the_command_that_gets_it_is_named(tmp_path: Path, monkeypa
         shutil.copy(Path(__file__), tmp_path / "alfworld" / f"alfworld_{split}.tar.xz")
     assert "has no split 'train'" in str(why_no_games())
     assert cache_dir() == tmp_path / "cache"
+
+
+def test_without_recorded_experts_the_proof_says_that_the_release_has_none(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((path, game, task),) = texts(1)
+    simple = json.dumps({**json.loads(task), "task_type": "pick_and_place_simple"})
+    lay(tmp_path / "alfworld" / "train", [(path, game, simple)])
+    monkeypatch.setenv("PALAESTRA_DATA", str(tmp_path))
+    assert proof.main(["9999"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "not in ALFWorld's official release" in said.err
 
 
 def test_with_data_the_games_can_be_played() -> None:
