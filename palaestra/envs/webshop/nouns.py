@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Nouns:
     @property
     def tagger(self) -> str:
         """Where the nouns come from: "given", or what finds them, with its version."""
-        return "given" if self._known else _tagger()[0]
+        return "given" if self._known else _tagger_name()
 
     def __call__(self, title: str) -> tuple[str, ...]:
         """The nouns of a title. Titles that were not handed in are tagged."""
@@ -52,7 +53,7 @@ class Nouns:
         return known if known is not None else self._cached(title)
 
     def _find(self, title: str) -> tuple[str, ...]:
-        return _tagger()[1](title)
+        return _tagger()(title)
 
 
 def plain_nouns(title: str) -> tuple[str, ...]:
@@ -68,18 +69,29 @@ def shipped_nouns() -> Mapping[str, tuple[str, ...]]:
 
 
 @lru_cache(maxsize=1)
-def _tagger() -> tuple[str, Callable[[str], tuple[str, ...]]]:
-    """Name and function of the best tagger that is installed."""
-    if find_spec("spacy") is not None:
-        from spacy.util import get_installed_models
-
-        for name in sorted(get_installed_models()):
-            if name == MODEL or name.startswith(f"{MODEL}_"):
-                return _spacy_tagger(name)
-    return "words", plain_nouns
+def _installed() -> EntryPoint | None:
+    """spaCy's model if it is installed, found without importing spaCy, which takes seconds."""
+    if find_spec("spacy") is None:
+        return None
+    models = sorted(entry_points(group="spacy_models"), key=lambda point: point.name)
+    return next((point for point in models if point.name == MODEL or point.name.startswith(f"{MODEL}_")), None)
 
 
-def _spacy_tagger(name: str) -> tuple[str, Callable[[str], tuple[str, ...]]]:
+def _tagger_name() -> str:
+    model = _installed()
+    if model is None:
+        return "words"
+    return f"spacy {MODEL} {model.dist.version if model.dist is not None else 'of unknown version'}"
+
+
+@lru_cache(maxsize=1)
+def _tagger() -> Callable[[str], tuple[str, ...]]:
+    """The best tagger that is installed. Loads spaCy, so it waits for the first title that has no nouns yet."""
+    model = _installed()
+    return _spacy_tagger(model.name) if model is not None else plain_nouns
+
+
+def _spacy_tagger(name: str) -> Callable[[str], tuple[str, ...]]:
     from spacy.util import load_model
 
     model = load_model(name, exclude=["parser", "ner", "lemmatizer", "senter"])  # the tags do not need them
@@ -89,4 +101,4 @@ def _spacy_tagger(name: str) -> tuple[str, Callable[[str], tuple[str, ...]]]:
         with alone:  # a pipeline is not made for several threads
             return tuple(token.text.lower() for token in model(title) if token.pos_ in _NOUNS)
 
-    return f"spacy {MODEL} {model.meta['version']}", tag
+    return tag
