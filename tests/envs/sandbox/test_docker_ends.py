@@ -20,6 +20,7 @@ from palaestra.envs.sandbox.engine import OWNER, OWNER_HOST, Engine, owner_label
 from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
 from palaestra.envs.sandbox.image import NAME
 from palaestra.envs.sandbox.private_engine import PrivateEngine
+from palaestra.envs.sandbox.probe import Probe, probe
 
 pytestmark = pytest.mark.xdist_group("docker")
 
@@ -141,6 +142,23 @@ def test_an_engine_that_is_killed_under_a_command_is_a_fault_and_leaves_nothing(
     assert not folder.exists()
     assert str(folder) not in Path("/proc/self/mounts").read_text()
     assert not [pid for pid in map(str, pids()) if str(folder) in command(pid)]
+
+
+def test_an_engine_that_takes_connections_and_never_answers_is_probed_in_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "engine"))
+        listener.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine")
+        monkeypatch.setattr("palaestra.envs.sandbox.probe._known", {})
+        found: list[Probe] = []
+        thread = threading.Thread(target=lambda: found.append(probe("docker")), daemon=True)
+        thread.start()
+        thread.join(40)  # seconds; a request of a sandbox's may take 60
+    assert found
+    assert "no Docker engine answers" in str(found[0].error)
+    assert "timed out" in str(found[0].error)
 
 
 def pids() -> list[int]:
