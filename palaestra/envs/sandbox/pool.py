@@ -3,6 +3,9 @@
 A sandbox is lent once and never again: what ran in it is gone with it. Whoever takes one closes it as any other; the
 pool starts the next ones in threads of its own. When this process ends, however it ends, its sandboxes end: each guest
 ends at the end of its stdin.
+
+There is a pool for each kind (backend, limits, image), and tasks may bring an image each, so all pools of a process
+share one number of places: where they are taken, the warm sandbox that has idled longest in another pool gives way.
 """
 
 from __future__ import annotations
@@ -37,6 +40,64 @@ class PoolState:
     lent: int
 
 
+class Places:
+    """How many sandboxes several pools may have together: ready, being started, and lent.
+
+    Args:
+        most: of them.
+
+    Raises:
+        BadInput: `most` below 1.
+    """
+
+    def __init__(self, most: int) -> None:
+        if most < 1:
+            raise BadInput(f"pools share at least 1 place, got most={most}")
+        self.most = most
+        self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+        self.renew()
+        _all_places.add(self)
+
+    def renew(self) -> None:
+        """A new lock; in a fork of this process the old one may be held by a thread that does not exist there."""
+        self.change = threading.Condition()  # all pools' lock: that one has room may depend on any other
+
+    @property
+    def taken(self) -> int:
+        """How many there are. The lock is held."""
+        return sum(pool.size for pool in self._own())
+
+    def missing(self, asker: Pool) -> int:
+        """How many others than the asker's are waited for and not being started. The lock is held."""
+        return sum(pool.missing for pool in self._own() if pool is not asker)
+
+    def longest_idle(self, asker: Pool) -> Pool | None:
+        """The pool, not the asker, whose first warm sandbox has idled longest. The lock is held.
+
+        What became ready after the asker was last asked for one stays, unless somebody waits: two pools do not displace
+        one another's sandboxes for ever.
+        """
+        idle = [(pool.idle_since, pool) for pool in self._own() if pool is not asker]
+        old = [(since, pool) for since, pool in idle if since is not None and asker.may_displace(since)]
+        return min(old, key=lambda pair: pair[0])[1] if old else None
+
+    def _own(self) -> list[Pool]:
+        return [pool for pool in self.pools if pool.process == os.getpid()]
+
+
+_all_places: weakref.WeakSet[Places] = weakref.WeakSet()
+PLACES = Places(128)
+"""Those of all pools of this process that name no other."""
+
+
+def _renew_places() -> None:
+    for places in _all_places:
+        places.renew()
+
+
+os.register_at_fork(after_in_child=_renew_places)
+
+
 class Pool:
     """Keeps sandboxes of one kind ready. Safe to use from several threads; a forked child gets an empty one.
 
@@ -44,23 +105,33 @@ class Pool:
         start: starts one.
         ready: how many wait to be asked for.
         most: how many there are at most, lent ones included; `take` waits while all are lent.
+        places: shared with other pools; None: `PLACES`, with all pools of this process.
+
+    Attributes:
+        process: the process whose pool it is.
 
     Raises:
         BadInput: `ready` below 0 or `most` below 1.
     """
 
-    def __init__(self, start: Callable[[], GuestSandbox], *, ready: int = 2, most: int = 64) -> None:
+    def __init__(
+        self, start: Callable[[], GuestSandbox], *, ready: int = 2, most: int = 64, places: Places | None = None
+    ) -> None:
         if ready < 0 or most < 1:
             raise BadInput(f"a pool keeps ready >= 0 of most >= 1 sandboxes, got ready={ready}, most={most}")
         self._start, self._target, self._most = start, ready, most
+        self._places = places or PLACES
         self._empty()
+        with self._change:
+            self._places.pools.add(self)
         _pools.add(self)
 
     def _empty(self) -> None:
-        self._pid = os.getpid()
-        self._change = threading.Condition()
-        self._ready: deque[GuestSandbox] = deque()
-        self._starting = self._lent = self._waiting = 0
+        self.process = os.getpid()
+        self._change = self._places.change
+        self._ready: deque[tuple[float, GuestSandbox]] = deque()  # since when (monotonic)
+        self._starting = self._lent = self._leaving = self._waiting = 0
+        self._asked = time.monotonic()
         self._failed: Exception | None = None
         self._worked = False  # has one ever started
         self._lost: float | None = None  # since when (monotonic) none does
@@ -76,7 +147,7 @@ class Pool:
             SandboxUnavailable, ImageMissing: none can be started, or none came free within `patience` seconds.
             BadInput: the pool is closed.
         """
-        if os.getpid() != self._pid:
+        if os.getpid() != self.process:
             self._empty()  # after a fork: those sandboxes are the parent's
         deadline = time.monotonic() + patience
         while True:
@@ -93,7 +164,7 @@ class Pool:
     def _next(self, deadline: float) -> GuestSandbox:
         with self._change:
             self._waiting += 1
-            self._failed = None
+            self._failed, self._asked = None, time.monotonic()
             try:
                 while not self._ready:
                     if self._closed:
@@ -102,12 +173,16 @@ class Pool:
                         raise self._failed
                     self._hire()
                     if not self._change.wait(deadline - time.monotonic()) and time.monotonic() > deadline:
-                        state = f"{self._lent} of {self._most} are lent, {self._starting} are being started"
-                        raise SandboxUnavailable(f"no sandbox came free in time: {state}")
+                        raise SandboxUnavailable(f"no sandbox came free in time: {self._shortage()}")
                 self._lent += 1
-                return self._ready.popleft()
+                return self._ready.popleft()[1]
             finally:
                 self._waiting -= 1
+
+    def _shortage(self) -> str:
+        state = f"{self._lent} of {self._most} are lent, {self._starting} are being started"
+        taken = self._places.taken
+        return state if taken < self._places.most else f"{state}; all pools together have {taken}, which is the most"
 
     def _may_return(self) -> bool:
         """Is what makes sandboxes gone for so short a time that it is worth waiting for. The lock is held."""
@@ -119,6 +194,7 @@ class Pool:
         with self._change:
             self._lent -= 1
             self._hire()
+            self._change.notify_all()  # another pool may be waiting for the place
 
     def state(self) -> PoolState:
         """What there is now."""
@@ -129,7 +205,7 @@ class Pool:
         """Wait until as many are ready as shall be. Raises what starting them raised."""
         deadline = time.monotonic() + patience
         with self._change:
-            self._failed = None
+            self._failed, self._asked = None, time.monotonic()
             self._hire()
             while len(self._ready) < min(self._target, self._most - self._lent) and time.monotonic() < deadline:
                 if self._failed is not None:
@@ -138,17 +214,27 @@ class Pool:
 
     def close(self) -> None:
         """End what is ready; those that are lent belong to whoever took them. May be called twice."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self.process:
             return
         with self._change:
             self._closed = True
-            left = list(self._ready)
+            left = [box for _, box in self._ready]
             self._ready.clear()
+            self._leaving += len(left)
             self._change.notify_all()
         for box in left:
-            box.close()
+            self._end(box)
         for thread in self._threads:
             thread.join(10.0)
+
+    def _end(self, box: GuestSandbox) -> None:
+        """Close what nobody took; it has its place until it is gone."""
+        try:
+            box.close()
+        finally:
+            with self._change:
+                self._leaving -= 1
+                self._change.notify_all()
 
     def __enter__(self) -> Self:
         return self
@@ -158,9 +244,37 @@ class Pool:
 
     # -- starting them -----------------------------------------------------------------------------------------------
 
+    @property
+    def size(self) -> int:
+        """How many there are of its own."""
+        return len(self._ready) + self._starting + self._lent + self._leaving
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when (monotonic) its first warm sandbox has been ready; None where nobody can do without one."""
+        return self._ready[0][0] if len(self._ready) > self._waiting else None
+
+    def may_displace(self, since: float) -> bool:
+        """May a sandbox of another pool, ready since then, give way to one of this."""
+        return since < self._asked or self.missing > 0
+
+    @property
+    def missing(self) -> int:
+        """How many are waited for and not being started."""
+        return max(0, self._waiting - len(self._ready) - self._starting)
+
+    def give_way(self) -> GuestSandbox:
+        """The warm sandbox that has been ready longest, to be closed by the caller. The lock is held."""
+        return self._ready.popleft()[1]
+
     def _wanted(self) -> bool:
         enough = len(self._ready) + self._starting >= self._target + self._waiting
-        return not enough and len(self._ready) + self._starting + self._lent < self._most
+        if enough or self.size >= self._most:
+            return False
+        free = self._places.most - self._places.taken
+        if not self.missing and (waited_for := self._places.missing(self)):
+            return free > waited_for  # to keep one ready is no reason to let others wait
+        return free > 0 or self._places.longest_idle(self) is not None
 
     def _hire(self) -> None:
         """See to it that a thread starts what is wanted. The lock is held."""
@@ -179,24 +293,30 @@ class Pool:
                     self._change.wait()
                 if self._closed:
                     return
-                self._starting += 1
+                full = self._places.taken >= self._places.most
+                gives_way = self._places.longest_idle(self) if full else None
+                displaced = gives_way.give_way() if gives_way is not None else None
+                self._starting += 1  # in the place of the one displaced
             box: GuestSandbox | None = None
             failed: Exception | None = None
             try:
+                if displaced is not None:
+                    displaced.close()
                 box = self._start()
             except Exception as error:  # told to whoever is waiting
                 failed = error
             with self._change:
                 self._starting -= 1
                 if box is not None and not self._closed:
-                    self._ready.append(box)
+                    self._ready.append((time.monotonic(), box))
                     box = None
+                self._leaving += box is not None
                 self._failed = failed
                 self._worked = self._worked or failed is None
                 self._lost = None if failed is None else self._lost or time.monotonic()
                 self._change.notify_all()
             if box is not None:
-                box.close()
+                self._end(box)
             if failed is not None:
                 with self._change:
                     if self._may_return():  # whoever asks waits for that anyway

@@ -17,7 +17,7 @@ from palaestra.envs import BadInput
 from palaestra.envs.sandbox import Limits
 from palaestra.envs.sandbox.bwrap import BubblewrapSandbox
 from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
-from palaestra.envs.sandbox.pool import Pool, PoolState, lend
+from palaestra.envs.sandbox.pool import Places, Pool, PoolState, lend
 
 LIMITS = Limits.model_validate({"memory": "128MiB", "pids": 16, "disk": "4MiB"})
 
@@ -57,7 +57,7 @@ def test_every_sandbox_is_lent_once() -> None:
 def test_one_that_died_while_it_waited_is_not_handed_out() -> None:
     with Pool(start, ready=1, most=2) as pool:
         pool.fill()
-        (waiting,) = pool._ready
+        ((_, waiting),) = pool._ready
         assert isinstance(waiting, BubblewrapSandbox)
         signal.pidfd_send_signal(waiting._init, signal.SIGKILL)
         with pool.take() as box:
@@ -76,6 +76,71 @@ def test_there_are_never_more_than_allowed_and_whoever_waits_gets_the_next_place
         second.close()
     with pytest.raises(BadInput, match="closed"):
         pool.take()
+
+
+def test_the_pools_of_a_process_share_its_places_and_the_longest_idle_of_another_kind_gives_way() -> None:
+    places = Places(3)
+    old, mid, new = (Pool(start, ready=1, most=2, places=places) for _ in range(3))
+    with old, mid, new:
+        old.fill()
+        mid.fill()
+        with new.take() as box:  # and its pool wants another one ready, in the place of the one that idled longest
+            assert box.exec(["true"]).ok
+            assert eventually(lambda: new.state() == PoolState(ready=1, starting=0, lent=1))
+            assert [old.state().ready, mid.state().ready] == [0, 1]
+            time.sleep(0.2)
+            assert [old.state().ready, mid.state().ready, new.state().ready] == [0, 1, 1]  # nobody asked: no revenge
+            with old.take() as again:
+                assert again.exec(["true"]).ok
+                assert places.taken == 3
+    with pytest.raises(BadInput, match="most=0"):
+        Places(0)
+
+
+def test_where_all_places_are_lent_whoever_waits_gets_the_first_that_comes_free_in_any_pool() -> None:
+    places = Places(2)
+    with Pool(start, ready=1, places=places) as one, Pool(start, ready=1, places=places) as other:
+        first, second = one.take(), one.take()
+        with pytest.raises(SandboxUnavailable, match="all pools together have 2, which is the most"):
+            other.take(patience=0.3)
+        threading.Timer(0.3, first.close).start()
+        with other.take() as box:
+            assert box.exec(["true"]).ok
+            assert places.taken == 2
+        second.close()
+
+
+def test_there_are_never_more_than_all_pools_together_may_have() -> None:
+    lock, alive, most, done = threading.Lock(), [0], [0], list[bool]()
+
+    class Counted(BubblewrapSandbox):
+        def __init__(self, limits: Limits) -> None:
+            with lock:
+                alive[0] += 1
+                most[0] = max(most[0], alive[0])
+            super().__init__(limits)
+
+        def _end(self) -> None:
+            super()._end()
+            with lock:
+                alive[0] -= 1
+
+    def work(pool: Pool) -> None:
+        for _ in range(3):
+            with pool.take() as box:
+                done.append(box.exec(["true"]).ok)
+
+    places = Places(3)
+    pools = [Pool(lambda: Counted(LIMITS), ready=2, most=2, places=places) for _ in range(4)]
+    threads = [threading.Thread(target=work, args=(pool,)) for pool in pools]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for pool in pools:
+        pool.close()
+    assert done == [True] * 12
+    assert (most, alive) == ([3], [0])
 
 
 def test_a_lent_one_that_dies_gives_its_place_back() -> None:
