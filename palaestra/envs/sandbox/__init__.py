@@ -13,9 +13,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from palaestra.envs.errors import BadInput
+from palaestra.envs.sandbox import given
 from palaestra.envs.sandbox.client import GuestSandbox
 from palaestra.envs.sandbox.errors import SandboxUnavailable
 from palaestra.envs.sandbox.interface import Entry, ExecResult, Limits, Sandbox, WorkCopy
@@ -49,12 +50,23 @@ def start(backend: str | None = None, limits: Limits | None = None, **settings: 
         SandboxUnavailable: the backend, or without a name every backend, cannot start here. Says what to install.
         BadInput: an unknown backend or setting, and what the backend itself raises.
     """
-    name = backend or choose(*settings)
+    name = choose(*settings) if backend is None else backend
+    check_settings(name, limits, settings)
     make: Callable[..., GuestSandbox] = sandbox_class(name)
-    if unknown := [setting for setting in settings if setting not in _settings(name)]:
-        known = ", ".join(_settings(name)) or "none"
-        raise BadInput(f"the sandbox backend {name} has no setting {unknown[0]!r}; it has: {known}")
     return make(limits or Limits(), **settings)
+
+
+def check_settings(backend: str, limits: object, settings: Mapping[str, object]) -> None:
+    """Raise BadInput where `start` could not be called so."""
+    sandbox_class(backend)
+    if limits is not None and not isinstance(limits, Limits):
+        raise BadInput(f"limits of a sandbox are a Limits(...) or None, not {given.kind(limits)}")
+    for setting, value in settings.items():
+        if setting not in _settings(backend):
+            known = ", ".join(_settings(backend)) or "none"
+            raise BadInput(f"the sandbox backend {backend} has no setting {setting!r}; it has: {known}")
+        if value is not None and not given.raw(value, f"{setting} of a sandbox"):
+            raise BadInput(f"{setting} of a sandbox is empty; leave it out for the usual one")
 
 
 def choose(*settings: str) -> str:
@@ -85,7 +97,7 @@ def choose(*settings: str) -> str:
 
 def sandbox_class(backend: str) -> type[GuestSandbox]:
     """The class of a backend, called with limits and settings. Raises BadInput, MissingExtra."""
-    if backend not in _CLASSES:
+    if not isinstance(backend, str) or backend not in _CLASSES:
         raise BadInput(f"there is no sandbox backend {backend!r}; there are: {', '.join(_CLASSES)}")
     module, name = _CLASSES[backend].split(":")
     made: type[GuestSandbox] = getattr(importlib.import_module(module), name)

@@ -16,7 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from palaestra.envs.sandbox import start
+from palaestra.envs.errors import BadInput
+from palaestra.envs.sandbox import given, start
 from palaestra.envs.sandbox.client import GuestSandbox
 from palaestra.envs.sandbox.errors import SandboxDied
 from palaestra.envs.sandbox.interface import Entry, ExecResult, Limits, Sandbox, WorkCopy
@@ -55,9 +56,14 @@ class AsyncSandbox:
 
     Args:
         box: the sandbox; from now on to be used through this only.
+
+    Raises:
+        BadInput: it is none.
     """
 
     def __init__(self, box: Sandbox) -> None:
+        if not isinstance(box, Sandbox):
+            raise BadInput(f"AsyncSandbox is made of a Sandbox, not {given.kind(box)}")
         self.box = box
         self._turn = asyncio.Lock()  # one command at a time, as in `Sandbox`
 

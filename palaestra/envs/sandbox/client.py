@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from palaestra.envs.errors import BadInput
-from palaestra.envs.sandbox import errors
+from palaestra.envs.sandbox import errors, given
 from palaestra.envs.sandbox.errors import SandboxDied, TooLarge
 from palaestra.envs.sandbox.guest.frames import CHUNK, HEADER, HELLO, KEY, MAGIC, Forged, Seal
 from palaestra.envs.sandbox.interface import Entry, ExecResult, Limits, Sandbox, WorkCopy
@@ -23,7 +23,6 @@ from palaestra.envs.sandbox.program import Setup, program
 from palaestra.envs.sandbox.uninterrupted import uninterrupted
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
-LONGEST = 10 * 86_400  # seconds that a command may be given
 GRACE = 30.0  # seconds that a guest may be late with an answer, on a machine that is short of everything
 _BESIDE = 9  # bytes beside those of an argument: in a frame, and where the kernel keeps them
 _KINDS = {
@@ -241,24 +240,17 @@ class GuestSandbox(Sandbox):
         timeout: float | None = None,
         background: bool = False,
     ) -> ExecResult:
-        seconds = self.limits.wall if timeout is None else float(timeout)
-        if not 0 < seconds <= LONGEST:
-            raise BadInput(f"timeout must be above 0 seconds and at most {LONGEST}, not {seconds}")
-        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-        if not argv or not argv[0] or (isinstance(command, str) and not command.strip()):
-            raise BadInput("the command is empty")
-        variables = {**self.env, **(env or {})}
-        for name in variables:
-            if not name or "=" in name:
-                raise BadInput(f"{name!r} cannot be the name of an environment variable")
-        texts = [_bytes(text, "the command") for text in argv]
-        pairs = [_bytes(f"{name}={value}", f"variable {name}") for name, value in variables.items()]
+        seconds = float(self.limits.wall) if timeout is None else given.seconds(timeout)
+        texts, variables = given.argv(command), {**self.env, **given.variables(env)}
+        pairs = [
+            given.raw(f"{name}={value}", f"the environment variable {name!r}") for name, value in variables.items()
+        ]
         if sum(len(text) + _BESIDE for text in (*texts, *pairs)) > CHUNK * 8:
             raise TooLarge("the command and its variables are longer than 2 MiB; write a file and run that")
-        feed = _content(input, "the input")
+        feed = given.content(input, "the input")
         self._fits(len(feed), "the input")
-        flag = b"1" if background else b"0"
-        head = [b"exec", _bytes(cwd, "cwd"), _bytes(user or "", "user"), repr(seconds).encode(), flag]
+        flag = b"1" if given.flag(background, "background") else b"0"
+        head = [b"exec", given.folder(cwd, "cwd"), given.user(user), repr(seconds).encode(), flag]
         due = self._due(len(feed)) + seconds
         with self._talk():
             self._cancelled = False
@@ -291,24 +283,24 @@ class GuestSandbox(Sandbox):
                 self._say(self._due(), b"cancel")
 
     def write_file(self, path: str, content: bytes | str, *, executable: bool = False) -> None:
-        raw = _content(content, path)
+        name, mode = given.file(path), b"755" if given.flag(executable, "executable") else b"644"
+        raw = given.content(content, f"the file {path}")
         self._fits(len(raw), path)
-        due = self._due(len(raw))
-        request = [b"put", _bytes(path, "a path"), b"755" if executable else b"644"]
+        due, request = self._due(len(raw)), [b"put", name, mode]
         with self._talk():
             self._send(due, request, raw)
             list(self._stream(due))
 
     def read_bytes(self, path: str) -> bytes:
         most = int(self.limits.file)
-        due, name = self._due(most), _bytes(path, "a path")
+        due, name = self._due(most), given.file(path)
         with self._talk():
             self._say(due, b"get", name, b"%d" % most)
             *parts, _ = self._stream(due)
         return b"".join(part[0] for part in parts)
 
     def list(self, path: str = ".") -> Sequence[Entry]:
-        due, name = self._due(), _bytes(path, "a path")
+        due, name = self._due(), given.folder(path)
         with self._talk():
             self._say(due, b"list", name)
             *parts, _ = self._stream(due)
@@ -329,9 +321,10 @@ class GuestSandbox(Sandbox):
         return WorkCopy(b"".join(part[0] for part in parts), digest.decode())
 
     def restore(self, copy: WorkCopy) -> None:
-        due = self._due(len(copy.archive) + self.limits.files * 1024)
+        archive = given.archive(copy)
+        due = self._due(len(archive) + self.limits.files * 1024)
         with self._talk():
-            self._send(due, [b"restore"], copy.archive)
+            self._send(due, [b"restore"], archive)
             list(self._stream(due))
 
     def alive(self) -> bool:
@@ -355,27 +348,3 @@ class GuestSandbox(Sandbox):
     def _fits(self, size: int, what: str) -> None:
         if size > self.limits.file:
             raise TooLarge(f"{what} has {size} bytes; at most {int(self.limits.file)} are put in")
-
-
-def _bytes(text: str, what: str) -> bytes:
-    """As the kernel takes it. Raises BadInput."""
-    try:
-        raw = os.fsencode(text)
-    except UnicodeEncodeError as error:
-        wrong = error.object[error.start]
-        raise BadInput(f"{what} holds a character that UTF-8 cannot: {wrong!r} in {text[:80]!r}") from None
-    if b"\0" in raw:
-        raise BadInput(f"{what} holds a NUL byte: {text[:80]!r}")
-    return raw
-
-
-def _content(content: bytes | str, what: str) -> bytes:
-    """As bytes. Raises BadInput."""
-    if not isinstance(content, str):
-        return bytes(content)
-    try:
-        return content.encode()
-    except UnicodeEncodeError as error:
-        raise BadInput(
-            f"{what} holds a character that UTF-8 cannot: {error.object[error.start]!r}; use bytes"
-        ) from None

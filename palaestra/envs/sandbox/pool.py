@@ -336,11 +336,13 @@ def lend(backend: str | None = None, limits: Limits | None = None, **settings: o
     Raises:
         SandboxUnavailable, ImageMissing, BadInput: as `start`.
     """
-    from palaestra.envs.sandbox import choose, start
+    from palaestra.envs.sandbox import check_settings, choose, start
 
-    backend, limits = backend or choose(*settings), limits or Limits()
+    backend = choose(*settings) if backend is None else backend
+    check_settings(backend, limits, settings)
+    limits = limits or Limits()
     if backend == "docker":  # the engine is part of the kind, whatever DOCKER_HOST says later
-        settings = {"host": os.environ.get("DOCKER_HOST"), **settings}
+        settings = {"host": os.environ.get("DOCKER_HOST") or None, **settings}
     kind = (backend, limits, *sorted(settings.items()))
     with _lock:
         if kind not in _shared:

@@ -439,7 +439,7 @@ def test_what_is_no_file_neither_hangs_nor_is_overwritten(box: GuestSandbox) -> 
             box.read_bytes(path)
         with pytest.raises(NotAFile):
             box.write_file(path, "x")
-    for path in ("missing", "missing/below", "pipe/below", "x" * 300, ""):
+    for path in ("missing", "missing/below", "pipe/below", "x" * 300):
         with pytest.raises(NotAFile):
             box.read_bytes(path)
     for path, says in (("a\0b", "NUL"), ("a\ud83d", "UTF-8")):

@@ -471,7 +471,7 @@ def _place(root: int, path: bytes) -> paths.Place:
         finally:
             os.close(folder)
         folder = below
-    return paths.Place(folder, name)
+    return paths.Place(folder, name, [])
 
 
 def _times(block: bytes) -> tuple[int, int]:

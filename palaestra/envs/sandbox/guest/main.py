@@ -154,31 +154,43 @@ class Guest:
         self._say(b"end")
 
     def _write_file(self, path: bytes, mode: int, data: Iterator[bytes]) -> None:
+        """What is refused or does not fit leaves nothing behind, no folder either."""
         with paths.resolve(self.work, path, make=True) as place:
             try:
-                there = os.lstat(place.name, dir_fd=place.folder).st_mode
-            except OSError:
-                there = stat.S_IFREG
-            if not stat.S_ISREG(there):
-                raise Refused("NotAFile", f"{shown(path)} is {paths.kind_text(there)}")
-            # Beside it first: the old file stays whole until the new one is.
-            beside = b".palaestra-" + os.urandom(8).hex().encode()
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                file = os.open(beside, flags, 0o600, dir_fd=place.folder)
-                try:
-                    for part in data:
-                        view = memoryview(part)
-                        while view:
-                            view = view[os.write(file, view) :]
-                    paths.own(place.folder, beside)
-                    os.fchmod(file, mode)
-                finally:
-                    os.close(file)
-                os.rename(beside, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+                place.make(path)
+                self._write(place, path, mode, data)
             except OSError as error:
-                _forget(place.folder, beside)
+                place.unmake()
                 raise paths.refusal(path, error) from None
+            except Refused:
+                place.unmake()
+                raise
+
+    def _write(self, place: paths.Place, path: bytes, mode: int, data: Iterator[bytes]) -> None:
+        try:
+            there = os.lstat(place.name, dir_fd=place.folder).st_mode
+        except FileNotFoundError:
+            there = stat.S_IFREG
+        if not stat.S_ISREG(there):
+            raise Refused("NotAFile", f"{shown(path)} is {paths.kind_text(there)}")
+        # Beside it first: the old file stays whole until the new one is.
+        beside = b".palaestra-" + os.urandom(8).hex().encode()
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(beside, flags, 0o600, dir_fd=place.folder)
+            try:
+                for part in data:
+                    view = memoryview(part)
+                    while view:
+                        view = view[os.write(file, view) :]
+                paths.own(place.folder, beside)
+                os.fchmod(file, mode)
+            finally:
+                os.close(file)
+            os.rename(beside, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+        except OSError:
+            _forget(place.folder, beside)
+            raise
 
     def _get(self, fields: list[bytes]) -> None:
         path, most = fields[0], int(fields[1])

@@ -24,12 +24,41 @@ class Refused(Exception):
 
 
 class Place:
-    """A name in an open folder: where a resolved path ends. Close it."""
+    """A name in an open folder: where a resolved path ends. Close it.
 
-    def __init__(self, folder: int, name: bytes) -> None:
-        self.folder, self.name = folder, name  # the name is b"." for the folder itself
+    Args:
+        folder: the last folder on the way that is there.
+        name: the path's last part; b"." for the folder itself.
+        missing: folders between the two that are not there.
+    """
+
+    def __init__(self, folder: int, name: bytes, missing: list[bytes]) -> None:
+        self.folder, self.name = folder, name
+        self._missing = missing
+        self._made: list[tuple[int, bytes]] = []
+
+    def make(self, path: bytes) -> None:
+        """Make the folders that are missing. Raises Refused, OSError; then `unmake`."""
+        for name in self._missing:
+            try:
+                os.mkdir(name, 0o755, dir_fd=self.folder)
+                self._made.append((os.dup(self.folder), name))
+                own(self.folder, name)
+            except FileExistsError:  # somebody else made it meanwhile
+                pass
+            above, self.folder = self.folder, _enter(self.folder, name, path)
+            os.close(above)
+
+    def unmake(self) -> None:
+        """Remove what `make` made, as far as nobody has put anything into it."""
+        while self._made:
+            folder, name = self._made.pop()
+            _remove_empty(folder, name)
+            os.close(folder)
 
     def close(self) -> None:
+        for folder, _ in self._made:
+            os.close(folder)
         os.close(self.folder)
 
     def __enter__(self) -> Place:
@@ -37,6 +66,13 @@ class Place:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _remove_empty(folder: int, name: bytes) -> None:
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError:  # somebody uses it
+        return
 
 
 class Root:
@@ -69,8 +105,9 @@ def refusal(path: bytes, error: OSError) -> Refused:
 
 
 def shown(path: bytes) -> str:
-    """A path for a message."""
-    return path.decode("utf-8", "backslashreplace")[:200]
+    """A path for a message, in one line."""
+    text = path.decode("utf-8", "backslashreplace")[:200]
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def resolve(work: bytes, path: bytes, make: bool = False) -> Place:
@@ -79,7 +116,7 @@ def resolve(work: bytes, path: bytes, make: bool = False) -> Place:
     Args:
         work: the work directory.
         path: relative to it.
-        make: make the folders that are missing on the way.
+        make: folders may be missing on the way; `Place.make` makes them.
 
     Raises:
         Refused: OutsideWork, or NotAFile where a folder on the way is missing or none.
@@ -88,6 +125,7 @@ def resolve(work: bytes, path: bytes, make: bool = False) -> Place:
         raise Refused("OutsideWork", f"{shown(path)} is absolute; paths are relative to the work directory")
     todo = path.split(b"/")[::-1]
     way: list[int] = []
+    missing: list[bytes] = []  # below the way; in what is not there are no links
     links = 0
     name = b"."
     try:
@@ -96,12 +134,15 @@ def resolve(work: bytes, path: bytes, make: bool = False) -> Place:
             part = todo.pop()
             if part in (b"", b"."):
                 continue
+            if part == b".." and missing:
+                missing.pop()
+                continue
             if part == b"..":
                 if len(way) == 1:
                     raise Refused("OutsideWork", f"{shown(path)} leads outside the work directory")
                 os.close(way.pop())
                 continue
-            target = _link(way[-1], part)
+            target = _link(way[-1], part) if not missing else None
             if target is not None:
                 links += 1
                 if links > _LINKS:
@@ -116,9 +157,11 @@ def resolve(work: bytes, path: bytes, make: bool = False) -> Place:
             elif not any(rest not in (b"", b".") for rest in todo):
                 name = part
                 break
+            elif missing or (make and not _there(way[-1], part)):
+                missing.append(part)
             else:
-                way.append(_enter(way[-1], part, path, make))
-        return Place(way.pop(), name)
+                way.append(_enter(way[-1], part, path))
+        return Place(way.pop(), name, missing)
     except OSError as error:
         raise refusal(path, error) from None
     finally:
@@ -135,13 +178,15 @@ def _link(folder: int, name: bytes) -> bytes | None:
         raise
 
 
-def _enter(folder: int, name: bytes, path: bytes, make: bool) -> int:
-    if make:
-        try:
-            os.mkdir(name, 0o755, dir_fd=folder)
-            own(folder, name)
-        except FileExistsError:
-            pass
+def _there(folder: int, name: bytes) -> bool:
+    try:
+        os.lstat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _enter(folder: int, name: bytes, path: bytes) -> int:
     try:
         return os.open(name, _FOLDER, dir_fd=folder)
     except OSError as error:
