@@ -1,0 +1,42 @@
+"""Protocols of tau-bench.
+
+`original`: as the benchmark is reported; the user must be played by a model. `halves`: airline has test tasks only, so
+half of its users train and the others test, all tasks of one user on the same side (several are variants of one wish).
+The division is ours: its figures are of the same rules on other tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from palaestra.envs.errors import BadInput
+from palaestra.envs.taubench.data import Domain, names
+from palaestra.envs.taubench.user import SCRIPTED
+
+PROTOCOLS: Mapping[str, tuple[str, ...]] = {"airline": ("original", "halves"), "retail": ("original",)}
+
+
+def check(domain: str, protocol: str | None, user: str) -> None:
+    """Raises BadInput for a protocol that the domain has not, or `original` with a scripted user."""
+    known = PROTOCOLS[domain]
+    if protocol is not None and protocol not in known:
+        raise BadInput(f"tau-bench's {domain} has no protocol {protocol!r}; it has: {', '.join(known)}, or None")
+    if protocol == "original" and user == SCRIPTED:
+        raise BadInput(
+            "protocol 'original' wants a user played by a model; name it with -s user=openai:MODEL@URL, or in the "
+            "variable PALAESTRA_USER"
+        )
+
+
+def splits(domain: str, protocol: str | None) -> Sequence[str] | None:
+    """The splits of a protocol; None where they are the files' own."""
+    return ("train", "test") if protocol == "halves" else None
+
+
+@lru_cache(maxsize=8)
+def half(domain: Domain, split: str) -> tuple[str, ...]:
+    """The tasks of `train` or `test` under `halves`, in the benchmark's order: every other user trains."""
+    tasks = dict(zip(names(domain.name, "test"), domain.tasks["test"], strict=True))
+    users = list(dict.fromkeys(each.user for each in tasks.values()))
+    return tuple(name for name, each in tasks.items() if (users.index(each.user) % 2 == 0) == (split == "train"))
