@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("alfworld", "bandit", "bfcl", "code", "crafting", "scienceworld", "textworldexpress", "webshop")
+FAMILIES = ("alfworld", "bandit", "bfcl", "code", "crafting", "scienceworld", "taubench", "textworldexpress", "webshop")
 
 
 def register_all() -> None:
