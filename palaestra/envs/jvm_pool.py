@@ -1,5 +1,7 @@
 """The JVMs of this process: borrowed at `reset`, given back at `close`, kept warm for the next episode.
 
+`JvmEngine` is an engine in a JVM, `Pool` keeps the warm ones of a kind, `JvmEnv` is an environment that borrows one.
+
 Lock-free on purpose: an environment that is garbage collected gives its JVM back from wherever the collector runs.
 """
 
@@ -8,12 +10,14 @@ from __future__ import annotations
 import atexit
 import os
 import time
+import weakref
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Generic, TypeVar
 
+from palaestra.envs.core import Task, TextEnv
 from palaestra.envs.errors import EnvFault
-from palaestra.envs.jvm import LIVE, Jvm
+from palaestra.envs.jvm import LIVE, JavaError, Jvm
 
 IDLE_SECONDS = 300
 """An idle JVM (some 300 MB) is ended at the next borrowing or giving back after this time."""
@@ -22,18 +26,42 @@ LOADS = 1000
 """A JVM is replaced after so many episodes, before anything an engine never frees adds up."""
 
 
-class Pooled(Protocol):
-    """An engine in a JVM of its own."""
+class JvmEngine:
+    """An engine in a JVM of its own.
 
-    jvm: Jvm
-    loads: int
+    Args:
+        jvm: a JVM that was just started.
+        interface: the Java class of the engine's outer interface; one is made.
+
+    Attributes:
+        loads: how many episodes it has begun.
+
+    Raises:
+        EnvFault: the interface cannot be made; the JVM is ended.
+    """
+
+    def __init__(self, jvm: Jvm, interface: str) -> None:
+        self.jvm, self.loads = jvm, 0
+        try:
+            self._server = jvm.new(interface)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, JavaError):
+                raise EnvFault(f"{jvm.what} does not start: {error}") from error
+            raise
 
     @property
-    def alive(self) -> bool: ...
-    def close(self) -> None: ...
+    def alive(self) -> bool:
+        """Can it be used."""
+        return self.jvm.alive
+
+    def close(self) -> None:
+        """End the JVM. May be called twice."""
+        self.jvm.close()
 
 
-E = TypeVar("E", bound=Pooled)
+E = TypeVar("E", bound=JvmEngine)
+S = TypeVar("S")
 
 
 def most_idle() -> int:
@@ -109,3 +137,51 @@ class Pool(Generic[E]):
         self._idle.clear()
         for jvm in list(LIVE.values()):
             jvm.close()
+
+
+class JvmEnv(TextEnv[S], Generic[S, E]):
+    """An environment whose world is in a borrowed JVM."""
+
+    pool: ClassVar[Pool[E]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._engine: E | None = None
+        self._lease: weakref.finalize[[E], JvmEnv[S, E]] | None = None
+
+    def engine(self) -> E:
+        """The engine of the running episode. Raises EnvFault when it was given back."""
+        if self._engine is None:
+            raise EnvFault(f"the {self.pool.what} JVM of this instance is closed")
+        return self._engine
+
+    def borrowed(self) -> E:
+        """An engine for the next episode: the one at hand unless it is dead or old. Errors as `Pool.borrow`."""
+        if self._engine is not None and self._engine.alive and self._engine.loads < LOADS:
+            return self._engine
+        self._return()
+        engine = self.pool.borrow()
+        self._engine, self._lease = engine, weakref.finalize(self, self.pool.give_back, engine)
+        return engine
+
+    def distance(self, task: Task, actions: Sequence[str]) -> int | None:
+        """As in the base class; None where the JVM is gone."""
+        if self._engine is None or not self._engine.alive:
+            return None
+        return super().distance(task, actions)
+
+    def abort(self) -> None:
+        """Kill this instance's JVM, from any thread. What hangs on it raises EnvFault; the next reset gets another."""
+        engine = self._engine
+        if engine is not None:
+            engine.jvm.kill()
+
+    def close(self) -> None:
+        """Give the JVM back to the pool. May be called twice; a later reset borrows another."""
+        super().close()
+        self._return()
+
+    def _return(self) -> None:
+        lease, self._lease, self._engine = self._lease, None, None
+        if lease is not None:
+            lease()

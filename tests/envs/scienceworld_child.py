@@ -7,8 +7,7 @@ import sys
 import threading
 import time
 
-from palaestra.envs.scienceworld import pool
-from palaestra.envs.scienceworld.engine import Engine
+from palaestra.envs.scienceworld.engine import Engine, pool
 
 how = sys.argv[1]
 engines: list[Engine] = []

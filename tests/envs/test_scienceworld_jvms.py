@@ -18,8 +18,8 @@ import pytest
 from palaestra.envs import BadInput, EnvFault, TextEnv, make
 from palaestra.envs.jdk import Java, find_java
 from palaestra.envs.jvm import LIVE, Jvm
-from palaestra.envs.scienceworld import pool
-from palaestra.envs.scienceworld.engine import Engine
+from palaestra.envs.jvm_pool import most_idle
+from palaestra.envs.scienceworld.engine import Engine, pool
 from palaestra.envs.scienceworld.env import ScienceWorld, State
 
 CHILD = str(Path(__file__).parent / "scienceworld_child.py")
@@ -197,10 +197,10 @@ def test_an_instance_that_is_forgotten_gives_its_jvm_back() -> None:
 
 
 def test_no_more_idle_jvms_are_kept_than_there_are_cores() -> None:
-    engines = [pool.borrow() for _ in range(pool.most_idle() + 1)]
+    engines = [pool.borrow() for _ in range(most_idle() + 1)]
     for engine in engines:
         pool.give_back(engine)
-    assert sum(engine.alive for engine in engines) == pool.most_idle()
+    assert sum(engine.alive for engine in engines) == most_idle()
 
 
 def test_constructing_starts_nothing_and_a_thousand_cycles_leave_nothing() -> None:

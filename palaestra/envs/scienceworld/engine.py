@@ -14,6 +14,7 @@ from pathlib import Path
 from palaestra.envs.errors import EnvFault
 from palaestra.envs.jdk import Java, find_java
 from palaestra.envs.jvm import JavaError, Jvm, Ref
+from palaestra.envs.jvm_pool import JvmEngine, Pool
 
 UNKNOWN = "Unknown action.  Type 'help' for a list of actions, and 'objects' for a list of possible object referents. "
 """What the package says where the engine says nothing."""
@@ -46,7 +47,7 @@ def jar() -> Path:
     return Path(JAR_PATH)
 
 
-class Engine:
+class Engine(JvmEngine):
     """One JVM with one ScienceWorld in it.
 
     Raises:
@@ -54,22 +55,10 @@ class Engine:
     """
 
     def __init__(self, java: Java | None = None, *, fixed_hash: bool = True) -> None:
-        self.jvm = Jvm(java or find_java(), [str(jar())], "ScienceWorld", fixed_hash=fixed_hash)
-        self.loads = 0
+        jvm = Jvm(java or find_java(), [str(jar())], "ScienceWorld", fixed_hash=fixed_hash)
+        super().__init__(jvm, "scienceworld.runtime.pythonapi.PythonInterface")
         self._agent = self._parser = Ref("")
         self._last = Answer("", 0.0, False)
-        try:
-            self._server = self.jvm.new("scienceworld.runtime.pythonapi.PythonInterface")
-        except BaseException as error:
-            self.close()
-            if isinstance(error, JavaError):
-                raise EnvFault(f"ScienceWorld does not start: {error}") from error
-            raise
-
-    @property
-    def alive(self) -> bool:
-        """Can it be used."""
-        return self.jvm.alive
 
     def load(self, task: str, variation: int, simplifications: str) -> tuple[str, Answer]:
         """Begin a task.
@@ -140,6 +129,6 @@ class Engine:
         self._load(task, variation, simplifications, gold=True)
         return self.jvm.lines(self._server, "getGoldActionSequence")
 
-    def close(self) -> None:
-        """End the JVM. May be called twice."""
-        self.jvm.close()
+
+pool = Pool("ScienceWorld", Engine)
+"""The warm engines of this process."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,12 +10,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from palaestra.envs.core import Fidelity, Reply, Task, TextEnv, code_fingerprint
-from palaestra.envs.errors import BadInput, EnvFault
+from palaestra.envs.core import Fidelity, Reply, Task, code_fingerprint
+from palaestra.envs.errors import BadInput
 from palaestra.envs.jdk import find_java
 from palaestra.envs.jvm import HASH_FLAG, LONGEST_ACTION, clean
-from palaestra.envs.scienceworld import pool
-from palaestra.envs.scienceworld.engine import NO_MATCH, UNKNOWN, Answer, Engine
+from palaestra.envs.jvm_pool import JvmEnv, Pool
+from palaestra.envs.scienceworld.engine import NO_MATCH, UNKNOWN, Answer, Engine, pool
 from palaestra.envs.scienceworld.proof import jar_hash, require_replay
 from palaestra.envs.scienceworld.protocols import protocol as named_protocol
 from palaestra.envs.scienceworld.tasks import ELECTRICAL, parse
@@ -50,7 +49,7 @@ class State:
     choices: int = 0
 
 
-class ScienceWorld(TextEnv[State]):
+class ScienceWorld(JvmEnv[State, Engine]):
     """ScienceWorld (Wang et al., arXiv 2203.07540): science tasks in a house with ten places.
 
     The score is the engine's, in [0, 1]; a negative one (a wrong focus) ends the episode as failed, with score 0 in
@@ -69,6 +68,7 @@ class ScienceWorld(TextEnv[State]):
     """
 
     fidelity: ClassVar[Fidelity] = Fidelity.REPLAY
+    pool: ClassVar[Pool[Engine]] = pool
     loose_listing: ClassVar[float] = 0.5  # the engine refuses some of what it lists: 29 of 189 drawn at random
 
     def __init__(self, simplifications: str = "", protocol: str | None = None) -> None:
@@ -80,8 +80,6 @@ class ScienceWorld(TextEnv[State]):
                 wanted = self.protocol.simplifications or "none"
                 raise BadInput(f"protocol {protocol!r} sets simplifications itself ({wanted}), got {simplifications!r}")
             self.simplifications = self.protocol.simplifications
-        self._engine: Engine | None = None
-        self._lease: weakref.finalize[[Engine], ScienceWorld] | None = None
 
     # -- what an environment writes ---------------------------------------------------------------------------------
 
@@ -93,7 +91,8 @@ class ScienceWorld(TextEnv[State]):
         if self.protocol is not None:
             self.protocol.cap(name)  # refuses a task that it leaves out
             self.max_steps = self.step_cap(task)
-        engine = self._borrowed()
+        require_replay(find_java())
+        engine = self.borrowed()
         description, first = engine.load(name, variation, self.simplifications)
         state = State(name, variation)
         self._note(state, first)
@@ -105,9 +104,7 @@ class ScienceWorld(TextEnv[State]):
         if cleaned is None:
             said = f"That is too long for an action (more than {LONGEST_ACTION} characters). {NO_MATCH}"
             return Reply(said, valid=False, extra={"raw_score": state.raw, "ambiguous": state.choices > 0})
-        if self._engine is None:
-            raise EnvFault("the ScienceWorld JVM of this instance is closed")
-        answer = self._engine.step(cleaned)
+        answer = self.engine().step(cleaned)
         self._note(state, answer)
         best = self.protocol is not None and self.protocol.best_score
         success = answer.completed and answer.score >= 1.0
@@ -156,39 +153,6 @@ class ScienceWorld(TextEnv[State]):
     def fingerprint(self) -> str:
         """Versions of this class and of the engine, hash of its jar, major version of the Java, the flag."""
         return _fingerprint(find_java().major)
-
-    # -- the JVM -----------------------------------------------------------------------------------------------------
-
-    def distance(self, task: Task, actions: Sequence[str]) -> int | None:
-        """As in the base class; None where the JVM is gone."""
-        if self._engine is None or not self._engine.alive:
-            return None
-        return super().distance(task, actions)
-
-    def abort(self) -> None:
-        """Kill this instance's JVM, from any thread. What hangs on it raises EnvFault; the next reset gets another."""
-        engine = self._engine
-        if engine is not None:
-            engine.jvm.kill()
-
-    def close(self) -> None:
-        """Give the JVM back to the pool. May be called twice; a later reset borrows another."""
-        super().close()
-        self._return()
-
-    def _borrowed(self) -> Engine:
-        if self._engine is not None and self._engine.alive and self._engine.loads < pool.LOADS:
-            return self._engine
-        self._return()
-        require_replay(find_java())
-        engine = pool.borrow()
-        self._engine, self._lease = engine, weakref.finalize(self, pool.give_back, engine)
-        return engine
-
-    def _return(self) -> None:
-        lease, self._lease, self._engine = self._lease, None, None
-        if lease is not None:
-            lease()
 
     @staticmethod
     def _note(state: State, answer: Answer) -> None:

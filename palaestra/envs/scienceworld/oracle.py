@@ -14,12 +14,13 @@ from functools import lru_cache
 
 from palaestra.envs.core import TextEnv
 from palaestra.envs.errors import BadInput
-from palaestra.envs.scienceworld import pool
+from palaestra.envs.jvm_pool import most_idle
+from palaestra.envs.scienceworld.engine import pool
 from palaestra.envs.scienceworld.env import ScienceWorld, State
 from palaestra.envs.scienceworld.tasks import parse
 
 _drawing: dict[tuple[str, str], threading.Lock] = {}
-_at_once = threading.Semaphore(pool.most_idle())
+_at_once = threading.Semaphore(most_idle())
 """Drawing is the engine's hardest work: more at once than cores would make each one slower, and pass deadlines."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from palaestra.envs.errors import EnvFault
 from palaestra.envs.jdk import Java, find_java
 from palaestra.envs.jvm import JavaError, Jvm
-from palaestra.envs.jvm_pool import Pool
+from palaestra.envs.jvm_pool import JvmEngine, Pool
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def jar() -> Path:
     return Path(JAR_PATH)
 
 
-class Engine:
+class Engine(JvmEngine):
     """One JVM with one TextWorldExpress in it.
 
     Raises:
@@ -50,20 +50,9 @@ class Engine:
 
     def __init__(self, java: Java | None = None) -> None:
         # The engine reads the package's word lists from its working directory.
-        self.jvm = Jvm(java or find_java(), [str(jar())], "TextWorldExpress", cwd=str(jar().parent))
-        self.loads, self._game, self._begun = 0, "", ("", 0, "")
-        try:
-            self._server = self.jvm.new("textworldexpress.runtime.PythonInterface")
-        except BaseException as error:
-            self.close()
-            if isinstance(error, JavaError):
-                raise EnvFault(f"TextWorldExpress does not start: {error}") from error
-            raise
-
-    @property
-    def alive(self) -> bool:
-        """Can it be used."""
-        return self.jvm.alive
+        jvm = Jvm(java or find_java(), [str(jar())], "TextWorldExpress", cwd=str(jar().parent))
+        super().__init__(jvm, "textworldexpress.runtime.PythonInterface")
+        self._game, self._begun = "", ("", 0, "")
 
     def load(self, game: str, seed: int, split: str) -> tuple[str, Answer]:
         """Begin a game. Returns the task's description and the first answer. Raises EnvFault when it cannot."""
@@ -114,10 +103,6 @@ class Engine:
         except (ValueError, KeyError, TypeError) as error:
             self.jvm.kill()
             raise EnvFault(f"TextWorldExpress gave no answer that can be read ({error}): {text[:200]}") from error
-
-    def close(self) -> None:
-        """End the JVM. May be called twice."""
-        self.jvm.close()
 
 
 pool = Pool("TextWorldExpress", Engine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,11 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from palaestra.envs.core import Fidelity, Reply, Task, TextEnv, code_fingerprint
-from palaestra.envs.errors import EnvFault
+from palaestra.envs.core import Fidelity, Reply, Task, code_fingerprint
 from palaestra.envs.jdk import find_java
 from palaestra.envs.jvm import HASH_FLAG, LONGEST_ACTION, clean
-from palaestra.envs.jvm_pool import LOADS
+from palaestra.envs.jvm_pool import JvmEnv, Pool
 from palaestra.envs.textworldexpress.engine import Engine, jar, pool
 from palaestra.envs.textworldexpress.games import parse
 
@@ -39,7 +37,7 @@ class State:
     actions: tuple[str, ...]
 
 
-class TextWorldExpress(TextEnv[State]):
+class TextWorldExpress(JvmEnv[State, Engine]):
     """You play a small text game. Answer with one action, such as: look around; inventory; task; take THING;
     put THING in THING; open THING; open door to DIRECTION; move DIRECTION; read THING; or what the task asks for.
     """
@@ -48,29 +46,26 @@ class TextWorldExpress(TextEnv[State]):
     # Success: the engine says so. Every game is played with the package's default parameters.
 
     fidelity: ClassVar[Fidelity] = Fidelity.REPLAY
+    pool: ClassVar[Pool[Engine]] = pool
 
     def __init__(self) -> None:
         super().__init__()
-        self._engine: Engine | None = None
-        self._lease: weakref.finalize[[Engine], TextWorldExpress] | None = None
 
     def begin(self, task: Task, rng: np.random.Generator) -> tuple[State, str]:
         """Begin a game. Raises BadInput for an unknown one or where there is no usable Java, EnvFault if it broke."""
         game, seed, split = parse(task.name)
-        description, first = self._borrowed().load(game, seed, split)
+        description, first = self.borrowed().load(game, seed, split)
         return State(game, seed, split, first.actions), f"{description}\n\n{first.text}"
 
     def act(self, state: State, action: str) -> Reply:
         """Take an action. Raises EnvFault when the engine broke."""
-        if self._engine is None:
-            raise EnvFault("the TextWorldExpress JVM of this instance is closed")
         cleaned = clean(action)
         if cleaned is None:
             said = f"{UNKNOWN}: too long for an action (more than {LONGEST_ACTION} characters)."
             return Reply(said, valid=False)
         if cleaned == "help":  # the package's outer interface answers this one
-            return Reply(self._engine.description())
-        answer = self._engine.step(cleaned)
+            return Reply(self.engine().description())
+        answer = self.engine().step(cleaned)
         state.actions = answer.actions
         success = answer.success or answer.score >= 1.0
         return Reply(
@@ -89,38 +84,6 @@ class TextWorldExpress(TextEnv[State]):
     def fingerprint(self) -> str:
         """Versions of this class and of the engine, hash of its jar, major version of the Java, the flag."""
         return _fingerprint(find_java().major)
-
-    # -- the JVM -----------------------------------------------------------------------------------------------------
-
-    def distance(self, task: Task, actions: Sequence[str]) -> int | None:
-        """As in the base class; None where the JVM is gone."""
-        if self._engine is None or not self._engine.alive:
-            return None
-        return super().distance(task, actions)
-
-    def abort(self) -> None:
-        """Kill this instance's JVM, from any thread. What hangs on it raises EnvFault; the next reset gets another."""
-        engine = self._engine
-        if engine is not None:
-            engine.jvm.kill()
-
-    def close(self) -> None:
-        """Give the JVM back to the pool. May be called twice; a later reset borrows another."""
-        super().close()
-        self._return()
-
-    def _borrowed(self) -> Engine:
-        if self._engine is not None and self._engine.alive and self._engine.loads < LOADS:
-            return self._engine
-        self._return()
-        engine = pool.borrow()
-        self._engine, self._lease = engine, weakref.finalize(self, pool.give_back, engine)
-        return engine
-
-    def _return(self) -> None:
-        lease, self._lease, self._engine = self._lease, None, None
-        if lease is not None:
-            lease()
 
 
 @lru_cache(maxsize=8)
