@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from palaestra.envs import Task
+from palaestra.envs import Task, imagines
 
 
 class _Record(BaseModel):
@@ -210,6 +210,12 @@ class Episode(_Record):
     error: str | None = None
     labels: Plain = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _marked(self) -> Episode:
+        if imagines(self.start.task.env) and self.provenance.actor is not Actor.IMAGINED:
+            raise ValueError(f"what happens in {self.start.task.env} is imagined, so the actor must be 'imagined'")
+        return self
+
     @property
     def success(self) -> bool:
         """Was the task solved."""
@@ -241,10 +247,16 @@ class Episode(_Record):
         return Start(task=self.start.task, parent=self.id, fork_step=step)
 
 
+def acting(actor: Actor, task: Task) -> Actor:
+    """As whom an actor is recorded in a task: whoever acts where a model makes up what happens is `imagined`."""
+    return Actor.IMAGINED if imagines(task.env) else actor
+
+
 def episode_key(start: Start, provenance: Provenance, sample: int) -> str:
     """The idempotent key of an episode, before it has happened."""
     recipe = f"{provenance.recipe or '-'}#{provenance.iteration if provenance.iteration is not None else '-'}"
-    parts = [start.id, provenance.actor, provenance.policy, provenance.policy_version, recipe, str(sample)]
+    actor = acting(provenance.actor, start.task)
+    parts = [start.id, actor, provenance.policy, provenance.policy_version, recipe, str(sample)]
     # A bar inside a part is escaped: two different episodes must never share a key, or the second would be dropped.
     return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from palaestra.agents.episode import Actor
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Actor, Turn
 from palaestra.agents.message import Message
-from palaestra.envs import TextEnv
+from palaestra.envs import Task, TextEnv
 
 if TYPE_CHECKING:
     from palaestra.agents.template import ChatTemplate
@@ -38,6 +39,26 @@ class Sampling(BaseModel):
 
 
 @dataclass(frozen=True)
+class Situation:
+    """Where an episode stands, for policies that think on from there (look-ahead): nothing that is hidden.
+
+    Attributes:
+        task, instructions: what is to be done, and what the environment tells every agent first.
+        turns: all turns so far, from the root's reset on.
+        observation: the newest one, as the environment said it.
+        conversation: how the episode is shown, and answers are read.
+        actions: the admissible actions, where somebody wanted them.
+    """
+
+    task: Task
+    instructions: str
+    turns: Sequence[Turn]
+    observation: str
+    conversation: Conversation
+    actions: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """One waiting turn.
 
@@ -47,6 +68,7 @@ class Request:
         actions: the admissible actions, where the environment lists them and the policy `wants_actions`.
         env: the running environment, for policies that `looks_inside` (oracles, humans' undo); None for all others.
         seed: of this one turn: a function of the run's seed, the start, the sample and the turn.
+        situation: where the episode stands; None for requests that belong to no episode.
     """
 
     messages: Sequence[Message]
@@ -54,6 +76,7 @@ class Request:
     prompt_ids: Sequence[int] = ()
     actions: Sequence[str] | None = None
     env: TextEnv[Any] | None = None
+    situation: Situation | None = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Cost, Episode, Outcome, Path, Provenance, Start, Turn, episode_id
-from palaestra.agents.policy import Completion, Policy, Request
+from palaestra.agents.episode import Cost, Episode, Outcome, Path, Provenance, Start, Turn, acting, episode_id
+from palaestra.agents.policy import Completion, Policy, Request, Situation
 from palaestra.agents.progress import Tally
 from palaestra.agents.transcript import Transcript, resume
 from palaestra.agents.workers import EnvWorker
@@ -237,6 +237,9 @@ class Attempt:
             turn_seed(self.setup.seed, self.item.key, len(turns)),
             prompt,
             seen.actions if policy.wants_actions else None,
+            situation=Situation(
+                self.item.start.task, self._first.instructions, turns, seen.observation, conversation, seen.actions
+            ),
         )
         room = policy.sampling.max_tokens if policy.sampling is not None else 0
         limit = self.setup.max_context
@@ -299,9 +302,12 @@ class Attempt:
         if self._unfinished:
             labels = {**labels, "unfinished_turns": self._unfinished}
         cost = Cost.model_validate({**self._cost, "seconds": time.monotonic() - self._began})
-        provenance = self.setup.provenance.model_copy(
-            update={"env_fingerprint": self._first.fingerprint if self._first else "", "cost": cost}
-        )
+        before = self.setup.provenance
+        actor = acting(before.actor, self.item.start.task)
+        if actor is not before.actor:
+            labels = {**labels, "acted_by": before.actor.value, "rewards": "judged"}
+        fingerprint = self._first.fingerprint if self._first else ""
+        provenance = before.model_copy(update={"actor": actor, "env_fingerprint": fingerprint, "cost": cost})
         return Episode(
             id=episode_id(self.item.key),
             start=self.item.start,

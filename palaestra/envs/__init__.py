@@ -3,7 +3,7 @@
 from palaestra.envs.builtin import register_all
 from palaestra.envs.core import Actions, Fidelity, Info, Reply, Snapshot, Task, Text, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra, PalaestraError, ReplayDiverged
-from palaestra.envs.registry import EnvSpec, Oracle, find, make, register, specs
+from palaestra.envs.registry import EnvSpec, Oracle, find, imagines, make, register, specs
 
 __all__ = [
     "Actions",
@@ -22,6 +22,7 @@ __all__ = [
     "Text",
     "TextEnv",
     "find",
+    "imagines",
     "make",
     "register",
     "specs",

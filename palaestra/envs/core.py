@@ -279,6 +279,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
             listing comes from an engine that lists more than it understands. The conformance check measures it.
         max_steps: actions until the episode is truncated; None for no limit.
         settings: the keyword arguments that this instance was made with.
+        real: id and settings of the environment whose dynamics a model imagines here; None where nothing is imagined.
     """
 
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
@@ -288,6 +289,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
     registration: EnvSpec | None = None
     max_steps: int | None = None
     settings: Mapping[str, Any] = {}
+    real: tuple[str, Mapping[str, Any]] | None = None
     render_mode = "ansi"
 
     @cached_property

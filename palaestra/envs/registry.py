@@ -51,6 +51,7 @@ class EnvSpec:
         not_ready: says why it cannot run on this machine, or None; asked by `palaestra envs` and `doctor`.
         style: how answers are read where nobody says (`Conversation.style`): "text" where an action has several lines.
         answer_tokens: tokens that an answer may have where nobody says.
+        imagined: a model makes up what happens there. Its episodes are marked `imagined` and never evaluated.
     """
 
     id: str
@@ -68,6 +69,7 @@ class EnvSpec:
     not_ready: Callable[[], str | None] | str | None = None
     style: Literal["action", "react", "text"] = "action"
     answer_tokens: int = 64
+    imagined: bool = False
     _tasks: dict[str, tuple[Task, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -188,6 +190,12 @@ def specs() -> dict[str, EnvSpec]:
                 text = f"{type(error).__name__}: {error}"
                 warnings.warn(f"entry point {point.name} = {point.value} failed to load: {text}", stacklevel=2)
     return dict(sorted(_specs.items()))
+
+
+def imagines(id: str) -> bool:
+    """Is this the id of an environment in which a model makes up what happens. An unknown one is not."""
+    known = _specs.get(id)
+    return known is not None and known.imagined
 
 
 def find(name: str) -> EnvSpec:

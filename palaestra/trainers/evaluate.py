@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 import palaestra
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Episode, Outcome, Start, episode_id
+from palaestra.agents.episode import Actor, Episode, Outcome, Start, episode_id
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress
 from palaestra.agents.store import EpisodeStore
@@ -101,6 +102,8 @@ def held_out(spec: EnvSpec, env: TextEnv[Any], split: str) -> Sequence[Task]:
     Raises:
         BadInput: an unknown split, or the training split.
     """
+    if spec.imagined or env.real is not None:
+        raise BadInput(f"what happens in {spec.id} is imagined; an evaluation needs the real environment")
     splits = list(env.splits())
     if split not in splits:
         raise BadInput(f"{spec.id} has no split {split!r}; it has: {', '.join(splits)}")
@@ -111,6 +114,40 @@ def held_out(spec: EnvSpec, env: TextEnv[Any], split: str) -> Sequence[Task]:
             f"held-out splits: {others}"
         )
     return env.tasks(split)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Where a run's weights are measured.
+
+    Attributes:
+        spec, settings: the environment, and what it is made with (without a protocol).
+        factory: makes it in place of `palaestra.make`, or None.
+    """
+
+    spec: EnvSpec
+    settings: Mapping[str, Any]
+    factory: Callable[[str], TextEnv[Any]] | None
+
+    def check(self, split: str | None) -> None:
+        """Raises BadInput for a split that cannot be evaluated on; None is the usual one."""
+        env = self.factory(self.spec.id) if self.factory else make(self.spec.id, **self.settings)
+        try:
+            held_out(self.spec, env, split or usual_split(env))
+        finally:
+            env.close()
+
+
+def measured(
+    spec: EnvSpec,
+    env: TextEnv[Any],
+    settings: Mapping[str, Any],
+    factory: Callable[[str], TextEnv[Any]] | None,
+) -> Measured:
+    """Where an agent that is trained in `env` is measured: there, or, where a model imagines, in the real one."""
+    if env.real is None:
+        return Measured(spec, settings, factory)
+    return Measured(find(env.real[0]), env.real[1], None)
 
 
 def usual_split(env: TextEnv[Any]) -> str:
@@ -281,7 +318,10 @@ def summarise(
     cluster: Cluster,
     minutes: float,
 ) -> Evaluation:
-    """Figures of episodes by task id. Faults among them are left out. Raises BadInput when none counts."""
+    """Figures of episodes by task id. Faults among them are left out. Raises BadInput when none counts, or one is
+    imagined."""
+    if any(e.provenance.actor is Actor.IMAGINED for found in episodes.values() for e in found):
+        raise BadInput(f"evaluation of {label}: an imagined episode is no measure of anything; leave it out")
     counted = {task.id: [e for e in episodes.get(task.id, ()) if not e.outcome.is_fault] for task in tasks}
     rows = [
         TaskResult(

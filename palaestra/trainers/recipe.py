@@ -31,9 +31,8 @@ from palaestra.trainers.evaluate import (
     Evaluation,
     choose_tasks,
     evaluate,
-    held_out,
+    measured,
     training_splits,
-    usual_split,
     with_protocol,
 )
 from palaestra.trainers.experts import gather
@@ -91,7 +90,8 @@ class Recipe(ABC, Generic[C]):
         self.splits = training_splits(self.env)
         split = self.splits[0]
         self.tasks: list[Task] = choose_tasks(self.env.tasks(split), config.tasks, f"split {split!r} of {self.spec.id}")
-        held_out(self.spec, self.env, config.evaluation.split or usual_split(self.env))
+        self.measured = measured(self.spec, self.env, config.env_settings, env_factory)
+        self.measured.check(config.evaluation.split)
         if config.experts is not None:
             config.experts.check(self.spec)
         self._acting: tuple[str, Any] | None = None
@@ -118,6 +118,9 @@ class Recipe(ABC, Generic[C]):
     @abstractmethod
     def mine(self, iteration: int) -> list[Sample]:
         """What is learnt in this iteration (0: from the experts), from stored episodes of the iterations so far."""
+
+    def finish(self) -> None:
+        """What comes after the iterations: nothing, unless a method says otherwise."""
 
     def base(self, iteration: int) -> str:
         """The model that this iteration's fit begins with: pi_0 unless a method says otherwise."""
@@ -201,6 +204,7 @@ class Recipe(ABC, Generic[C]):
                 if self._plan(number).rollouts == 0:
                     break
                 self._iteration(number, f"iteration {number}")
+            self.finish()
             from palaestra.trainers.report import write_report
 
             path = write_report(self.run.path)
@@ -348,14 +352,14 @@ class Recipe(ABC, Generic[C]):
         sampling = self.config.sampling.model_copy(update={"temperature": plan.temperature})
         self.run.log("evaluate", model=model)
         evaluation: Evaluation = evaluate(
-            self.spec.id,
+            self.measured.spec.id,
             self._policy(model, sampling),
             self.store,
             split=plan.split,
             tasks=list(plan.tasks) if isinstance(plan.tasks, tuple) else plan.tasks,
             samples=plan.samples,
             protocol=self.config.protocol,
-            env_settings=self.config.env_settings,
+            env_settings=self.measured.settings,
             conversation=self.config.conversation,
             seed=self.config.seed,
             cluster=plan.cluster,
@@ -363,7 +367,7 @@ class Recipe(ABC, Generic[C]):
             concurrency=self.concurrency,
             progress=self.progress,
             command=self.command,
-            env_factory=self.env_factory,
+            env_factory=self.measured.factory,
         )
         self.run.save(file, evaluation)
         self.run.log("evaluated", label=label, success=evaluation.success.mean, score=evaluation.score.mean)
