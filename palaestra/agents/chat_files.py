@@ -72,10 +72,10 @@ def _transcripts(path: Path, conversation: Conversation, instructions: str) -> I
     for step, turn in enumerate(path.turns):
         if conversation.forgets(step):
             yield said
-            opening = conversation.opening(instructions, path.turns[:step], turn.observation)
+            opening = conversation.opening(instructions, path.turns[:step], turn.observation, note=turn.note)
             said = [_Said(message, False) for message in opening]
         else:
-            said.append(_Said(conversation.newest(path.turns[:step], turn.observation), False))
+            said.append(_Said(conversation.newest(path.turns[:step], turn.observation, note=turn.note), False))
         said.append(_Said(Message(role="assistant", content=conversation.shown_completion(turn)), step >= path.own))
     yield said
 

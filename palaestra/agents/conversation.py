@@ -70,7 +70,12 @@ class Conversation(BaseModel):
         return 0 if self.window is None else max(0, step - self.window)
 
     def opening(
-        self, instructions: str, turns: Sequence[Turn], observation: str, actions: Sequence[str] | None = None
+        self,
+        instructions: str,
+        turns: Sequence[Turn],
+        observation: str,
+        actions: Sequence[str] | None = None,
+        note: str = "",
     ) -> list[Message]:
         """The whole conversation at the step after `turns`: what a transcript that starts here begins with.
 
@@ -79,23 +84,27 @@ class Conversation(BaseModel):
             turns: all turns from the root on.
             observation: the newest one.
             actions: the admissible actions, if `self.actions` asks for them.
+            note: what a method says below the newest observation; earlier turns bring their own.
         """
         messages: list[Message] = [Message(role="system", content=f"{instructions}\n{_STYLES[self.style]}".strip())]
         for step in range(self.shown(len(turns)), len(turns)):
-            messages.append(Message(role="user", content=self.shown_observation(turns[:step], turns[step].observation)))
+            messages.append(self.newest(turns[:step], turns[step].observation, note=turns[step].note))
             messages.append(Message(role="assistant", content=self.shown_completion(turns[step])))
-        messages.append(self.newest(turns, observation, actions))
+        messages.append(self.newest(turns, observation, actions, note))
         return messages
 
-    def newest(self, turns: Sequence[Turn], observation: str, actions: Sequence[str] | None = None) -> Message:
+    def newest(
+        self, turns: Sequence[Turn], observation: str, actions: Sequence[str] | None = None, note: str = ""
+    ) -> Message:
         """The message of the newest observation: what a transcript that goes on is extended by.
 
         Args:
             turns: all turns before it (only the last one matters), from the root on.
             observation: as the environment said it.
             actions: the admissible actions, if `self.actions` asks for them.
+            note: what a method says below the observation.
         """
-        text = self.shown_observation(turns, observation)
+        text = self.shown_observation(turns, observation) + (f"\n{note}" if note else "")
         if self.actions and actions is not None:
             listed = [str(action) for action in actions[: self.actions]]
             more = len(actions) - len(listed)

@@ -77,11 +77,13 @@ class Start(_Record):
         task: the root task. A fork inherits it and with it the split, so a fork of a test task is never training data.
         parent: id of the episode that is forked, or None.
         fork_step: number of actions taken, counted from the root's reset, before this episode's first own turn.
+        note: what a method says to the agent there, below the observation ("you tried this before: ..."); mostly none.
     """
 
     task: Task
     parent: str | None = None
     fork_step: int = Field(default=0, ge=0)
+    note: str = ""
 
     @model_validator(mode="after")
     def _whole(self) -> Start:
@@ -91,8 +93,10 @@ class Start(_Record):
 
     @property
     def id(self) -> str:
-        """Stable text: the task's id, or `parent@step` for a fork."""
-        return self.task.id if self.parent is None else f"{self.parent}@{self.fork_step}"
+        """Stable text: the task's id, or `parent@step` for a fork; a note adds its digest."""
+        where = self.task.id if self.parent is None else f"{self.parent}@{self.fork_step}"
+        said = hashlib.blake2b(self.note.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+        return f"{where}+{said}" if self.note else where
 
 
 class TokenRecord(_Record):
@@ -132,6 +136,7 @@ class Turn(_Record):
         score: score after this step, in [0, 1].
         valid: was the action understood.
         tokens: exact ids, when a model wrote the completion.
+        note: what a method said to the agent here, below the observation; see `Start`.
     """
 
     observation: str
@@ -142,6 +147,7 @@ class Turn(_Record):
     score: float = Field(default=0.0, ge=0.0, le=1.0)
     valid: bool = True
     tokens: TokenRecord | None = None
+    note: str = ""
 
 
 class Cost(_Record):

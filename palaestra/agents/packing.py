@@ -37,6 +37,7 @@ def pack(episode: Episode) -> tuple[bytes, bytes]:
             turn.score,
             turn.valid,
             None if turn.tokens is None else _pack_tokens(turn.tokens, arrays),
+            *([turn.note] if turn.note else []),
         ]
         for turn in episode.turns
     ]
@@ -60,7 +61,7 @@ def _unpack_turns(body: bytes) -> list[dict[str, Any]]:
     (length,) = struct.unpack_from("<I", raw)
     place = 4 + length
     turns: list[dict[str, Any]] = []
-    for observation, completion, action, thought, reward, score, valid, tokens in from_json(raw[4:place]):
+    for observation, completion, action, thought, reward, score, valid, tokens, *note in from_json(raw[4:place]):
         record = None
         if tokens is not None:
             fresh, *columns = tokens
@@ -77,6 +78,7 @@ def _unpack_turns(body: bytes) -> list[dict[str, Any]]:
                 "score": score,
                 "valid": valid,
                 "tokens": record,
+                "note": note[0] if note else "",
             }
         )
     return turns

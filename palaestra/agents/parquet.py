@@ -86,9 +86,10 @@ def _schema(pa: Any) -> pyarrow.Schema:
     ids = pa.list_(whole)
     tokens = pa.struct([("context", ids), ("completion", ids), ("logprobs", pa.list_(real)), ("fresh", yes)])
     turn = [(name, text) for name in ("observation", "completion", "action", "thought")]
-    turn += [("reward", real), ("score", real), ("valid", yes), ("tokens", tokens)]
+    turn += [("reward", real), ("score", real), ("valid", yes), ("tokens", tokens), ("note", text)]
     columns = [(name, text) for name in ("id", "env", "task", "split")] + [("seed", whole)]
-    columns += [("parent", text), ("fork_step", whole), ("sample", whole), ("outcome", text), ("score", real)]
+    columns += [("parent", text), ("fork_step", whole), ("note", text), ("sample", whole), ("outcome", text)]
+    columns += [("score", real)]
     columns += [(name, whole if name == "iteration" else text) for name in _PROVENANCE]
     columns += [(name, text) for name in _JSON_COLUMNS]
     columns += [("cost", pa.struct([(name, real if name == "seconds" else whole) for name in _COST]))]
@@ -106,6 +107,7 @@ def _row(episode: Episode) -> Record:
         "task": task["name"],
         "parent": start["parent"],
         "fork_step": start["fork_step"],
+        "note": start["note"],
         **{name: fields[name] for name in ("id", "sample", "score", "turns", "final_observation", "error")},
         "outcome": str(episode.outcome),
         **{name: provenance[name] for name in _PROVENANCE},
@@ -151,7 +153,7 @@ def _episode(where: str, row: Record) -> Episode:
         return Episode.model_validate(
             {
                 **{name: row[name] for name in names},
-                "start": {"task": task, "parent": row["parent"], "fork_step": row["fork_step"]},
+                "start": {"task": task, **{name: row[name] for name in ("parent", "fork_step", "note") if name in row}},
                 "provenance": {**provenance, "cost": row["cost"]},
                 "labels": json.loads(row["labels"]),
             }

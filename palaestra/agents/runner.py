@@ -213,6 +213,11 @@ class Attempt:
         """Has the episode had all the turns that it was to have."""
         return self.setup.max_turns is not None and len(self.turns) >= self.setup.max_turns
 
+    @property
+    def _note(self) -> str:
+        """What the method says to the agent at this turn: the start's note, at the first own one."""
+        return "" if self.turns else self.item.start.note
+
     def ask(self) -> bool:
         """Prepare the request for the next turn. False when it would not fit into the model's context.
 
@@ -221,7 +226,8 @@ class Attempt:
         """
         conversation, turns, seen = self.setup.conversation, [*self.item.before, *self.turns], self._seen
         assert self._first is not None
-        messages = conversation.opening(self._first.instructions, turns, seen.observation, seen.actions)
+        note = self._note
+        messages = conversation.opening(self._first.instructions, turns, seen.observation, seen.actions, note)
         prompt: list[int] = []
         policy = self.setup.policy
         if policy.template is not None:
@@ -230,7 +236,7 @@ class Attempt:
             if conversation.forgets(len(turns)):
                 self._transcript.open(messages)
             else:
-                self._transcript.observe([conversation.newest(turns, seen.observation, seen.actions)])
+                self._transcript.observe([conversation.newest(turns, seen.observation, seen.actions, note)])
             prompt = list(self._transcript.ids)
         self.request = Request(
             messages,
@@ -281,6 +287,7 @@ class Attempt:
             score=seen.score,
             valid=seen.valid and read.problem is None,
             tokens=tokens,
+            note=self._note,
         )
 
     def finish(self) -> Episode:

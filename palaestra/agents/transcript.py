@@ -150,10 +150,10 @@ def _walk(
         turn, before = turns[step], turns[:step]
         listed = actions[step] if actions is not None and step < len(actions) else None
         if conversation.forgets(step):
-            transcript.open(conversation.opening(instructions, before, turn.observation, listed))
+            transcript.open(conversation.opening(instructions, before, turn.observation, listed, turn.note))
             same = True
         else:
-            transcript.observe([conversation.newest(before, turn.observation, listed)])
+            transcript.observe([conversation.newest(before, turn.observation, listed, turn.note)])
         tokens, shown = turn.tokens, conversation.shown_completion(turn)
         if tokens is not None:
             unlisted = conversation.actions > 0 and listed is None
