@@ -37,6 +37,7 @@ class FitReport(BaseModel):
         seconds: wall time, without loading and saving.
         version: identifies the new weights (hash of the files).
         seed, precision, device, trainable_parameters, max_length: how it was done.
+        figures: what else an objective measures, by name: means over the fit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +56,7 @@ class FitReport(BaseModel):
     device: str
     trainable_parameters: int
     max_length: int | None
+    figures: dict[str, float] = Field(default_factory=dict)
 
     @property
     def tokens_per_second(self) -> float:

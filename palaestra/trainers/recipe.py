@@ -115,6 +115,19 @@ class Recipe(ABC, Generic[C]):
         counts = [each + (place < more) for place in range(len(order))]
         return [(start, wanted) for start, wanted in zip(order, counts, strict=True) if wanted]
 
+    @property
+    def iterations(self) -> int:
+        """Rounds of collect -> mine -> fit after the experts' round."""
+        return self.config.iterations
+
+    def share(self, number: int, left: int) -> int:
+        """Rollouts of an iteration of those that are left: evenly over the iterations that are left."""
+        return -(-left // (self.iterations - number + 1))
+
+    def measures(self, number: int) -> bool:
+        """Are an iteration's weights measured on held-out tasks. The last ones always are."""
+        return True
+
     @abstractmethod
     def mine(self, iteration: int) -> list[Sample]:
         """What is learnt in this iteration (0: from the experts), from stored episodes of the iterations so far."""
@@ -200,7 +213,7 @@ class Recipe(ABC, Generic[C]):
             self._evaluate("start/evaluation.json", self.config.model, "start model")
             if self.config.experts is not None:
                 self._iteration(0, "cloned experts")
-            for number in range(1, self.config.iterations + 1):
+            for number in range(1, self.iterations + 1):
                 if self._plan(number).rollouts == 0:
                     break
                 self._iteration(number, f"iteration {number}")
@@ -221,7 +234,8 @@ class Recipe(ABC, Generic[C]):
             self.run.log("mined", iteration=number, samples=len(mined))
         if not self.run.has(f"{folder}/fit.json"):
             self._fit(number)
-        self._evaluate(f"{folder}/evaluation.json", self.model(number), label)
+        if self.measures(number):
+            self._evaluate(f"{folder}/evaluation.json", self.model(number), label)
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
@@ -236,7 +250,7 @@ class Recipe(ABC, Generic[C]):
                 self.env.close()
 
     def _plan(self, number: int) -> Plan:
-        """Rollouts of an iteration: what is left of the budget, evenly over the iterations that are left."""
+        """Rollouts of an iteration, and of all before it."""
         file = f"iteration-{number}/plan.json"
         if self.run.has(file):
             return self.run.load(file, Plan)
@@ -249,7 +263,7 @@ class Recipe(ABC, Generic[C]):
             rollouts = min(rollouts, left) if left is not None else rollouts
         else:
             assert left is not None
-            rollouts = -(-left // (config.iterations - number + 1))
+            rollouts = self.share(number, left)
         plan = Plan(rollouts=rollouts, before=before)
         if rollouts:
             self.run.save(file, plan)
@@ -257,7 +271,7 @@ class Recipe(ABC, Generic[C]):
 
     def _grown(self) -> None:
         """Refuse a larger budget that no iteration is left to spend."""
-        last, budget = self.config.iterations, self.config.budget
+        last, budget = self.iterations, self.config.budget
         file = self.out / f"iteration-{last}" / "plan.json"
         if budget is None or self.config.samples is not None or not file.is_file():
             return
@@ -316,7 +330,8 @@ class Recipe(ABC, Generic[C]):
 
     def _fit(self, number: int) -> None:
         folder = f"iteration-{number}"
-        data = self.run.load_samples(f"{folder}/samples.jsonl.gz")
+        objective = self.objective(number)
+        data = self.run.load_samples(f"{folder}/samples.jsonl.gz", objective.learns_from)
         if not data:
             before = Path(self.model(number - 1))
             kept = str(before.relative_to(self.run.path)) if before.is_relative_to(self.run.path) else ""
@@ -329,7 +344,7 @@ class Recipe(ABC, Generic[C]):
         report = fit(
             base,
             data,
-            self.objective(number),
+            objective,
             self.run.path / folder / "model",
             seed=self.config.seed * 1000 + number,
             splits=self.splits,

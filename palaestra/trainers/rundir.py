@@ -25,9 +25,9 @@ import gzip
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
@@ -178,20 +178,26 @@ class RunDir:
         """Read a phase's result. Raises BadInput when the file is damaged."""
         return read_record(self.path / name, kind)
 
-    def save_samples(self, name: str, samples: Iterable[Sample]) -> None:
-        """Write samples, one JSON line each, compressed; the same samples give the same bytes."""
+    def save_samples(self, name: str, samples: Iterable[BaseModel]) -> None:
+        """Write what is learnt from, one JSON line each, compressed; the same samples give the same bytes."""
         lines = "".join(sample.model_dump_json() + "\n" for sample in samples)
         self.write(name, gzip.compress(lines.encode(), mtime=0))
 
-    def load_samples(self, name: str) -> list[Sample]:
-        """Read samples back. Raises BadInput with the line that is damaged."""
+    @overload
+    def load_samples(self, name: str) -> list[Sample]: ...
+
+    @overload
+    def load_samples(self, name: str, kind: type[M]) -> list[M]: ...
+
+    def load_samples(self, name: str, kind: type[BaseModel] = Sample) -> Sequence[BaseModel]:
+        """Read samples of a kind back. Raises BadInput with the line that is damaged."""
         path, number = self.path / name, 0
         try:
             lines = gzip.decompress(path.read_bytes()).decode().splitlines()
             samples = []
             for line in lines:
                 number += 1
-                samples.append(Sample.model_validate_json(line))
+                samples.append(kind.model_validate_json(line))
             return samples
         except (OSError, EOFError, ValidationError, ValueError) as error:
             raise BadInput(

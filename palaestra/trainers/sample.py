@@ -30,6 +30,8 @@ class Sample(BaseModel):
         task: id of the root task.
         split: split of the root task: only samples of training splits are ever fitted.
         kind: what it is to the method ("positive", "recovery", "revision", "good", ...), for reports.
+        logprobs: log-probability of each id that has a weight, under the distribution it was sampled from, [length];
+            0 for context. Empty where nobody asked for them, or where one of them is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,9 +42,12 @@ class Sample(BaseModel):
     task: str
     split: str
     kind: str = "positive"
+    logprobs: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _aligned(self) -> Sample:
+        if self.logprobs and len(self.logprobs) != len(self.ids):
+            raise ValueError(f"{len(self.logprobs)} logprobs for {len(self.ids)} ids")
         if len(self.ids) != len(self.weights):
             raise ValueError(f"{len(self.weights)} weights for {len(self.ids)} ids")
         if self.weights and self.weights[0] != 0:
@@ -82,6 +87,7 @@ def sample_of(
     kind: str = "positive",
     weight: float = 1.0,
     splits: Collection[str] = ("train",),
+    logprobs: bool = False,
 ) -> list[Sample]:
     """What a path teaches: a weight on the completions of some turns, none on all that was only read.
 
@@ -97,6 +103,7 @@ def sample_of(
         kind: what it is to the method, for reports.
         weight: multiplies all weights.
         splits: the splits that may be learnt from.
+        logprobs: give the log-probs of what was sampled, too.
 
     Raises:
         BadInput: the episode may not be trained on (see `trainable`), or `train` names a turn that does not exist.
@@ -112,26 +119,37 @@ def sample_of(
     ids: list[int] = []
     weights: list[float] = []
     origins: list[str] = []
+    sampled: list[float | None] = []
     for step, record in enumerate(records):
         if record.fresh:
-            samples += _whole(ids, weights, origins, episode, kind)
-            ids, weights, origins = [], [], []
+            samples += _whole(ids, weights, origins, episode, kind, sampled if logprobs else [])
+            ids, weights, origins, sampled = [], [], [], []
         worth = (chosen[step] if isinstance(chosen, Mapping) else 1.0) * weight if step in chosen else 0.0
         if step in cut:  # its end-of-turn is of our making, and half an answer teaches stopping in the middle
             worth = 0.0
         ids += [*record.context, *record.completion]
         weights += [0.0] * len(record.context) + [worth] * len(record.completion)
+        sampled += [0.0] * len(record.context)
+        sampled += (record.logprobs or [None] * len(record.completion)) if worth else [0.0] * len(record.completion)
         if path.origins[step] not in origins:
             origins.append(path.origins[step])
-    return samples + _whole(ids, weights, origins, episode, kind)
+    return samples + _whole(ids, weights, origins, episode, kind, sampled if logprobs else [])
 
 
-def _whole(ids: list[int], weights: list[float], origins: list[str], episode: Episode, kind: str) -> list[Sample]:
+def _whole(
+    ids: list[int],
+    weights: list[float],
+    origins: list[str],
+    episode: Episode,
+    kind: str,
+    sampled: list[float | None],
+) -> list[Sample]:
     """One transcript as a sample; nothing if no token has a weight."""
     if not any(weights):
         return []
     # what follows the last weight teaches nothing
     end = max(index for index, weight in enumerate(weights) if weight != 0) + 1
+    known = [logprob for logprob in sampled[:end] if logprob is not None]
     task = episode.start.task
     return [
         Sample(
@@ -141,5 +159,6 @@ def _whole(ids: list[int], weights: list[float], origins: list[str], episode: Ep
             task=task.id,
             split=task.split,
             kind=kind,
+            logprobs=tuple(known) if len(known) == end else (),
         )
     ]
