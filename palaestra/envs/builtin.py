@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import importlib
 
-FAMILIES = ("alfworld", "bandit", "bfcl", "code", "crafting", "scienceworld", "taubench", "textworldexpress", "webshop")
+FAMILIES = (
+    "alfworld",
+    "bandit",
+    "bfcl",
+    "code",
+    "crafting",
+    "scienceworld",
+    "taubench",
+    "textworldexpress",
+    "webshop",
+    "worldmodel",
+)
 
 
 def register_all() -> None:

@@ -1,0 +1,257 @@
+"""The world model as an environment: the collector, search and every recipe run in it as in any other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from palaestra.envs.core import Fidelity, Reply, Task, TextEnv, code_fingerprint
+from palaestra.envs.errors import BadInput
+from palaestra.envs.registry import EnvSpec, find, make
+from palaestra.worldmodel.judging import Case, Judge
+from palaestra.worldmodel.page import Asked, Prediction, Problem
+from palaestra.worldmodel.world import World
+
+ID = "palaestra/WorldModel-v0"
+REAL = "real"
+LONGEST = 2000
+"""Characters of an action that are shown to a model."""
+
+CUT = {
+    Problem.MALFORMED: "The world model wrote nothing that can be read; the episode is cut here.",
+    Problem.ENDLESS: "The world model did not stop; the episode is cut here.",
+    Problem.STUCK: "The world model repeats the page; the episode is cut here.",
+    Problem.UNANSWERED: "The world model did not answer; the episode is cut here.",
+}
+"""The last page of an episode that was cut, by what was wrong. Such an episode is worth nothing."""
+
+
+@dataclass
+class Imagined:
+    """All of an imagined episode: it is text.
+
+    Attributes:
+        first: the first page. done: the actions. page: what is seen now.
+        actions: the admissible actions now, where they are predicted.
+        same: how often in a row the page has been there already.
+    """
+
+    first: str
+    page: str
+    actions: tuple[str, ...] | None
+    done: list[str] = field(default_factory=list)
+    same: int = 0
+
+
+class WorldModelEnv(TextEnv[Imagined]):
+    """An environment that a model imagines. What happens in it is made up, and its score is what a judge says.
+
+    The first page is the real environment's. From there on a world model writes every page, until it says that the
+    episode is over or the step limit is reached; then the judge rates it in [0, 1], and 1 is a success. A model that
+    writes nonsense, does not stop or repeats the page ends the episode with a score of 0 (`info["problem"]`). Episodes
+    are marked `imagined` and are never evaluated. Tasks are those of the real environment, under this one's id.
+
+    Args:
+        env: the real environment, by id or short name. env_settings: what that is made with.
+        model: a folder that `palaestra worldmodel train` wrote, or "real": the real environment behind the interface of
+            a world model, whose pages and scores are the true ones (the upper limit of any imagination).
+        judge: a world model's folder whose model judges; None for the world's own judge.
+
+    Raises:
+        BadInput: no such environment or folder, or a model of another environment.
+    """
+
+    fidelity: ClassVar[Fidelity] = Fidelity.EXACT
+
+    def __init__(
+        self,
+        env: str = "crafting",
+        env_settings: Mapping[str, Any] | None = None,
+        model: str = REAL,
+        judge: str | None = None,
+    ) -> None:
+        super().__init__()
+        spec = find(env)
+        if spec.imagined:
+            raise BadInput(f"{spec.id} is imagined itself; a world model imagines a real environment")
+        if not isinstance(model, str) or not isinstance(judge, str | None):
+            raise BadInput("WorldModel: 'model' and 'judge' are folders, given as texts")
+        self.registration = find(ID)
+        self.real = (spec.id, dict(env_settings or {}))
+        self._spec: EnvSpec = spec
+        self._model, self._judge_name = model, judge
+        self._given: tuple[World, Judge] | None = None
+        self._inner: TextEnv[Any] | None = None
+        inner = self._real_env()
+        self.max_steps = inner.max_steps
+
+    @classmethod
+    def of(
+        cls,
+        world: World,
+        env: str,
+        env_settings: Mapping[str, Any] | None = None,
+        *,
+        judge: Judge | None = None,
+        max_steps: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> WorldModelEnv:
+        """An instance around a world that is in memory already.
+
+        Args:
+            settings: what stands in the records in place of a folder's name.
+        """
+        made = cls(env, env_settings)
+        made._given = (world, judge or world.judge)
+        made.max_steps = max_steps if max_steps is not None else made.max_steps
+        made.settings = dict(settings or {"env": env, "model": f"{world.name} {world.version}", "max_steps": max_steps})
+        return made
+
+    # -- what an environment writes ---------------------------------------------------------------------------------
+
+    def begin(self, task: Task, rng: np.random.Generator) -> tuple[Imagined, str]:
+        """The real first page. Raises what the real environment raises."""
+        page, info = self._real_env().reset(options={"task": self.real_task(task)})
+        actions = self._first_actions(info["actions"]) if self.world.lists else None
+        return Imagined(page, page, actions), page
+
+    def act(self, state: Imagined, action: str) -> Reply:
+        """Ask the world model."""
+        last = self.max_steps is not None and len(state.done) + 1 >= self.max_steps
+        task = self.real_task(self.task)
+        short = action if not self.world.learned else action[:LONGEST]
+        asked = Asked(
+            task,
+            self.instructions(self.task),
+            state.first,
+            tuple(state.done),
+            state.page,
+            short,
+            same=state.same,
+            last=last and self.world.learned,
+            seed=_seed(task, state.done, short),
+        )
+        (found,) = self.world.predict([asked])
+        valid = found.status != "refused" or (state.actions is not None and action in state.actions)
+        state.done.append(short)
+        state.same = state.same + 1 if found.page == state.page else 0
+        if found.problem is not None:
+            state.page, state.actions = CUT[found.problem], ()
+            return Reply(state.page, score=0.0, over=True, extra={"problem": found.problem.value})
+        state.page, state.actions = found.page, found.actions
+        score, done = self._worth(state, found, asked, last)
+        return Reply(state.page, score=score, success=done, over=found.over, valid=valid)
+
+    def admissible(self, state: Imagined) -> Sequence[str]:
+        """The actions that the world model says are possible."""
+        return state.actions or ()
+
+    def details(self, state: Imagined) -> Mapping[str, Any]:
+        """`imagined`, always True, and `judged`: the score is a judge's word."""
+        return {"imagined": True, "judged": self.world.learned}
+
+    @property
+    def lists_actions(self) -> bool:
+        """Does this world model predict admissible actions."""
+        return self.world.lists
+
+    def fingerprint(self) -> str:
+        """This code, the real environment, the world model's weights, and the judge."""
+        cls: type = type(self)
+        real = self._real_env().fingerprint()
+        return f"{code_fingerprint(cls)} of {real} by {self.world.name} {self.world.version}, judge {self.judge.name}"
+
+    def instructions(self, task: Task) -> str:
+        """Those of the real environment."""
+        return self._real_env().instructions(self.real_task(task))
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """The real environment's tasks, as tasks of this one."""
+        return _mapped(tuple(self._real_env().tasks(split)), ID)
+
+    def splits(self) -> Sequence[str]:
+        """The real environment's splits."""
+        return self._real_env().splits()
+
+    def close(self) -> None:
+        """Give the real environment back. May be called twice; models stay in memory for other instances."""
+        super().close()
+        if self._inner is not None:
+            self._inner.close()
+            self._inner = None
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def world(self) -> World:
+        """Who predicts."""
+        return self._parts()[0]
+
+    @property
+    def judge(self) -> Judge:
+        """Who rates."""
+        return self._parts()[1]
+
+    def real_task(self, task: Task) -> Task:
+        """The real environment's task that this one imagines."""
+        return task.model_copy(update={"env": self._spec.id})
+
+    def imagined_task(self, task: Task) -> Task:
+        """This environment's task that imagines a real one."""
+        return task.model_copy(update={"env": ID})
+
+    def _parts(self) -> tuple[World, Judge]:
+        if self._given is None:
+            assert self.real is not None
+            if self._model == REAL:
+                from palaestra.worldmodel.world import real_world
+
+                world: World = real_world(*self.real)
+            else:
+                from palaestra.worldmodel.training import load_world
+
+                world = load_world(self._model, self._spec.id)
+            if self._judge_name is None:
+                self._given = (world, world.judge)
+            else:
+                from palaestra.worldmodel.training import load_world
+
+                self._given = (world, load_world(self._judge_name, self._spec.id).judge)
+        return self._given
+
+    def _real_env(self) -> TextEnv[Any]:
+        if self._inner is None:
+            assert self.real is not None
+            self._inner = make(self.real[0], **self.real[1])
+        return self._inner
+
+    def _first_actions(self, actions: Sequence[str] | None) -> tuple[str, ...] | None:
+        if actions is None:
+            return None
+        return tuple(actions) if not self.world.learned else self.world.page.listed(actions)
+
+    def _worth(self, state: Imagined, found: Prediction, asked: Asked, last: bool) -> tuple[float | None, bool]:
+        """The score from now on and whether the task is solved: the judge's word, given once, at the end."""
+        if found.score is not None and not self.world.learned and self.judge is self.world.judge:
+            return found.score, found.over and found.score >= 1.0
+        if not (found.over or last):
+            return None, False
+        case = Case(asked.task, asked.instructions, state.first, tuple(state.done), state.page, found.over, found.score)
+        (value,) = self.judge.rate([case], asked.seed)
+        return value, value >= 1.0
+
+
+def _seed(task: Task, done: Sequence[str], action: str) -> int:
+    """Seed of one imagined step: a function of what led there, so that an episode can be imagined again."""
+    text = "\x00".join([task.id, *done, action])
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") >> 1
+
+
+@lru_cache(maxsize=64)
+def _mapped(tasks: tuple[Task, ...], env: str) -> tuple[Task, ...]:
+    return tuple(task.model_copy(update={"env": env}) for task in tasks)

@@ -1,0 +1,128 @@
+"""Who says what an imagined page is worth: a model by anchors, or the real environment's own score.
+
+The anchors are those of arXiv 2504.21024, section 3.4 (the words are ours): 1 the task is done, 0.5 on the way, 0 lost.
+What cannot be read is 0 and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from palaestra.agents.message import Message
+from palaestra.agents.policy import Policy, Request
+from palaestra.envs import BadInput, Task
+from palaestra.worldmodel.page import PageFormat
+
+_RULES = (
+    "You judge how far an agent has come. You are told the task, what the agent did, and the page that it sees now. "
+    "First say in one or two sentences how near the task is to being done. Then write a last line 'Score: ' and a "
+    "number: 1.0 if the task is done, 0.5 if the agent is on the way, 0.0 if it went wrong."
+)
+_SCORE = re.compile(r"score\s*:\s*\W{0,3}([01](?:\.[0-9]+)?|\.[0-9]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where an agent stands, or is imagined to stand.
+
+    Attributes:
+        task, instructions: the real task, and what every agent is told in it.
+        first: the first page, which says what is to be done.
+        done: all actions. page: what is seen now.
+        over: has the episode ended there.
+        score: the score there, where the real environment said it.
+    """
+
+    task: Task
+    instructions: str
+    first: str
+    done: tuple[str, ...]
+    page: str
+    over: bool
+    score: float | None = None
+
+
+class Judge(Protocol):
+    """Rates cases in [0, 1], 1 being a task that is done."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
+        """One number in [0, 1] a case, in order."""
+        ...
+
+
+class ModelJudge:
+    """A policy judges.
+
+    Args:
+        policy: who is asked; its `sampling.max_tokens` must leave room for a reason and a number.
+        page: how pages are cut.
+
+    Attributes:
+        calls: cases that were rated. unreadable: those whose answer held no number, or that were not answered.
+        batches, prompt_tokens, completion_tokens: what it cost.
+    """
+
+    def __init__(self, policy: Policy, page: PageFormat | None = None) -> None:
+        self.policy, self.page = policy, page or PageFormat()
+        self.name = f"{policy.name} {policy.version}"
+        self.calls = self.unreadable = self.batches = self.prompt_tokens = self.completion_tokens = 0
+
+    def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
+        """Ask about all cases, as many at once as the policy takes."""
+        requests = []
+        for number, case in enumerate(cases):
+            said = question(case, self.page)
+            prompt = self.policy.template.opening(said) if self.policy.template is not None else ()
+            requests.append(Request(said, seed + number, prompt))
+        found: list[float] = []
+        for first in range(0, len(requests), self.policy.batch_size):
+            self.batches += 1
+            for answer in self.policy.act(requests[first : first + self.policy.batch_size]):
+                value = None if answer.error else reading(answer.text)
+                self.calls += 1
+                self.unreadable += value is None
+                self.prompt_tokens += answer.prompt_tokens
+                self.completion_tokens += answer.completion_tokens
+                found.append(value or 0.0)
+        return found
+
+
+class TrueScore:
+    """The real environment's own score: what no agent outside this gym can look ahead with."""
+
+    name = "true score"
+
+    def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
+        """Raises BadInput for a case that no real environment has seen."""
+        if any(case.score is None for case in cases):
+            raise BadInput("a learned world model knows no true score; give a judge that is a model")
+        return [case.score or 0.0 for case in cases]
+
+
+def question(case: Case, page: PageFormat) -> list[Message]:
+    """The conversation that asks for one number."""
+    lines = [f"Task: {page.cut(case.first)}"]
+    lines += [f"Done: {' '.join(action.splitlines())}" for action in case.done[-page.history :] if page.history]
+    lines.append(f"Page: {page.cut(case.page)}")
+    lines += ["The episode is over."] if case.over else []
+    return [
+        Message(role="system", content=f"{_RULES}\n{case.instructions}".strip()),
+        Message(role="user", content="\n".join(lines)),
+    ]
+
+
+def verdict(value: float) -> str:
+    """What a judge answers that gives this number."""
+    return f"Score: {value:.1f}"
+
+
+def reading(text: str) -> float | None:
+    """The last number that an answer gives, at most 1; None where there is none."""
+    marks = _SCORE.findall(text)
+    return min(1.0, float(marks[-1])) if marks else None

@@ -1,0 +1,204 @@
+"""Transitions: what an action did to a page, taken out of stored episodes.
+
+Failed episodes teach as much as won ones; what was imagined teaches nothing about the world, and a fault says nothing.
+Sub-sampling keeps what is common from drowning what is rare, as in arXiv 2504.21024: at most so many of one start, and
+of one kind of action (its first two words).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from palaestra.agents.episode import Actor, Outcome, Path
+from palaestra.agents.forest import Forest
+from palaestra.envs import BadInput, ReplayDiverged, Task, TextEnv
+from palaestra.worldmodel.page import Asked, PageFormat, Status
+
+
+class Transition(BaseModel):
+    """(instruction, page, action) -> next page.
+
+    Attributes:
+        task: the real task. episode: where it happened; step: after so many actions from the root's reset.
+        first: the first page of the episode, which says what is to be done.
+        done: the actions before. page: what was seen last. action: what was done.
+        next: what was seen then. status: how the episode stood.
+        actions: the admissible actions then; None where they are not known.
+        score: the score then, in [0, 1]. success: was the task solved then.
+        worth: how good it is to stand there, by hindsight: the episode's final score at its end, half of it before (1
+            solved, 0.5 on the way, 0 lost: the anchors of the judge).
+        thought: why the action leads there, where a model was asked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Task
+    episode: str
+    step: int = Field(ge=0)
+    first: str
+    done: tuple[str, ...]
+    page: str
+    action: str
+    next: str
+    status: Status
+    actions: tuple[str, ...] | None = None
+    score: float = Field(ge=0.0, le=1.0)
+    success: bool
+    worth: float = Field(ge=0.0, le=1.0)
+    thought: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of its action: the first two words."""
+        return " ".join(self.action.split()[:2])
+
+    def asked(self, instructions: str, seed: int = 0) -> Asked:
+        """This step as a question to a world model."""
+        return Asked(self.task, instructions, self.first, self.done, self.page, self.action, seed=seed)
+
+
+def transitions_of(path: Path, env: TextEnv[Any] | None = None, page: PageFormat | None = None) -> list[Transition]:
+    """The transitions of an episode's own turns; those before a fork are its parent's.
+
+    Args:
+        path: the episode with all that came before it.
+        env: the real environment: the episode is replayed in it to list the admissible actions, if `page` wants any.
+
+    Returns:
+        One a turn; none of an imagined episode or a fault.
+    """
+    episode, seen = path.episode, [_written(page) for page in path.observations()]
+    if episode.provenance.actor is Actor.IMAGINED or episode.outcome.is_fault or not path.turns:
+        return []
+    actions = tuple(_written(action) for action in path.actions)
+    ended = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+    listed = _listed(path, env, page) if env is not None and page is not None and page.actions else {}
+    found = []
+    for step in range(path.own, len(path.turns)):
+        turn, end = path.turns[step], step == len(path.turns) - 1
+        status = Status.OVER if end and ended else Status.GOING if turn.valid else Status.REFUSED
+        found.append(
+            Transition(
+                task=episode.start.task,
+                episode=episode.id,
+                step=step,
+                first=seen[0],
+                done=actions[:step],
+                page=seen[step],
+                action=actions[step],
+                next=seen[step + 1],
+                status=status,
+                actions=listed.get(step + 1),
+                score=turn.score,
+                success=episode.success and end,
+                worth=episode.score if end else episode.score / 2,
+            )
+        )
+    return found
+
+
+def gather(
+    store: Forest,
+    env_id: str,
+    splits: Collection[str],
+    *,
+    env: TextEnv[Any] | None = None,
+    page: PageFormat | None = None,
+    episodes: Collection[str] | None = None,
+) -> Iterator[Transition]:
+    """The transitions of a store, episode by episode.
+
+    Args:
+        store: where the episodes are.
+        env_id, splits: whose episodes, and of which splits.
+        env, page: see `transitions_of`.
+        episodes: only these, by id; None takes all.
+
+    Raises:
+        BadInput: the store holds no transition of this environment and these splits.
+    """
+    count = 0
+    for head in store.heads(env=env_id, split=list(splits)):
+        if head.actor is Actor.IMAGINED or (episodes is not None and head.id not in episodes):
+            continue
+        for transition in transitions_of(store.path(head.id), env, page):
+            count += 1
+            yield transition
+    if not count:
+        held = sorted({head.env for head in store.heads()})
+        raise BadInput(
+            f"{store.file} holds no transitions of {env_id} in split {', '.join(splits)}; it has episodes of "
+            f"{', '.join(held) or 'nothing'}"
+        )
+
+
+def balanced(
+    transitions: Iterable[Transition], *, per_start: int | None = 20, per_kind: int | None = 50, seed: int = 0
+) -> list[Transition]:
+    """Some of the transitions: equal ones once, at most `per_start` of a task and `per_kind` of a kind of action.
+
+    Which ones is drawn by the seed and does not depend on their order; they come back in the order given.
+    """
+    distinct = {(t.task.id, t.done, t.page, t.action, t.next): t for t in reversed(list(transitions))}
+    everything = list(reversed(distinct.values()))
+    starts: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    kept: set[tuple[str, int]] = set()
+    for transition in sorted(everything, key=lambda t: drawn(seed, t.episode, t.step)):
+        task, kind = transition.task.id, transition.kind
+        if (per_start is not None and starts[task] >= per_start) or (per_kind is not None and kinds[kind] >= per_kind):
+            continue
+        starts[task] += 1
+        kinds[kind] += 1
+        kept.add((transition.episode, transition.step))
+    return [t for t in everything if (t.episode, t.step) in kept]
+
+
+def set_aside(task: Task, share: float, seed: int = 0) -> bool:
+    """Is this task kept from training, to measure on: the same tasks for the same seed, about `share` of all."""
+    return int(drawn(seed, "held out", task.id), 16) < share * 2**64
+
+
+def drawn(*parts: object) -> str:
+    """16 hexadecimal digits that stand for an order drawn from the parts."""
+    return hashlib.blake2b("|".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def packed(transitions: Iterable[Transition]) -> bytes:
+    """One JSON line each, compressed; the same transitions give the same bytes."""
+    return gzip.compress("".join(t.model_dump_json() + "\n" for t in transitions).encode(), mtime=0)
+
+
+def read(file: FilePath) -> list[Transition]:
+    """What `packed` wrote. Raises BadInput when the file is damaged."""
+    try:
+        return [Transition.model_validate_json(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    except (OSError, EOFError, ValidationError, ValueError) as error:
+        told = " ".join(str(error).split())[:160]
+        raise BadInput(f"{file} cannot be read ({told}); delete it to have the transitions mined again") from error
+
+
+def _written(text: str) -> str:
+    """A text as a file can hold it: halves of surrogate pairs become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _listed(path: Path, env: TextEnv[Any], page: PageFormat) -> dict[int, tuple[str, ...] | None]:
+    """The admissible actions after each own turn, as the environment lists them when the episode is replayed."""
+    found: dict[int, tuple[str, ...] | None] = {}
+    seen: Sequence[str] = path.observations()
+    task, actions = path.episode.start.task, path.actions
+    try:
+        for step in range(path.own + 1, len(actions) + 1):
+            _, info = env.replay(task, actions[:step], seen[: step + 1])
+            found[step] = page.listed(info["actions"])
+    except ReplayDiverged:
+        pass  # what came before stands; from here on this environment is not the one that was recorded
+    return found

@@ -1,0 +1,246 @@
+"""Who predicts what comes of an action: a learned model, or the real environment behind the same interface."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from palaestra.agents.policy import Completion, Policy, Request
+from palaestra.envs import Fidelity, Snapshot, Task, TextEnv, find, make
+from palaestra.worldmodel.judging import Judge, ModelJudge, TrueScore
+from palaestra.worldmodel.page import Asked, PageFormat, Prediction, Problem, Status
+
+STUCK = 4
+"""A page that a model writes so often in a row has no way on."""
+
+
+class World(Protocol):
+    """Predicts steps.
+
+    Attributes:
+        name, version: shown to people, and what identifies it.
+        learned: is it a model, whose pages are imagined and whose scores a judge gives.
+        horizon: steps that it can be trusted for; None for all.
+        lists: does it predict admissible actions.
+        page: how pages are shown to it.
+        judge: who rates what it imagines, unless somebody else is asked.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def learned(self) -> bool: ...
+    @property
+    def horizon(self) -> int | None: ...
+    @property
+    def lists(self) -> bool: ...
+    @property
+    def page(self) -> PageFormat: ...
+    @property
+    def judge(self) -> Judge: ...
+
+    def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
+        """What comes of each step, in order. May be called from several threads at once."""
+        ...
+
+
+class LearnedWorld:
+    """A policy that was trained to be the environment.
+
+    What callers in several threads ask at the same time goes to the model together.
+
+    Args:
+        policy: the model; its `sampling.max_tokens` must leave room for a page.
+        page: how it was trained.
+        horizon: steps that it can be trusted for, as measured.
+        judge: who rates what it imagines; by default the same model.
+        max_same: see `STUCK`.
+
+    Attributes:
+        calls, batches, prompt_tokens, completion_tokens: what it cost so far.
+        problems: answers that were no page, by their kind.
+    """
+
+    learned = True
+
+    def __init__(
+        self,
+        policy: Policy,
+        page: PageFormat | None = None,
+        *,
+        horizon: int | None = None,
+        judge: Judge | None = None,
+        max_same: int = STUCK,
+    ) -> None:
+        self.policy, self.page, self.horizon = policy, page or PageFormat(), horizon
+        self.name, self.version = policy.name, policy.version
+        self.lists = self.page.actions > 0
+        self.judge: Judge = judge or ModelJudge(policy, self.page)
+        self.calls = self.batches = self.prompt_tokens = self.completion_tokens = 0
+        self.problems: Counter[str] = Counter()
+        self._max_same = max_same
+        self._together = Together(self._act)
+
+    def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
+        """Ask the model. What is no page comes back as a `problem`."""
+        requests = []
+        for step in steps:
+            said = self.page.messages(step)
+            prompt = self.policy.template.opening(said) if self.policy.template is not None else ()
+            requests.append(Request(said, step.seed, prompt))
+        answers = self._together.ask(requests)
+        return [self._prediction(step, answer) for step, answer in zip(steps, answers, strict=True)]
+
+    def _act(self, requests: Sequence[Request]) -> list[Completion]:
+        answers: list[Completion] = []
+        for first in range(0, len(requests), self.policy.batch_size):
+            self.batches += 1
+            answers += self.policy.act(requests[first : first + self.policy.batch_size])
+        self.calls += len(answers)
+        self.prompt_tokens += sum(answer.prompt_tokens for answer in answers)
+        self.completion_tokens += sum(answer.completion_tokens for answer in answers)
+        return answers
+
+    def _prediction(self, step: Asked, answer: Completion) -> Prediction:
+        found = self.page.read(answer.text)
+        if answer.error is not None:
+            found = Prediction("", problem=Problem.UNANSWERED, text=answer.error)
+        elif not answer.finished:
+            found = Prediction("", problem=Problem.ENDLESS, text=answer.text)
+        elif found.problem is None and found.page == self.page.cut(step.page) and step.same + 1 >= self._max_same:
+            found = Prediction("", problem=Problem.STUCK, text=answer.text)
+        if found.problem is not None:
+            self.problems[found.problem] += 1
+        return replace(found, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
+
+
+class RealWorld:
+    """The real environment behind the interface of a world model: the upper limit of every imagination.
+
+    It goes where it is asked to by rewinding instances of its own, never the agent's.
+
+    Args:
+        env: id or short name; settings: what it is made with.
+        factory: makes it in place of `palaestra.make`.
+        kept: snapshots that are remembered, where the environment can copy its state.
+
+    Attributes:
+        calls: steps that were taken; replayed: steps that were taken only to get there.
+    """
+
+    learned = False
+    horizon = None
+    version = "real"
+
+    def __init__(
+        self,
+        env: str,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        factory: Callable[[str], TextEnv[Any]] | None = None,
+        kept: int = 256,
+    ) -> None:
+        spec = find(env)
+        self.name = spec.id
+        self.page = PageFormat(max_page=0)
+        self.judge: Judge = TrueScore()
+        self.calls = self.replayed = 0
+        self._env: TextEnv[Any] = factory(spec.id) if factory else make(spec.id, **(settings or {}))
+        self.lists = self._env.lists_actions
+        self._kept: OrderedDict[tuple[str, tuple[str, ...]], Snapshot] = OrderedDict()
+        self._most = kept if self._env.fidelity is Fidelity.EXACT else 0
+        self._lock = threading.Lock()
+
+    def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
+        """Go there and act, one step after the other. Raises what the environment raises."""
+        with self._lock:
+            return [self._step(step) for step in steps]
+
+    def close(self) -> None:
+        """Give the instance back."""
+        with self._lock:
+            self._kept.clear()
+            self._env.close()
+
+    def _step(self, step: Asked) -> Prediction:
+        self._go(step.task, step.done)
+        page, _, over, _, info = self._env.step(step.action)
+        self.calls += 1
+        self._keep(step.task, (*step.done, step.action))
+        status = Status.OVER if over else Status.GOING if info["valid"] else Status.REFUSED
+        actions = None if info["actions"] is None else tuple(info["actions"])
+        return Prediction(page, status, actions, score=info["score"])
+
+    def _go(self, task: Task, done: tuple[str, ...]) -> None:
+        snapshot = self._kept.get((task.id, done))
+        if snapshot is not None:
+            self._env.restore(snapshot)
+            return
+        near = next((n for n in range(len(done), 0, -1) if (task.id, done[:n]) in self._kept), 0)
+        if near:
+            self._env.restore(self._kept[task.id, done[:near]])
+        way = self._env.distance(task, done)
+        self.replayed += len(done) if way is None else way
+        self._env.replay(task, done)
+
+    def _keep(self, task: Task, done: tuple[str, ...]) -> None:
+        if self._most:
+            self._kept[task.id, done] = self._env.snapshot()
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+
+class Together:
+    """Callers in several threads, one engine: whoever finds it free asks for all who wait."""
+
+    def __init__(self, act: Callable[[Sequence[Request]], Sequence[Completion]]) -> None:
+        self._act = act
+        self._engine, self._list = threading.Lock(), threading.Lock()
+        self._waiting: list[_Turn] = []
+
+    def ask(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answers to these requests. Raises what the engine raised when they were asked."""
+        mine = _Turn(list(requests))
+        with self._list:
+            self._waiting.append(mine)
+        with self._engine:
+            if mine.answers is None and mine.error is None:
+                with self._list:
+                    group, self._waiting = self._waiting, []
+                try:
+                    answers = list(self._act([request for turn in group for request in turn.requests]))
+                    for turn in group:
+                        turn.answers, answers = answers[: len(turn.requests)], answers[len(turn.requests) :]
+                except Exception as error:
+                    for turn in group:
+                        turn.error = error
+        if mine.error is not None:
+            raise mine.error
+        assert mine.answers is not None
+        return mine.answers
+
+
+class _Turn:
+    def __init__(self, requests: list[Request]) -> None:
+        self.requests = requests
+        self.answers: list[Completion] | None = None
+        self.error: Exception | None = None
+
+
+_REAL: dict[str, RealWorld] = {}
+_REAL_LOCK = threading.Lock()
+
+
+def real_world(env: str, settings: Mapping[str, Any]) -> RealWorld:
+    """The real environment as a world, one of a kind a process."""
+    key = json.dumps([env, dict(settings)], sort_keys=True, default=repr)
+    with _REAL_LOCK:
+        if key not in _REAL:
+            _REAL[key] = RealWorld(env, settings)
+        return _REAL[key]
