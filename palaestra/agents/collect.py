@@ -20,9 +20,10 @@ import palaestra
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.driver import Driver, Limits, TooManyFaults
 from palaestra.agents.episode import Actor, Path, Plain, Provenance, Start, episode_id, episode_key
+from palaestra.agents.fork import kept_for, parent_of
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress, Tally, progress_of
-from palaestra.agents.runner import Item, Setup
+from palaestra.agents.runner import Item, Kept, Setup
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.workers import Stop
 from palaestra.envs import BadInput, Task, TextEnv, specs
@@ -100,6 +101,7 @@ def collect(
     min_faults: int = 5,
     max_context: int | None = None,
     max_turns: int | None = None,
+    keep: int = 1 << 20,
     progress: Progress | Literal["auto", "bar", "lines", "quiet"] = "auto",
     seed: int = 0,
     labels: Mapping[str, Any] | None = None,
@@ -130,6 +132,9 @@ def collect(
             whose next prompt leaves no room for an answer ends as `truncated`.
         max_turns: own turns after which an episode is ended as `truncated` (label `truncated_by`: `turns`), though the
             environment would go on: a piece of an episode, which can be forked at its end. None for whole episodes.
+        keep: bytes, before they are compressed, that may be stored of an episode's steps where the same actions might
+            lead elsewhere (`TextEnv.keep`; other environments keep none), so that forks begin where the parent stood.
+            Steps that do not fit, and all with 0, are replayed as everywhere else: if that diverges it is a fault.
         progress: `auto` (a bar on a terminal, else lines), `bar`, `lines`, `quiet`, or an object.
         seed: all randomness of the requests follows from it.
         labels: go to every episode made. The collector adds `truncated_by` where the context or `max_turns` ended it,
@@ -149,6 +154,8 @@ def collect(
             settings of the environment or another version of it. Where a server is does not count.
     """
     limits = _limits(samples, concurrency, deadline, retries, max_fault_rate, min_faults, policy)
+    if keep < 0:
+        raise BadInput(f"collect: keep is a number of bytes, 0 or more, got {keep}")
     if max_turns is not None and max_turns < 1:
         raise BadInput(f"collect: max_turns is a number of turns above 0 or None, got {max_turns}")
     conversation = conversation or _usual(starts)
@@ -167,7 +174,9 @@ def collect(
     stored = _Stored(store, provenance)
     if isinstance(starts, Sized):
         stored.check(starts, samples)
-    setup = Setup(policy, conversation, provenance, seed, max_context, noted, max_turns, tally, stored.fingerprints)
+    setup = Setup(
+        policy, conversation, provenance, seed, max_context, noted, max_turns, tally, stored.fingerprints, keep
+    )
     shown = progress_of(progress)
     create = env_factory or (lambda name: palaestra.make(name, **settings))
     driver = Driver(_plan(starts, samples, provenance, store, stored), setup, store, create, limits, shown)
@@ -285,13 +294,15 @@ def _plan(
     for given in starts:
         start = _start(given)
         parent: Path | None = None
+        kept: Kept | None = None
         for sample in range(samples):
             key = episode_key(start, provenance, sample)
             if store.has(key):
                 stored.compare(key)
             elif start.parent is not None and parent is None:
-                parent = _parent(start, store)
-            yield Item(start, sample, key, parent)
+                parent = parent_of(start, store)
+                kept = kept_for(start, parent, store)
+            yield Item(start, sample, key, parent, kept)
 
 
 class _Stored:
@@ -347,24 +358,6 @@ class _Stored:
                 f"{self._store.file} holds episodes of this plan made with env_fingerprint={first!r} and others with "
                 f"{before.env_fingerprint!r}; collect into another store"
             )
-
-
-def _parent(start: Start, store: EpisodeStore) -> Path:
-    """The path of the episode that is forked. Raises BadInput unless the fork lies before its end."""
-    assert start.parent is not None
-    path = store.path(start.parent)
-    if path.episode.start.task != start.task:
-        raise BadInput(
-            f"fork {start.id}: its parent's task is {path.episode.start.task.id}, not {start.task.id}; "
-            "make forks with Episode.fork, so that they inherit the task and its split"
-        )
-    piece = path.episode.labels.get("truncated_by") == "turns"  # ended by a collector; its environment would go on
-    if start.fork_step >= len(path.turns) + piece:
-        raise BadInput(
-            f"fork {start.id}: episode {start.parent} ends after {len(path.turns)} actions, "
-            "and an episode that is over cannot be forked at its end"
-        )
-    return path
 
 
 def _report(tally: Tally) -> CollectReport:

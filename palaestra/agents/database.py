@@ -46,6 +46,8 @@ CREATE INDEX by_parent ON episodes (parent, fork_step);
 CREATE INDEX by_iteration ON episodes (recipe, iteration);
 CREATE INDEX faults_by_key ON faults (key);
 """
+# Came later, and older stores do without: what environments kept of an episode's steps, where they kept anything.
+_KEPT = "CREATE TABLE IF NOT EXISTS kept (row INTEGER PRIMARY KEY REFERENCES episodes (row), body BLOB NOT NULL)"
 
 
 class Database:
@@ -72,6 +74,7 @@ class Database:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._closed = False
+        self._has_kept = False
         self._abandoned: list[sqlite3.Connection] = []
         self._connection = self._open()
 
@@ -223,6 +226,10 @@ class Database:
                 f"episode store {self.file} has schema version {version}, this Palaestra reads version "
                 f"{SCHEMA_VERSION}; open it with the Palaestra that wrote it, or a newer one"
             )
+        self._has_kept = "kept" in tables
+        if self.mode == "rw" and not self._has_kept:
+            connection.execute(_KEPT)
+            self._has_kept = True
 
     def _live(self) -> sqlite3.Connection:
         if self._closed:

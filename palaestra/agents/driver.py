@@ -251,7 +251,7 @@ class Driver:
 
     def _finish(self, attempt: Attempt) -> None:
         episode = attempt.finish()
-        if self._store.add(episode):
+        if self._store.add(episode, attempt.kept):
             self.tally.episodes += 1
             self.tally.successes += episode.success
             self.tally.scores += episode.score

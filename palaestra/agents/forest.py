@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from palaestra.agents.database import Database
 from palaestra.agents.episode import Episode, Outcome, Path, Start, Turn
+from palaestra.agents.kept import unpack_kept
 from palaestra.agents.packing import from_column, to_column, unpack
 from palaestra.agents.selection import HEAD_COLUMNS, Head, Where, condition, head, ordering
 from palaestra.envs.errors import BadInput
@@ -99,6 +100,30 @@ class Forest(Database):
         if not rows:
             raise BadInput(f"episode store {self.file} has no episode {id!r}")
         return head(rows[0])
+
+    def kept(self, id: str, step: int) -> bytes | None:
+        """What the environment kept of a step of an episode, for `TextEnv.resume`.
+
+        Args:
+            step: counted from the root's reset, so that the episode's own first one is `start.fork_step` + 1.
+
+        Returns:
+            None where nothing was kept.
+        """
+        body = self.kept_block(id)
+        if body is None:
+            return None
+        try:
+            return unpack_kept(body).get(step)
+        except (zlib.error, ValueError, TypeError) as error:
+            raise self._damaged(f"what was kept of episode {id!r} cannot be unpacked: {error}") from error
+
+    def kept_block(self, id: str) -> bytes | None:
+        """What the environment kept of all steps of an episode, as it is stored; None where nothing was."""
+        if not self._has_kept:
+            return None
+        rows = self._query("SELECT body FROM kept JOIN episodes USING (row) WHERE id = ?", (to_column(id),))
+        return rows[0][0] if rows else None
 
     # -- many episodes -----------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ class Setup:
         max_turns: own turns after which an episode is ended, to be gone on with later; None for no limit.
         tally: where all that is spent is counted.
         fingerprints: of the environments, by id, that the store's episodes of this plan were made with.
+        keep: bytes that may be kept of an episode's steps, where its environment keeps any (`TextEnv.keep`).
     """
 
     policy: Policy
@@ -45,6 +46,16 @@ class Setup:
     max_turns: int | None = None
     tally: Tally = field(default_factory=Tally)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    keep: int = 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an environment kept of a step, and which one it was: only the same one can go on from there."""
+
+    raw: bytes
+    settings: Mapping[str, Any]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Item:
     Attributes:
         start, sample, key: which one.
         parent: the path of the episode that is forked; None for a start at a task.
+        kept: what the environment kept of the step that is forked, if it is still the same environment.
         attempt: 0, then 1, 2, ... after faults.
     """
 
@@ -61,6 +73,7 @@ class Item:
     sample: int
     key: str
     parent: Path | None = None
+    kept: Kept | None = None
     attempt: int = 0
 
     @property
@@ -84,6 +97,7 @@ class Seen:
     instructions: str = ""
     fingerprint: str = ""
     replayed: int = 0
+    kept: bytes | None = None
 
 
 def turn_seed(seed: int, key: str, step: int) -> int:
@@ -99,6 +113,7 @@ class Attempt:
         item: what is tried.
         worker: where its environment lives.
         stage: what is waited for: "env", "policy", or "inside" for a policy that acts in the environment's thread.
+        kept: step, counted from the root's reset -> what the environment kept of it.
     """
 
     def __init__(self, item: Item, worker: EnvWorker, setup: Setup) -> None:
@@ -106,6 +121,8 @@ class Attempt:
         self.stage = "env"
         self.request = Request(messages=())
         self.turns: list[Turn] = []
+        self.kept: dict[int, bytes] = {}
+        self._kept_bytes = 0
         self._unfinished: list[int] = []
         self._seen = Seen("", 0.0, False)
         self._first: Seen | None = None
@@ -138,9 +155,13 @@ class Attempt:
             observation, info = env.reset(options={"task": start.task})
         else:
             actions = [turn.action for turn in self.item.before]
-            way = env.distance(start.task, actions)
-            replayed = len(actions) if way is None else way
-            observation, info = env.replay(start.task, actions, self.item.parent.observations()[: start.fork_step + 1])
+            observations = self.item.parent.observations()[: start.fork_step + 1]
+            resumed = self._resume(env, actions, observations)
+            if resumed is None:
+                way = env.distance(start.task, actions)
+                replayed = len(actions) if way is None else way
+                resumed = env.replay(start.task, actions, observations)
+            observation, info = resumed
             if env.distance(start.task, actions) is None:
                 raise BadInput(f"fork {start.id}: the episode is over at this step under these settings (max_steps?)")
         return Seen(
@@ -153,9 +174,35 @@ class Attempt:
             replayed=replayed,
         )
 
+    def _resume(
+        self, env: TextEnv[Any], actions: Sequence[str], observations: Sequence[str]
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Go on from what was kept of the step; None where nothing was, or not by this environment."""
+        kept = self.item.kept
+        same = (self.setup.provenance.env_settings, self.worker.fingerprint)
+        if kept is None or (kept.settings, kept.fingerprint) != same:
+            return None
+        try:
+            return env.resume(self.item.start.task, actions, observations, kept.raw)
+        except BadInput:  # damaged, or more than fits here; the actions are there all the same
+            return None
+
+    def _keep(self, env: TextEnv[Any]) -> bytes | None:
+        """What the environment keeps of this step; None where that is nothing, or too much."""
+        room = self.setup.keep - self._kept_bytes
+        if room <= 0:
+            return None
+        try:
+            raw = env.keep(room)
+        except BadInput:  # more than there is room for
+            return None
+        self._kept_bytes += len(raw or b"")
+        return raw
+
     def step(self, action: str) -> Seen:
         """Hand an action to the environment."""
-        observation, reward, terminated, truncated, info = self.worker.env().step(action)
+        env = self.worker.env()
+        observation, reward, terminated, truncated, info = env.step(action)
         over = terminated or truncated
         return Seen(
             observation,
@@ -166,6 +213,7 @@ class Attempt:
             terminated=terminated,
             truncated=truncated,
             actions=None if over else self._list(info),
+            kept=None if over else self._keep(env),
         )
 
     def choose(self) -> Completion:
@@ -194,6 +242,8 @@ class Attempt:
         else:
             self.turns.append(self._turn(seen))
             self._spend(env_steps=1)
+            if seen.kept is not None:
+                self.kept[self.item.start.fork_step + len(self.turns)] = seen.kept
         self._seen = seen
 
     @property

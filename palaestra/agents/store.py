@@ -13,12 +13,13 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from palaestra.agents.database import Database
 from palaestra.agents.episode import Episode
 from palaestra.agents.forest import Edge, Forest, Summary, Wins
+from palaestra.agents.kept import pack_kept
 from palaestra.agents.packing import from_column, pack, to_column
 from palaestra.agents.selection import Head, Where
 from palaestra.envs.errors import BadInput
@@ -48,8 +49,11 @@ class EpisodeStore(Forest):
     ) -> None:
         self.close()
 
-    def add(self, episode: Episode) -> bool:
+    def add(self, episode: Episode, kept: Mapping[int, bytes] | None = None) -> bool:
         """Store an episode and commit it. A fault goes to the faults, as often as it happens.
+
+        Args:
+            kept: step, counted from the root's reset -> what the environment kept there (`TextEnv.keep`); see `kept`.
 
         Returns:
             True if it was stored; False if its key already was, and then nothing changes, whatever the content.
@@ -59,8 +63,12 @@ class EpisodeStore(Forest):
                 that another key has; or the file cannot be written, and then nothing of the episode is.
         """
         packed = pack(episode)  # outside the lock: packing is most of the work
+        beside = pack_kept(kept) if kept and not episode.outcome.is_fault else None
         with self._transaction() as connection:
-            return self._add(connection, episode, packed)
+            new = self._add(connection, episode, packed)
+            if new and beside is not None:
+                self._keep(connection, episode.id, beside)
+            return new
 
     def add_all(self, episodes: Iterable[Episode]) -> int:
         """Store many in one transaction: all of them, or on an error none. Forks may come before their parents.
@@ -105,7 +113,8 @@ class EpisodeStore(Forest):
             before = self._count(connection)
             altered: set[str] = set()
             for episode in other.episodes():
-                self._add_checked(connection, episode, altered)
+                if self._add_checked(connection, episode, altered) and (beside := other.kept_block(episode.id)):
+                    self._keep(connection, episode.id, beside)
             for row in other._query("SELECT uid, key, head, body FROM faults ORDER BY row"):
                 connection.execute("INSERT OR IGNORE INTO faults VALUES (NULL, ?, ?, ?, ?)", row)
             return self._count(connection) - before
@@ -129,6 +138,10 @@ class EpisodeStore(Forest):
         number = connection.execute(_INSERT, _columns(episode)).lastrowid
         connection.execute("INSERT INTO bodies VALUES (?, ?, ?)", (number, *packed))
         return True
+
+    @staticmethod
+    def _keep(connection: sqlite3.Connection, id: str, body: bytes) -> None:
+        connection.execute("INSERT INTO kept SELECT row, ? FROM episodes WHERE id = ?", (body, to_column(id)))
 
     def _add_checked(self, connection: sqlite3.Connection, episode: Episode, altered: set[str]) -> bool:
         """As `_add`, and notes in `altered` the ids that are stored with other turns, to refuse their forks."""

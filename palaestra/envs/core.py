@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
+import json
 import pickle
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -318,6 +319,21 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         """Further keys for `info`, after `reset`, `step` and `restore`; `Reply.extra` has those of one step."""
         return {}
 
+    def to_bytes(self, state: S, most: int) -> bytes | None:
+        """The state as bytes, where the same actions may lead elsewhere next time (commands that read the clock).
+
+        A collector stores these bytes at every step, and forks begin with them. No pickle: the store may be somebody
+        else's. None, as here: the same actions always lead here, and nothing need be stored.
+
+        Raises:
+            BadInput: there are more than `most` of them.
+        """
+        return None
+
+    def from_bytes(self, task: Task, raw: bytes) -> S:
+        """The state that `to_bytes` wrote. Raises BadInput where it did not write this."""
+        raise BadInput(f"{type(self).__name__} stores no states")
+
     def fingerprint(self) -> str:
         """What this environment's behaviour depends on besides the task: package version and data hash."""
         cls: type = type(self)
@@ -501,6 +517,56 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         if list(actions[: len(now.actions)]) != now.actions:
             return None
         return len(actions) - len(now.actions)
+
+    def keep(self, most: int = 1 << 20) -> bytes | None:
+        """What `resume` needs of this step beside the actions and observations; None where `replay` is as good.
+
+        Raises:
+            BadInput: more than `most` bytes. EnvFault: the environment itself broke.
+        """
+        now = self._going()
+        raw = self.to_bytes(now.state, most)
+        if raw is None:
+            return None
+        head = json.dumps({"score": now.score, "success": now.success, "valid": now.valid}).encode() + b"\n"
+        if len(head) + len(raw) > most:
+            raise BadInput(f"this step takes {len(head) + len(raw)} bytes to keep; at most {most} are kept")
+        return head + raw
+
+    def resume(
+        self, task: Task, actions: Sequence[str], observations: Sequence[str], kept: bytes
+    ) -> tuple[str, dict[str, Any]]:
+        """Stand where `keep` was called after these actions, taking none of them.
+
+        Args:
+            actions, observations: as for `replay`.
+            kept: by an instance with the same settings, code and data.
+
+        Raises:
+            BadInput: the number of observations does not fit, or `kept` is damaged or of another environment. There is
+                no episode then.
+        """
+        if len(observations) != len(actions) + 1:
+            raise BadInput(
+                f"resume needs {len(actions) + 1} observations for {len(actions)} actions, got {len(observations)}"
+            )
+        self._pick(task)
+        self._move_on()
+        self._now = None
+        head, _, raw = kept.partition(b"\n")
+        try:
+            flags = json.loads(head)
+            score, success, valid = float(flags["score"]), bool(flags["success"]), bool(flags["valid"])
+            if not 0.0 <= score <= 1.0:
+                raise ValueError(f"a score of {score}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"what was kept of a step of {task.id} is damaged") from error
+        state = self.from_bytes(task, raw)
+        digests = [digest(text) for text in observations]
+        now = _Progress(task, state, observations[-1], list(actions), digests, score, success, valid)
+        now.truncated = self.max_steps is not None and len(now.actions) >= self.max_steps
+        self._now = now
+        return now.observation, self._info()
 
     def _replay(
         self, task: Task, actions: Sequence[str], digests: Sequence[str] | None, texts: Sequence[str] | None

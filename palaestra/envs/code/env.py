@@ -116,14 +116,9 @@ class Coding(TextEnv[State]):
         Raises:
             BadInput: no such task, no data, or the sandbox cannot start here. SandboxDied: it broke.
         """
-        problem = self.problems().get(task.name)
-        if problem is None:
-            raise BadInput(
-                f"{type(self).__name__} has no task {task.name!r}; `palaestra envs ENV --split NAME` lists them"
-            )
+        problem = self._problem(task)
         self._give_up()
-        box = self._sandbox(problem)
-        self._box, self._end = box, weakref.finalize(self, box.close)
+        box = self._begun(problem)
         for path, content in problem.files.items():
             box.write_file(path, content)
         return State(problem), self.told(problem)
@@ -176,6 +171,14 @@ class Coding(TextEnv[State]):
     def _data(self) -> str:
         problems = self.problems()
         return digest("\n".join(f"{name}: {problems[name]!r}" for name in sorted(problems)))
+
+    def _problem(self, task: Task) -> Problem:
+        problem = self.problems().get(task.name)
+        if problem is None:
+            raise BadInput(
+                f"{type(self).__name__} has no task {task.name!r}; `palaestra envs ENV --split NAME` lists them"
+            )
+        return problem
 
     # -- actions -----------------------------------------------------------------------------------------------------
 
@@ -271,6 +274,12 @@ class Coding(TextEnv[State]):
         """Name of the sandbox's backend."""
         return self.sandbox or sandboxes.choose()
 
+    def _begun(self, problem: Problem) -> Sandbox:
+        """A fresh sandbox as that of this instance; it ends with the instance at the latest."""
+        box = self._sandbox(problem)
+        self._box, self._end = box, weakref.finalize(self, box.close)
+        return box
+
     def _here(self) -> Sandbox:
         if self._box is None:
             raise EnvFault("the sandbox of this instance is closed; reset or restore begins another")
@@ -295,17 +304,36 @@ class Coding(TextEnv[State]):
         answer = super().restore(snapshot)
         try:
             state = self.state
-            if self._box is None:
-                box = self._sandbox(state.problem)
-                self._box, self._end = box, weakref.finalize(self, box.close)
+            box = self._box or self._begun(state.problem)
             if state.work is not None:
-                self._box.restore(state.work)
+                box.restore(state.work)
             state.work = None
         except BaseException:
             self._now = None  # the state is there, the files are not
             self._give_up()
             raise
         return answer
+
+    def to_bytes(self, state: State, most: int) -> bytes:
+        """Number of steps and work directory: commands may read the clock or random numbers, so replay diverges."""
+        try:
+            return b"%d\n" % state.steps + self._here().snapshot(most).archive
+        except BadInput as error:
+            raise BadInput(f"the work directory is not kept: {error}") from error
+
+    def from_bytes(self, task: Task, raw: bytes) -> State:
+        """In this instance's sandbox, or a fresh one. Raises BadInput, SandboxDied: as `begin` and `restore`."""
+        steps, _, archive = raw.partition(b"\n")
+        if not steps.isdigit():
+            raise BadInput(f"what was kept of a step of {task.id} is damaged: it holds no number of steps")
+        problem = self._problem(task)
+        box = self._box or self._begun(problem)
+        try:
+            box.restore(WorkCopy(archive, ""))
+        except BaseException:
+            self._give_up()
+            raise
+        return State(problem, int(steps))
 
     def distance(self, task: Task, actions: Sequence[str]) -> int | None:
         """As in the base class; None where the sandbox is gone."""

@@ -111,9 +111,9 @@ class AsyncSandbox:
         """What lies in a folder."""
         return await self._do(self.box.list, path)
 
-    async def snapshot(self) -> WorkCopy:
+    async def snapshot(self, most: int | None = None) -> WorkCopy:
         """Copy the work directory."""
-        return await self._do(self.box.snapshot)
+        return await self._do(self.box.snapshot, most)
 
     async def restore(self, copy: WorkCopy) -> None:
         """Make the work directory what it was."""

@@ -311,9 +311,10 @@ class GuestSandbox(Sandbox):
             for at in range(0, len(flat), 3)
         ]
 
-    def snapshot(self) -> WorkCopy:
+    def snapshot(self, most: int | None = None) -> WorkCopy:
         # Beside the contents: two headers for each entry, and room for long names and the maps of sparse files.
-        most = int(self.limits.disk) * 2 + self.limits.files * 4096 + 2**20
+        usual = int(self.limits.disk) * 2 + self.limits.files * 4096 + 2**20
+        most = usual if most is None else min(usual, given.count(most, "most"))
         due = self._due(int(self.limits.disk) + self.limits.files * 1024)
         with self._talk():
             self._say(due, b"snapshot", b"%d" % most)

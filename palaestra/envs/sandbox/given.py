@@ -127,6 +127,13 @@ def flag(value: object, what: str) -> bool:
     return value
 
 
+def count(value: object, what: str) -> int:
+    """A number of bytes. Raises BadInput."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadInput(f"{what} is a number of bytes, 0 or more, not {kind(value)}")
+    return value
+
+
 def archive(copy: object) -> bytes:
     """That of a snapshot. Raises BadInput."""
     if not isinstance(copy, WorkCopy):

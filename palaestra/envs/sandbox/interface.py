@@ -225,8 +225,15 @@ class Sandbox(ABC):
         """What lies in a folder, not below it, sorted by path. Raises OutsideWork, NotAFile (no such folder)."""
 
     @abstractmethod
-    def snapshot(self) -> WorkCopy:
-        """Copy the work directory. Processes are not part of it. Raises TooLarge (nested deeper than can be walked)."""
+    def snapshot(self, most: int | None = None) -> WorkCopy:
+        """Copy the work directory. Processes are not part of it.
+
+        Args:
+            most: bytes that the archive may have; None: what a work directory that is within its limits needs.
+
+        Raises:
+            TooLarge: beyond `most`, or nested deeper than can be walked.
+        """
 
     @abstractmethod
     def restore(self, copy: WorkCopy) -> None:
