@@ -9,11 +9,7 @@ process's share of one step; `training_step` sends its micro-batches through the
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import math
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,12 +20,13 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from palaestra.envs import BadInput
 from palaestra.trainers.batches import MicroBatch, micro_batches, shares, steps
+from palaestra.trainers.fitting import SCHEDULES, StepReport, adapters, longest, precision, train_folder, whole_model
 from palaestra.trainers.objective import CrossEntropy, FitReport, Progress
 from palaestra.trainers.sample import Sample
 
@@ -148,16 +145,6 @@ class WeightedTrainer(SFTTrainer):
         return loss
 
 
-class _Report(TrainerCallback):
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.trainer: WeightedTrainer | None = None
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer is not None and state.is_world_process_zero:
-            self.progress(state.global_step, state.max_steps, self.trainer.step_losses[-1])
-
-
 def plan_rows(samples: Sequence[Sample], config: CrossEntropy, seed: int, ranks: int) -> list[list[MicroBatch]]:
     """The micro-batches of every dataset row: row `step * ranks + rank` is that process's share of that step."""
     lengths = [len(sample.ids) for sample in samples]
@@ -197,7 +184,7 @@ def train_loaded(
     Raises:
         BadInput: a weight is negative, or no sample fits into `max_length`.
     """
-    limit = _max_length(model, config)
+    limit = longest(model, config.max_length)
     kept = [sample for sample in samples if limit is None or len(sample.ids) <= limit]
     kept = [sample for sample in kept if sample.trained_tokens]
     if any(weight < 0 for sample in kept for weight in sample.weights):
@@ -207,8 +194,7 @@ def train_loaded(
             f"none of the {len(samples)} samples can be trained on: all are longer than max_length={limit} or have no "
             "weight; raise objective.max_length or show fewer turns (conversation.window)"
         )
-    cuda = torch.cuda.is_available()
-    bf16 = config.bf16 if config.bf16 is not None else cuda and torch.cuda.is_bf16_supported()
+    cuda, bf16 = precision(config.bf16)
     arguments = _arguments(config, scratch, seed, bf16=bf16, cuda=cuda)
     plan = plan_rows(kept, config, seed, max(1, arguments.world_size))
     seen = [kept[index] for micros in plan for micro in micros for row in micro for index in row]
@@ -218,7 +204,7 @@ def train_loaded(
     plan = [row or [[[len(kept)]]] for row in plan]
     total = len(plan) // max(1, arguments.world_size)
     arguments.max_steps, arguments.warmup_steps = total, math.floor(config.warmup * total)
-    report = [_Report(progress)] if progress else []
+    report = [StepReport(progress)] if progress else []
     model.train()
     if config.lora is None:
         model.requires_grad_(True)
@@ -228,7 +214,7 @@ def train_loaded(
         train_dataset=Dataset.from_dict({"row": list(range(len(plan)))}),
         data_collator=Collate([*kept, blank], plan),
         processing_class=tokenizer,
-        peft_config=_lora(config),
+        peft_config=adapters(config.lora),
         callbacks=report,
     )
     trainer.remove_callback(PrinterCallback)  # what it prints is in the report
@@ -239,11 +225,7 @@ def train_loaded(
     seconds = time.perf_counter() - began
     trained = trainer.accelerator.unwrap_model(trainer.model)
     parameters = sum(p.numel() for p in trained.parameters() if p.requires_grad)
-    if config.lora is not None:
-        trained = trained.merge_and_unload()
-    trained.__dict__.pop("forward", None)  # TRL's patched forward; the class's own is what others expect
-    trained.eval()
-    return trained, FitReport(
+    return whole_model(trained, config.lora), FitReport(
         objective=config.kind,
         losses=tuple(trainer.step_losses),
         epochs=-(-len(seen) // len(kept)),
@@ -261,36 +243,14 @@ def train_loaded(
     )
 
 
-def _max_length(model: PreTrainedModel, config: CrossEntropy) -> int | None:
-    own = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    limits = [limit for limit in (config.max_length, own) if isinstance(limit, int)]
-    return min(limits) if limits else None
-
-
-def _lora(config: CrossEntropy) -> Any:
-    if config.lora is None:
-        return None
-    from peft import LoraConfig
-
-    lora = config.lora
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules="all-linear",  # peft leaves the head out of it
-        task_type="CAUSAL_LM",
-    )
-
-
 def _arguments(config: CrossEntropy, scratch: Path, seed: int, *, bf16: bool, cuda: bool) -> SFTConfig:
-    schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
     return SFTConfig(
         output_dir=str(scratch),
         max_steps=1,  # set when the plan is known
         per_device_train_batch_size=1,  # one row of the plan
         gradient_accumulation_steps=1,  # the trainer accumulates inside a row
         learning_rate=config.learning_rate,
-        lr_scheduler_type=schedules[config.schedule],
+        lr_scheduler_type=SCHEDULES[config.schedule],
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=config.gradient_checkpointing,
@@ -320,30 +280,10 @@ def train(
     progress: Progress | None = None,
 ) -> FitReport:
     """Load, train, save. See `palaestra.trainers.objective.fit`."""
-    from palaestra.agents.models import load_model, save_model
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    loaded = load_model(model, dtype="float32")  # bf16 is autocast: the weights themselves stay in float32
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
-        trained, report = train_loaded(
-            loaded.model, loaded.tokenizer, samples, config, scratch=Path(scratch), seed=seed, progress=progress
-        )
-    notes: dict[str, str | int | float] = {"objective": config.kind, "seed": seed, "samples": report.samples}
-    called = name or f"{loaded.name.removesuffix('-trained')}-trained"
-    version = save_model(trained, loaded.tokenizer, out, name=called, parent=loaded.version, notes=notes)
-    del trained, loaded
-    _give_back()
-    return report.model_copy(update={"version": version})
+    def loaded(
+        model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, scratch: Path
+    ) -> tuple[PreTrainedModel, FitReport]:
+        return train_loaded(model, tokenizer, samples, config, scratch=scratch, seed=seed, progress=progress)
 
-
-def _give_back() -> None:
-    """Give the optimiser's and the activations' memory back to the system.
-
-    The trainer and its callbacks refer to one another, so only the collector frees them; and glibc keeps what was freed
-    unless it is asked, some gigabytes for a 135M model, while the run goes on to collect.
-    """
-    gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-        if trim is not None:
-            trim(0)
+    return train_folder(model, loaded, out, seed=seed, name=name, objective=config.kind)

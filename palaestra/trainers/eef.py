@@ -160,11 +160,7 @@ class EEF(Recipe[EEFConfig]):
         return found
 
     def _states(self, expert: Episode) -> list[Start]:
-        """s_0 and up to M states with equal distances, all before the episode's last action."""
-        length = len(expert.turns)
-        apart = max(1, length // (self.config.states + 1))
-        steps = [k * apart for k in range(1, self.config.states + 1) if k * apart < length]
-        return [expert.start, *(expert.fork(expert.start.fork_step + step) for step in steps)]
+        return [expert.start, *inner_states(expert, self.config.states)]
 
     def _row(self, expert: Episode, found: Sequence[Sequence[Head]]) -> Row:
         tries = [len(heads) for heads in found]
@@ -204,6 +200,13 @@ class EEF(Recipe[EEFConfig]):
 
     def _drawn(self, way: _Way) -> str:
         return hashlib.blake2b(f"{self.config.seed}|{way.rollout}".encode(), digest_size=8).hexdigest()
+
+
+def inner_states(expert: Episode, count: int) -> list[Start]:
+    """Up to `count` states with equal distances inside an episode, all before its last action."""
+    length = len(expert.turns)
+    apart = max(1, length // (count + 1))
+    return [expert.fork(expert.start.fork_step + k * apart) for k in range(1, count + 1) if k * apart < length]
 
 
 def _share(rows: Sequence[Row], k: int) -> float | None:

@@ -13,10 +13,11 @@ from typing import Any
 from palaestra.envs import BadInput
 from palaestra.trainers.agent_r import AgentR
 from palaestra.trainers.eef import EEF
+from palaestra.trainers.eto import ETO
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT
 
-METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF, AgentR)}
+METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF, AgentR, ETO)}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ CONTESTANTS: dict[str, Contestant] = {
         Contestant("eef-initial", EEF, {"targets": ["initial"]}, what="EEF without its recovery states"),
         Contestant("agent-r", AgentR, what="reflection by executed splices"),
         Contestant("direct-revision", AgentR, {"transition": "end"}, what="Agent-R that keeps the whole bad path"),
+        Contestant("eto", ETO, what="preference of what won over what lost on the same task"),
         Contestant("textual-splice", AgentR, {"splice": "textual"}, what="Agent-R that joins texts unexecuted"),
     )
 }

@@ -1,10 +1,9 @@
 """Objectives: what is minimised, on what kind of data. They know no method; methods know no loss.
 
 An objective is a frozen configuration with a `kind`. Its trainer (always one of TRL's) lives in a module of its own
-that is imported when something is fitted, so that this module needs neither torch nor TRL. Weighted cross-entropy is
-here now; a preference objective learns from pairs of samples and a policy-gradient objective from samples with
-log-probs and advantages: each is one more subclass of `Objective` with its own `learns_from`, and one more trainer
-module.
+that is imported when something is fitted, so that this module needs neither torch nor TRL. Weighted cross-entropy
+learns from samples, a preference from pairs of them: each objective is one subclass of `Objective` with its own
+`learns_from`, and one trainer module.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palaestra.envs import BadInput, MissingExtra
-from palaestra.trainers.sample import Sample
+from palaestra.trainers.sample import Pair, Sample
 
 Progress = Callable[[int, int, float], None]
 """Called after every optimiser step with (steps done, steps in all, loss of this step)."""
@@ -142,7 +141,47 @@ class CrossEntropy(Objective):
         return (datum.split,)
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"cross_entropy": CrossEntropy}
+class Preference(Objective):
+    """Direct preference optimisation (Rafailov et al., arXiv 2305.18290) on token-exact pairs.
+
+    Minimises -log sigmoid(beta * (log p/p_ref (chosen) - log p/p_ref (rejected))), where log-probabilities are sums
+    over the ids with a weight and p_ref is the model that the fit begins with.
+
+    Attributes:
+        beta: how far the model may leave p_ref: the larger, the less.
+        tokens: ids of both sides that go through the model in all, in place of `epochs`.
+        batch: pairs an optimiser step.
+        micro_tokens: ids (padding included) that go through the model at once; a longer pair goes alone.
+        max_length: pairs with a longer side are dropped whole and counted; None is the model's own limit.
+        epochs, learning_rate, schedule, warmup, weight_decay, max_grad_norm, lora, gradient_checkpointing, bf16: as
+            those of `CrossEntropy`.
+    """
+
+    learns_from: ClassVar[type[BaseModel]] = Pair
+    trainer: ClassVar[str] = "palaestra.trainers.preference:train"
+
+    kind: Literal["preference"] = "preference"
+    beta: float = Field(default=0.1, gt=0)
+    epochs: int = Field(default=3, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=1e-6, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: float = Field(default=0.03, ge=0, le=1)
+    batch: int = Field(default=16, ge=1)
+    micro_tokens: int = Field(default=4096, ge=1)
+    max_length: int | None = Field(default=None, ge=2)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    lora: Lora | None = None
+    gradient_checkpointing: bool = False
+    bf16: bool | None = None
+
+    def splits_of(self, datum: BaseModel) -> Collection[str]:
+        assert isinstance(datum, Pair)
+        return tuple(side.split for side in datum.sides)
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"cross_entropy": CrossEntropy, "preference": Preference}
 """All objectives by kind."""
 
 

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, cast
 
+from pydantic import BaseModel
+
 from palaestra.agents import episode as episodes
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start
@@ -129,8 +131,9 @@ class Recipe(ABC, Generic[C]):
         return True
 
     @abstractmethod
-    def mine(self, iteration: int) -> list[Sample]:
-        """What is learnt in this iteration (0: from the experts), from stored episodes of the iterations so far."""
+    def mine(self, iteration: int) -> Sequence[BaseModel]:
+        """What is learnt in this iteration (0: from the experts), from stored episodes of the iterations so far:
+        samples, or what else the iteration's objective learns from."""
 
     def finish(self) -> None:
         """What comes after the iterations: nothing, unless a method says otherwise."""

@@ -60,6 +60,46 @@ class Sample(BaseModel):
         return sum(weight != 0 for weight in self.weights)
 
 
+class Pair(BaseModel):
+    """Two sequences that go on from the same context, one better than the other.
+
+    Attributes:
+        chosen, rejected: the better and the worse one, of the same root task. Where their ids have a weight, they are
+            compared; a preference knows no shades, so weights are 0 or 1.
+        kind: what it is to the method ("outcome", "fork"), for reports.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chosen: Sample
+    rejected: Sample
+    kind: str = "outcome"
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Pair:
+        if self.chosen.task != self.rejected.task:
+            raise ValueError(f"{self.chosen.task} and {self.rejected.task} are two tasks; a pair is of one")
+        for side in (self.chosen, self.rejected):
+            if not side.trained_tokens or any(weight not in (0.0, 1.0) for weight in side.weights):
+                raise ValueError("the weights of a pair's sequences are 0 or 1, and some are 1")
+        return self
+
+    @property
+    def split(self) -> str:
+        """Split of the root task."""
+        return self.chosen.split if self.chosen.split == self.rejected.split else "different splits"
+
+    @property
+    def sides(self) -> tuple[Sample, Sample]:
+        """The chosen and the rejected one."""
+        return self.chosen, self.rejected
+
+    @property
+    def length(self) -> int:
+        """Ids of both."""
+        return len(self.chosen.ids) + len(self.rejected.ids)
+
+
 def trainable(episode: Episode, splits: Collection[str] = ("train",)) -> Episode:
     """The episode itself, if it may be learnt from. A fork has its root's split, so a fork of a test task may not.
 
