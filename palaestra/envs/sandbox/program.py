@@ -20,7 +20,7 @@ from palaestra.envs.sandbox.interface import MIB, Limits
 
 PACKAGE = "palaestra.envs.sandbox.guest"
 # Each module after those it imports.
-MODULES = ("frames", "confine", "processes", "paths", "archive", "held", "commands", "main")
+MODULES = ("frames", "confine", "processes", "paths", "tar", "packer", "unpacker", "held", "commands", "main")
 
 STUB = f"""
 import marshal, os, sys

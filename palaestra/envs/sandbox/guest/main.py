@@ -13,12 +13,13 @@ import stat
 import sys
 
 from palaestra.envs.sandbox.guest import confine, paths
-from palaestra.envs.sandbox.guest.archive import Packer, Unpacker, clear
 from palaestra.envs.sandbox.guest.commands import Command, NotStarted, Rules, Runner, offer
 from palaestra.envs.sandbox.guest.frames import CHUNK, HEADER, KEY, Forged, Seal
 from palaestra.envs.sandbox.guest.held import Held
+from palaestra.envs.sandbox.guest.packer import Packer
 from palaestra.envs.sandbox.guest.paths import Refused, shown
 from palaestra.envs.sandbox.guest.processes import Processes
+from palaestra.envs.sandbox.guest.unpacker import Unpacker, clear
 
 TYPE_CHECKING = False  # typing itself takes long to import
 if TYPE_CHECKING:
