@@ -11,6 +11,7 @@ FAMILIES = (
     "code",
     "crafting",
     "scienceworld",
+    "serving",
     "taubench",
     "textworldexpress",
     "webshop",

@@ -26,6 +26,7 @@ class Bench:
     fast: bool
     seed: int
     cycles: int
+    fidelity: Fidelity
     traces: list[Trace] = field(default_factory=list)
     _envs: list[TextEnv[Any]] = field(default_factory=list)
 
@@ -37,7 +38,7 @@ class Bench:
     @property
     def exact(self) -> bool:
         """Is rewinding cheap."""
-        return self.spec.load().fidelity is Fidelity.EXACT
+        return self.fidelity is Fidelity.EXACT
 
     def make(self, **further: Any) -> TextEnv[Any]:
         """A new instance; closed when the check is over."""

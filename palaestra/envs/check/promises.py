@@ -28,6 +28,7 @@ from palaestra.envs.check.walk import (
     walk,
 )
 from palaestra.envs.core import Reply, Snapshot, Task, TextEnv
+from palaestra.envs.errors import BadInput
 from palaestra.envs.registry import make
 from palaestra.envs.source import Source
 
@@ -375,6 +376,11 @@ def oracle(bench: Bench) -> str:
         return None
 
     default, *others = bench.spec.oracles
+    begin(env, bench.traces[0].task)
+    try:
+        bench.spec.oracle(default)(env)
+    except BadInput as error:  # no fault of this environment: there may be none for what it was told to be
+        return f"none here: {error}"
     tried = bench.each(bench.traces, one)
     trouble = f"; raised in {len(faults)}, first {faults[0]}" if faults else ""
     if not solved:

@@ -64,11 +64,11 @@ def check(
 
     made = make(spec.id, **(settings or {}))  # a setting that cannot be used is bad input, not a broken promise
     try:
-        chosen = choose_tasks(made, per_split, seed)
+        chosen, fidelity = choose_tasks(made, per_split, seed), made.fidelity
     finally:
         with suppress(Exception):
             made.close()
-    bench = Bench(spec, dict(settings or {}), chosen, fast=fast, seed=seed, cycles=rounds)
+    bench = Bench(spec, dict(settings or {}), chosen, fast=fast, seed=seed, cycles=rounds, fidelity=fidelity)
     results = []
     try:
         for name, promise in PROMISES.items():
@@ -88,7 +88,7 @@ def check(
     return Report(
         env=spec.id,
         settings=dict(settings or {}),
-        fidelity=spec.load().fidelity,
+        fidelity=fidelity,
         fast=fast,
         seed=seed,
         tasks=len(bench.traces),

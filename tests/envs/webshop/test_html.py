@@ -166,7 +166,6 @@ def test_the_command_serves_pages_until_it_is_interrupted(arguments: list[str], 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["serve", "webshop"], "serve webshop --html"),
         (["serve", "bandit", "--html"], "no pages for a browser"),
         (["serve", "webshopsmall", "--html", "--port", "99999"], "cannot listen on"),
         (["serve", "webshopsmall", "--html", "--host", "256.0.0.1"], "cannot listen on"),
