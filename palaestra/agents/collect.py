@@ -340,7 +340,7 @@ class _Stored:
         before = episode.provenance
         for field in ("sampling", "conversation", "env_settings"):
             old, new = dict(getattr(before, field)), dict(getattr(self._asked, field))
-            if field in ("sampling", "env_settings"):  # a server that is started again at another port is the same server
+            if field != "conversation":  # a server that is started again at another port is the same server
                 old.pop("url", None)
                 new.pop("url", None)
             for name in sorted({*old, *new}):

@@ -214,6 +214,42 @@ def _named(value: object) -> str:
     return names.get(type(value), "a list" if isinstance(value, list) else "an object")
 
 
+SCHEMA: Mapping[str, Any] = {
+    "action": {
+        "title": "TextAction",
+        "type": "object",
+        "properties": {
+            "message": {"type": "string", "description": "what the agent does, as the instructions say"},
+            "metadata": {"type": "object"},
+        },
+        "required": ["message"],
+        "additionalProperties": False,
+    },
+    "observation": {
+        "title": "TextObservation",
+        "type": "object",
+        "properties": {
+            "text": {"type": "string", "description": "what the agent sees"},
+            "score": {"type": "number", "minimum": 0, "maximum": 1},
+            "success": {"type": "boolean"},
+            "valid": {"type": "boolean", "description": "was the last action understood"},
+            "terminated": {"type": "boolean"},
+            "truncated": {"type": "boolean"},
+            "actions": {"type": ["array", "null"], "items": {"type": "string"}},
+            "task": {"type": "object"},
+            "details": {"type": "object"},
+            "instructions": {"type": "string", "description": "with the first observation: what an agent is told"},
+            "max_steps": {"type": ["integer", "null"]},
+        },
+    },
+    "state": {
+        "title": "TextState",
+        "type": "object",
+        "properties": {"episode_id": {"type": ["string", "null"]}, "step_count": {"type": "integer"}},
+    },
+}
+
+
 class Seal:
     """Signs what a server hands out, so that it can trust what comes back.
 
