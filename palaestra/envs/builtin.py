@@ -8,6 +8,7 @@ FAMILIES = (
     "alfworld",
     "bandit",
     "bfcl",
+    "browser",
     "code",
     "crafting",
     "scienceworld",

@@ -1,0 +1,193 @@
+"""What an agent can do on a page: reading actions as WebEvolver and WebVoyager write them.
+
+    click [3]                    type [3] [words] [1]         select [3] [an option]
+    scroll [down]                scroll [3] [up]              back
+    goto [address]               stop [answer]                wait, restart, press [Control+a]
+    hover [3]                    drag [3] [5]                 drag [3] [40,-10]
+
+Numbers are those of the newest observation. The third part of `type` says whether Enter is pressed afterwards: 1, which
+it is where it is missing, or 0. WebVoyager's forms (`Click [3]`, `Type [3]; [words]`, `Scroll [WINDOW]; [down]`,
+`GoBack`, `ANSWER; [words]`; arXiv 2401.13919) mean the same, and so do WebEvolver's `goback` (arXiv 2504.21024).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from palaestra.envs.errors import BadInput
+
+LONGEST_ACTION = 8000
+"""Characters."""
+
+_VERBS = {
+    "click": "click",
+    "type": "type",
+    "select": "select",
+    "scroll": "scroll",
+    "back": "back",
+    "goback": "back",
+    "go_back": "back",
+    "goto": "goto",
+    "wait": "wait",
+    "restart": "restart",
+    "press": "press",
+    "hover": "hover",
+    "drag": "drag",
+    "stop": "stop",
+    "answer": "stop",
+}
+
+VERBS = frozenset(_VERBS.values())
+
+_KEY = re.compile(r"(?:(?:Control|Shift|Alt|Meta)\+)*(?:[!-~]|[A-Z][A-Za-z0-9]{1,11})")
+_MODIFIERS = {"ctrl": "Control", "control": "Control", "shift": "Shift", "alt": "Alt", "meta": "Meta", "cmd": "Meta"}
+
+
+class NotUnderstood(Exception):
+    """An action that cannot be read; says what is wrong with it, for the agent."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """What is to be done.
+
+    Attributes:
+        verb: one of `VERBS`.
+        target: number of an element, or None.
+        text: what is typed, selected, opened, pressed or answered; the direction of a scroll.
+        enter: press Enter after typing.
+        onto: where to drag: the number of an element, or pixels right and down.
+    """
+
+    verb: str
+    target: int | None = None
+    text: str = ""
+    enter: bool = False
+    onto: int | tuple[int, int] | None = None
+
+
+def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
+    """Read an action.
+
+    Raises:
+        NotUnderstood: with what is wrong.
+    """
+    if len(action) > LONGEST_ACTION:
+        raise NotUnderstood(f"That is too long for an action (more than {LONGEST_ACTION} characters).")
+    text = action.strip().replace("\0", " ").encode("utf-8", "replace").decode()
+    found = re.match(r"([A-Za-z_]+)\s*[;:]?\s*", text)
+    verb = _VERBS.get(found[1].lower()) if found else None
+    if found is None or verb is None or verb not in verbs:
+        raise NotUnderstood(f"That is no action. Actions: {_listed(verbs)}.")
+    rest = text[found.end() :]
+    if verb in ("back", "wait", "restart"):
+        return Action(verb)
+    if verb in ("goto", "stop"):
+        return _said(verb, _inside(rest))
+    if verb == "press":
+        return Action("press", text=_key(_inside(rest)))
+    if verb == "scroll":
+        return _scroll(rest)
+    return _on_element(verb, *_target(verb, rest))
+
+
+def click(number: int) -> str:
+    """The action that clicks an element."""
+    return f"click [{number}]"
+
+
+def typing(number: int, text: str, enter: bool = False) -> str:
+    """The action that types into an element."""
+    return f"type [{number}] [{text}] [{int(enter)}]"
+
+
+def select(number: int, option: str) -> str:
+    """The action that selects an option of an element."""
+    return f"select [{number}] [{option}]"
+
+
+def _listed(verbs: frozenset[str]) -> str:
+    forms = {
+        "click": "click [number]",
+        "type": "type [number] [text] [1 to press Enter, or 0]",
+        "select": "select [number] [option]",
+        "scroll": "scroll [up or down]",
+        "back": "back",
+        "goto": "goto [address]",
+        "wait": "wait",
+        "restart": "restart",
+        "press": "press [key]",
+        "hover": "hover [number]",
+        "drag": "drag [number] [number, or x,y]",
+        "stop": "stop [answer]",
+    }
+    return ", ".join(form for verb, form in forms.items() if verb in verbs)
+
+
+def _inside(rest: str) -> str:
+    """What stands between the outermost brackets, or all where there are none."""
+    rest = rest.strip().lstrip(";").strip()
+    return rest[1:-1].strip() if rest.startswith("[") and rest.endswith("]") else rest
+
+
+def _said(verb: str, words: str) -> Action:
+    if verb == "goto" and not words:
+        raise NotUnderstood("goto needs an address: goto [http://...].")
+    return Action(verb, text=words)
+
+
+def _target(verb: str, rest: str) -> tuple[int, str]:
+    found = re.match(r"\[?\s*(\d{1,7})\s*\]?\s*;?\s*", rest)
+    if found is None or not found[1].isascii():
+        raise NotUnderstood(f"{verb} needs the number of an element: {verb} [number].")
+    return int(found[1]), rest[found.end() :].strip()
+
+
+def _on_element(verb: str, target: int, rest: str) -> Action:
+    if verb in ("click", "hover"):
+        return Action(verb, target)
+    if verb == "select":
+        if not (option := _inside(rest)):
+            raise NotUnderstood("select needs an option: select [number] [option].")
+        return Action("select", target, option)
+    if verb == "drag":
+        return Action("drag", target, onto=_onto(_inside(rest)))
+    enter = True
+    flag = re.search(r"(?<=\])\s*\[\s*(?:press_enter_after\s*=\s*)?([01])\s*\]$", rest)
+    if flag is not None:
+        enter, rest = flag[1] == "1", rest[: flag.start()]
+    return Action("type", target, _inside(rest), enter)
+
+
+def _onto(text: str) -> int | tuple[int, int]:
+    if re.fullmatch(r"\d{1,7}", text, re.ASCII):
+        return int(text)
+    if (pair := re.fullmatch(r"([+-]?\d{1,4})\s*,\s*([+-]?\d{1,4})", text, re.ASCII)) is not None:
+        return int(pair[1]), int(pair[2])
+    raise NotUnderstood("drag needs where to: drag [number] [number], or drag [number] [right,down] in pixels.")
+
+
+def _scroll(rest: str) -> Action:
+    words = re.findall(r"[A-Za-z]+|\d{1,7}", rest, re.ASCII)
+    way = next((word.lower() for word in words if word.lower() in ("up", "down")), None)
+    if way is None:
+        raise NotUnderstood("scroll needs a direction: scroll [up] or scroll [down].")
+    number = next((int(word) for word in words if word.isdigit()), None)
+    return Action("scroll", number, way)
+
+
+def _key(text: str) -> str:
+    parts = [part.strip() for part in re.split(r"\+(?=.)", text)]
+    keys = [*(_MODIFIERS.get(part.lower(), part) for part in parts[:-1]), parts[-1] if parts else ""]
+    combination = "+".join(keys)
+    if _KEY.fullmatch(combination) is None:
+        raise NotUnderstood("press needs a key, such as press [Enter], press [Control+a] or press [ArrowDown].")
+    return combination
+
+
+def checked_verbs(verbs: frozenset[str]) -> frozenset[str]:
+    """Raises BadInput for a verb that there is not."""
+    if unknown := sorted(verbs - VERBS):
+        raise BadInput(f"there is no action {unknown[0]!r}; there are: {', '.join(sorted(VERBS))}")
+    return verbs

@@ -1,0 +1,347 @@
+"""One episode's browser context: opening it, looking at its page, ending it. Lives in the browser thread's loop.
+
+What is done on the page stands in `hands.py`, what leaves the context goes through `gate.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from palaestra.envs.browser import tree
+from palaestra.envs.browser.gate import Allowed, Gate, Site
+from palaestra.envs.browser.thread import BrowserThread, Shared
+from palaestra.envs.browser.visual import add_shapes
+from palaestra.envs.errors import EnvFault
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, CDPSession, Dialog, Page, Request
+
+MOST_TABS = 5
+QUIET_SECONDS = 2.0
+"""How long to wait for requests of a page that has loaded."""
+
+STILL = "*, *::before, *::after { transition: none !important; animation: none !important; caret-color: transparent }"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a session is opened.
+
+    Attributes:
+        allowed: the hosts that may be reached.
+        sites: hosts that the gate answers itself.
+        viewport: width and height in pixels.
+        clock: milliseconds that pass on the page with each action, by a clock of our own; None for the real one.
+        scripts: run in every document before its own.
+        shapes: list what is drawn (SVG, coloured boxes), too.
+        load_seconds: how long a page may take.
+        longest: characters of a tree.
+    """
+
+    allowed: Allowed
+    sites: Mapping[str, Site] = field(default_factory=dict)
+    viewport: tuple[int, int] = (1280, 960)
+    clock: int | None = None
+    scripts: tuple[str, ...] = ()
+    shapes: bool = False
+    load_seconds: float = 30.0
+    longest: int = 30_000
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is to be seen: the tree as text, its elements in the order of their numbers, address and title."""
+
+    text: str
+    elements: tuple[tree.Element, ...]
+    url: str
+    title: str
+
+
+class Tab:
+    """A page and the DevTools session to it."""
+
+    def __init__(self, page: Page, cdp: CDPSession, main_frame: str) -> None:
+        self.page, self.cdp, self.main_frame = page, cdp, main_frame
+        self.busy = False
+        self.pending: set[Request] = set()
+        for event in ("frameRequestedNavigation", "frameScheduledNavigation", "frameStartedLoading"):
+            cdp.on(f"Page.{event}", self._began)
+        for event in ("frameStoppedLoading", "frameClearedScheduledNavigation"):
+            cdp.on(f"Page.{event}", self._ended)
+        page.on("request", lambda request: self.pending.add(request))
+        page.on("requestfinished", lambda request: self.pending.discard(request))
+        page.on("requestfailed", lambda request: self.pending.discard(request))
+
+    def _began(self, event: Mapping[str, Any]) -> None:
+        if event.get("frameId") == self.main_frame and event.get("disposition", "currentTab") == "currentTab":
+            self.busy = True
+
+    def _ended(self, event: Mapping[str, Any]) -> None:
+        if event.get("frameId") == self.main_frame:
+            self.busy = False
+
+
+class Session:
+    """A context with its tabs. All methods run in the browser thread's loop.
+
+    Attributes:
+        notes: what happened since the last look that the agent should hear of.
+        fault: why this session can no longer be used; None while it can.
+    """
+
+    def __init__(self, thread: BrowserThread, plan: Plan) -> None:
+        self.thread, self.plan = thread, plan
+        self.gate = Gate(plan.allowed, plan.sites)
+        self.notes: list[str] = []
+        self.fault: str | None = None
+        self._tabs: list[Tab] = []
+        self._shared: Shared | None = None
+        self._context: BrowserContext | None = None
+        self._opening: set[asyncio.Future[None]] = set()
+
+    # -- opening and ending ------------------------------------------------------------------------------------------
+
+    async def open(self, url: str) -> None:
+        """Make the context and open the page.
+
+        Raises:
+            EnvFault: the browser does not start, or the page cannot be opened. BadInput: there is no browser.
+        """
+        try:
+            self._shared = await self.thread.borrow()
+            proxy = await self.gate.open()
+            width, height = self.plan.viewport
+            self._context = await self._shared.browser.new_context(
+                proxy={"server": proxy, "bypass": "<-loopback>"},
+                service_workers="block",
+                accept_downloads=False,
+                viewport={"width": width, "height": height},
+                reduced_motion="reduce",
+                locale="en-US",
+                timezone_id="UTC",
+            )
+            if self.plan.clock is not None:
+                await self._context.clock.install(time=0)
+                await self._context.clock.pause_at(1000)
+            for script in self.plan.scripts:
+                await self._context.add_init_script(script)
+            self._context.on("page", self._popped_up)
+            self._context.on("dialog", self._asked)
+            page = await self._context.new_page()
+            while not self._tabs:
+                self.check()
+                await asyncio.sleep(0.002)
+            assert self.tab.page is page
+            await self.goto(url, first=True)
+        except EnvFault:
+            await self.close()
+            raise
+        except BaseException as error:
+            await self.close()
+            if type(error).__module__.startswith("playwright"):
+                raise EnvFault(f"the page {url} could not be opened: {first_line(error)}") from error
+            raise
+
+    async def close(self) -> None:
+        """Close the context and everything in it. May be called twice."""
+        self.fault = self.fault or "this session is closed"
+        shared, self._shared = self._shared, None
+        context, self._context = self._context, None
+        self._tabs.clear()
+        try:
+            if context is not None:
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(context.close(), 10)
+            await self.gate.close()
+        finally:
+            if shared is not None:
+                await self.thread.give_back(shared)
+
+    @property
+    def tab(self) -> Tab:
+        """The tab that is looked at: the newest. Raises EnvFault when there is none any more."""
+        self.check()
+        if not self._tabs:
+            raise EnvFault("all pages of this session are closed")
+        return self._tabs[-1]
+
+    def check(self) -> None:
+        """Raises EnvFault when the session can no longer be used."""
+        if self._shared is not None and not self._shared.alive:
+            self.fault = "the browser died"
+        if self.fault is not None:
+            raise EnvFault(self.fault)
+
+    # -- what happens by itself --------------------------------------------------------------------------------------
+
+    def _popped_up(self, page: Page) -> None:
+        task = asyncio.ensure_future(self._welcome(page))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _welcome(self, page: Page) -> None:
+        try:
+            if len(self._tabs) >= MOST_TABS:
+                self.notes.append("A page wanted to open another tab; there are too many, so it was closed.")
+                await page.close()
+                return
+            page.on("crash", lambda _: self._broke("the renderer of the page died"))
+            page.on("close", self._closed)
+            cdp = await page.context.new_cdp_session(page)
+            await cdp.send("Page.enable")
+            frame = (await cdp.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
+            if self._tabs:
+                self.notes.append("A new tab was opened and is shown now.")
+            self._tabs.append(Tab(page, cdp, frame))
+        except Exception as error:
+            if not self._tabs:  # the first page; another one may well have closed itself again
+                self._broke(f"the page cannot be opened: {first_line(error)}")
+
+    def _broke(self, why: str) -> None:
+        self.fault = self.fault or why
+
+    def _closed(self, page: Page) -> None:
+        self._tabs = [tab for tab in self._tabs if tab.page is not page]
+
+    async def _asked(self, dialog: Dialog) -> None:
+        with contextlib.suppress(Exception):
+            if dialog.type != "beforeunload":
+                answer = "dismissed" if dialog.type == "prompt" else "accepted"
+                self.notes.append(f"The page showed a message, which was {answer}: {dialog.message[:500]!r}")
+            await (dialog.dismiss() if dialog.type == "prompt" else dialog.accept())
+
+    # -- loading -----------------------------------------------------------------------------------------------------
+
+    async def goto(self, url: str, *, first: bool = False) -> str | None:
+        """Open an address in the current tab; why it could not be opened, or None.
+
+        Args:
+            first: the page of the task itself: without it there is no episode, so a failure raises EnvFault.
+        """
+        page, most = self.tab.page, self.plan.load_seconds
+        try:
+            await page.goto(url, wait_until="domcontentloaded", timeout=most * 1000)
+        except Exception as error:
+            self.check()
+            slow = "Timeout" in type(error).__name__
+            said = f"it did not answer within {most:.0f} s" if slow else first_line(error).removeprefix("Page.goto: ")
+            if first:
+                raise EnvFault(f"the page {url} did not load: {said}") from error
+            await self._stop_loading()
+            return f"{url[:200]} could not be opened: {said}."
+        await self.settle()
+        return None
+
+    async def settle(self) -> None:
+        """Wait until what was done has had its effect: a page that loads has loaded, scripts have fetched."""
+        await self._round_trip()
+        if self._opening:
+            await asyncio.wait(set(self._opening), timeout=self.plan.load_seconds)
+            await self._round_trip()
+        if self.plan.clock is not None:
+            await self._pass(self.plan.clock)
+            await self._round_trip()
+        if not await self._until(lambda: not self.tab.busy, self.plan.load_seconds):
+            self.notes.append(f"The page did not load within {self.plan.load_seconds:.0f} s.")
+            await self._stop_loading()
+        await self._until(lambda: not self.tab.pending, QUIET_SECONDS)
+        self.tab.pending.clear()
+
+    async def _pass(self, milliseconds: int) -> None:
+        with contextlib.suppress(Exception):  # a document that is just being replaced has no clock
+            await self.tab.page.clock.run_for(milliseconds)
+
+    async def _round_trip(self) -> None:
+        """What the page's process said before its answer to this has arrived then."""
+        for _ in range(2):
+            with contextlib.suppress(Exception):
+                await self.tab.cdp.send("Runtime.evaluate", {"expression": "0"})
+            await asyncio.sleep(0.005)
+        self.check()
+
+    async def _until(self, done: Callable[[], bool], seconds: float) -> bool:
+        end = self.thread.loop.time() + seconds
+        while not done():
+            if self.thread.loop.time() > end:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    async def _stop_loading(self) -> None:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self.tab.cdp.send("Page.stopLoading"), 5)
+        self.tab.busy = False
+
+    async def forget_tab(self) -> bool:
+        """Close the newest tab, if it is not the only one."""
+        if len(self._tabs) < 2:
+            return False
+        await self._tabs.pop().page.close()
+        return True
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    async def look(self) -> Look:
+        """The page as it is now. Raises EnvFault when it cannot be read."""
+        for attempt in range(5):
+            self.check()
+            try:
+                return await self._look()
+            except EnvFault:
+                raise
+            except Exception as error:  # the document was replaced while it was read
+                self.check()
+                if attempt == 4:
+                    raise EnvFault(f"the page cannot be read: {first_line(error)}") from error
+                await asyncio.sleep(0.1 * (attempt + 1))
+        raise AssertionError("unreachable")
+
+    async def _look(self) -> Look:
+        tab = self.tab
+        found = (await tab.cdp.send("Accessibility.getFullAXTree"))["nodes"]
+        frames: dict[int, list[Any]] = {}
+        if any(node.get("role", {}).get("value") in ("Iframe", "IframePresentational") for node in found):
+            await self._frames(tab, (await tab.cdp.send("Page.getFrameTree"))["frameTree"], frames)
+        made = tree.elements(found, frames)
+        if self.plan.shapes:
+            snapshot = await tab.cdp.send(
+                "DOMSnapshot.captureSnapshot", {"computedStyles": ["background-color", "visibility", "cursor"]}
+            )
+            add_shapes(made, snapshot)
+        text, numbered = tree.render(made, self.plan.longest)
+        return Look(text, tuple(numbered), tab.page.url, await tab.page.title())
+
+    async def _frames(self, tab: Tab, branch: Mapping[str, Any], frames: dict[int, list[Any]]) -> None:
+        for child in branch.get("childFrames", ()):
+            frame = child["frame"]["id"]
+            with contextlib.suppress(Exception):  # frames of other hosts live in other processes and are not shown
+                owner = await tab.cdp.send("DOM.getFrameOwner", {"frameId": frame})
+                nodes = await tab.cdp.send("Accessibility.getFullAXTree", {"frameId": frame})
+                frames[owner["backendNodeId"]] = nodes["nodes"]
+            await self._frames(tab, child, frames)
+
+    async def evaluate(self, expression: str) -> Any:
+        """Run a script in the page, for environments and oracles. Raises EnvFault when it fails."""
+        try:
+            return await self.tab.page.evaluate(expression)
+        except Exception as error:
+            self.check()
+            raise EnvFault(f"a script in the page failed: {first_line(error)}") from error
+
+    async def picture(self) -> bytes:
+        """A screenshot of what is in view, as PNG."""
+        try:
+            return await self.tab.page.screenshot(timeout=15_000, animations="allow")
+        except Exception as error:
+            self.check()
+            raise EnvFault(f"no screenshot could be made: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, without what comes below it."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
