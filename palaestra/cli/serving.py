@@ -50,7 +50,8 @@ def serve(
     if html:
         _pages(spec, host, port, parse_settings(settings))
         return
-    from palaestra.envs.serving.server import Bounds, serve
+    from palaestra.envs.serving.routes import Bounds
+    from palaestra.envs.serving.server import serve
 
     bounds = Bounds(sessions, idle, deadline, max_message)
     with contextlib.suppress(KeyboardInterrupt):
