@@ -213,13 +213,13 @@ class WorldModelEnv(TextEnv[Imagined]):
 
                 world: World = real_world(*self.real)
             else:
-                from palaestra.worldmodel.training import load_world
+                from palaestra.worldmodel.loading import load_world
 
                 world = load_world(self._model, self._spec.id)
             if self._judge_name is None:
                 self._given = (world, world.judge)
             else:
-                from palaestra.worldmodel.training import load_world
+                from palaestra.worldmodel.loading import load_world
 
                 self._given = (world, load_world(self._judge_name, self._spec.id).judge)
         return self._given

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from palaestra.agents.message import Message
-from palaestra.agents.policy import Policy, Request
+from palaestra.agents.policy import Completion, Policy, Request
 from palaestra.envs import BadInput, Task
 from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.together import Together
 
 _RULES = (
     "You judge how far an agent has come. You are told the task, what the agent did, and the page that it sees now. "
@@ -72,25 +73,30 @@ class ModelJudge:
         self.policy, self.page = policy, page or PageFormat()
         self.name = f"{policy.name} {policy.version}"
         self.calls = self.unreadable = self.batches = self.prompt_tokens = self.completion_tokens = 0
+        self._together = Together(self._act)
 
     def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
-        """Ask about all cases, as many at once as the policy takes."""
+        """Ask about all cases. What several threads ask at the same time goes to the policy together."""
         requests = []
         for number, case in enumerate(cases):
             said = question(case, self.page)
             prompt = self.policy.template.opening(said) if self.policy.template is not None else ()
             requests.append(Request(said, seed + number, prompt))
-        found: list[float] = []
+        return [self._value(answer) for answer in self._together.ask(requests)]
+
+    def _act(self, requests: Sequence[Request]) -> list[Completion]:
+        answers: list[Completion] = []
         for first in range(0, len(requests), self.policy.batch_size):
             self.batches += 1
-            for answer in self.policy.act(requests[first : first + self.policy.batch_size]):
-                value = None if answer.error else reading(answer.text)
-                self.calls += 1
-                self.unreadable += value is None
-                self.prompt_tokens += answer.prompt_tokens
-                self.completion_tokens += answer.completion_tokens
-                found.append(value or 0.0)
-        return found
+            answers += self.policy.act(requests[first : first + self.policy.batch_size])
+        self.calls += len(answers)
+        self.unreadable += sum(answer.error is not None or reading(answer.text) is None for answer in answers)
+        self.prompt_tokens += sum(answer.prompt_tokens for answer in answers)
+        self.completion_tokens += sum(answer.completion_tokens for answer in answers)
+        return answers
+
+    def _value(self, answer: Completion) -> float:
+        return (reading(answer.text) or 0.0) if answer.error is None else 0.0
 
 
 class TrueScore:

@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from palaestra.agents.episode import Actor, Outcome, Path
 from palaestra.agents.forest import Forest
 from palaestra.envs import BadInput, ReplayDiverged, Task, TextEnv
-from palaestra.worldmodel.page import Asked, PageFormat, Status
+from palaestra.worldmodel.branch import Branch
+from palaestra.worldmodel.judging import Case
+from palaestra.worldmodel.page import PageFormat, Status
 
 
 class Transition(BaseModel):
@@ -59,9 +61,14 @@ class Transition(BaseModel):
         """The kind of its action: the first two words."""
         return " ".join(self.action.split()[:2])
 
-    def asked(self, instructions: str, seed: int = 0) -> Asked:
-        """This step as a question to a world model."""
-        return Asked(self.task, instructions, self.first, self.done, self.page, self.action, seed=seed)
+    def branch(self, instructions: str) -> Branch:
+        """Where it begins, to imagine on from."""
+        return Branch(self.task, instructions, self.first, self.done, self.page)
+
+    def case(self, instructions: str) -> Case:
+        """Where it ends, to be judged."""
+        over = self.status is Status.OVER
+        return Case(self.task, instructions, self.first, (*self.done, self.action), self.next, over, self.score)
 
 
 def transitions_of(path: Path, env: TextEnv[Any] | None = None, page: PageFormat | None = None) -> list[Transition]:

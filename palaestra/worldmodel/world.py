@@ -13,6 +13,7 @@ from palaestra.agents.policy import Completion, Policy, Request
 from palaestra.envs import Fidelity, Snapshot, Task, TextEnv, find, make
 from palaestra.worldmodel.judging import Judge, ModelJudge, TrueScore
 from palaestra.worldmodel.page import Asked, PageFormat, Prediction, Problem, Status
+from palaestra.worldmodel.together import Together
 
 STUCK = 4
 """A page that a model writes so often in a row has no way on."""
@@ -194,43 +195,6 @@ class RealWorld:
             self._kept[task.id, done] = self._env.snapshot()
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
-
-
-class Together:
-    """Callers in several threads, one engine: whoever finds it free asks for all who wait."""
-
-    def __init__(self, act: Callable[[Sequence[Request]], Sequence[Completion]]) -> None:
-        self._act = act
-        self._engine, self._list = threading.Lock(), threading.Lock()
-        self._waiting: list[_Turn] = []
-
-    def ask(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answers to these requests. Raises what the engine raised when they were asked."""
-        mine = _Turn(list(requests))
-        with self._list:
-            self._waiting.append(mine)
-        with self._engine:
-            if mine.answers is None and mine.error is None:
-                with self._list:
-                    group, self._waiting = self._waiting, []
-                try:
-                    answers = list(self._act([request for turn in group for request in turn.requests]))
-                    for turn in group:
-                        turn.answers, answers = answers[: len(turn.requests)], answers[len(turn.requests) :]
-                except Exception as error:
-                    for turn in group:
-                        turn.error = error
-        if mine.error is not None:
-            raise mine.error
-        assert mine.answers is not None
-        return mine.answers
-
-
-class _Turn:
-    def __init__(self, requests: list[Request]) -> None:
-        self.requests = requests
-        self.answers: list[Completion] | None = None
-        self.error: Exception | None = None
 
 
 _REAL: dict[str, RealWorld] = {}

@@ -1,0 +1,313 @@
+"""Training a world model: transitions of a store -> samples -> fit -> fidelity on tasks that were set aside.
+
+Each phase leaves its result in a folder of a run directory before the next begins, so that training goes on where it
+was killed. The objective is any that learns from samples; the model any causal language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
+
+from palaestra.agents.forest import Forest
+from palaestra.agents.message import Message
+from palaestra.agents.policy import Policy, Request, Sampling
+from palaestra.envs import BadInput, TextEnv, find
+from palaestra.trainers.objective import CrossEntropy, FitReport, Objective, fit, objective_of
+from palaestra.trainers.rundir import RunDir
+from palaestra.trainers.sample import Sample
+from palaestra.worldmodel.fidelity import Fidelity, fidelity
+from palaestra.worldmodel.judging import question, verdict
+from palaestra.worldmodel.loading import CARD, FIDELITY, WorldCard, load_world, model_policy, read_card, template_of
+from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.transitions import Transition, balanced, gather, packed, read, set_aside
+
+if TYPE_CHECKING:
+    from palaestra.agents.template import ChatTemplate
+
+
+class WorldConfig(BaseModel):
+    """What a world model learns and how.
+
+    Attributes:
+        page: what it is shown and what it writes.
+        per_start, per_kind: transitions of one task, and of one kind of action, at the most; None takes all. The
+            defaults are the paper's.
+        judge: it also learns to judge: to say the worth of a page that hindsight knows (1 solved, half the final score
+            on the way). Without, it judges as it did before it was trained.
+        held_out: share of the training tasks that is set aside to measure on.
+        max_tokens: tokens of a page at the most; temperature: of its sampling.
+        horizons: steps that the fidelity is measured for; trust: least similarity of a trusted step.
+        objective: what is minimised, by its `kind`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    page: PageFormat = PageFormat()
+    per_start: int | None = Field(default=20, ge=1)
+    per_kind: int | None = Field(default=50, ge=1)
+    judge: bool = True
+    held_out: float = Field(default=0.2, ge=0.0, lt=1.0)
+    max_tokens: int = Field(default=512, ge=8)
+    temperature: float = Field(default=0.0, ge=0.0)
+    horizons: int = Field(default=5, ge=1)
+    trust: float = Field(default=0.5, ge=0.0, le=1.0)
+    objective: SerializeAsAny[Objective] = CrossEntropy()
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _by_kind(cls, value: object) -> object:
+        return objective_of(value) if isinstance(value, Mapping) else value
+
+
+class TrainConfig(WorldConfig):
+    """A world model that is trained by itself.
+
+    Attributes:
+        env, env_settings: the real environment.
+        store: the run directory or the episode store to learn from.
+        model: the start model. rationales: who writes a thought for each transition, if `page.rationale`; by default
+            the start model itself, as the paper does.
+        seed: all randomness follows from it.
+    """
+
+    env: str
+    env_settings: dict[str, Any] = Field(default_factory=dict)
+    store: str
+    model: str = "smollm2-135m"
+    seed: int = Field(default=0, ge=0)
+
+
+class Learnt(BaseModel):
+    """What the fit of a world model did: `model` is its folder inside the run directory."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str
+    model: str
+    transitions: int
+    judgements: int
+    report: FitReport
+
+
+def train_world(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    command: str | None = None,
+    fitting: Callable[[str, int, int, float], None] | None = None,
+) -> Fidelity | None:
+    """Train a world model, or go on with it: the weights are in `out`/model, the report in `out`/fidelity.json.
+
+    Returns:
+        The fidelity on tasks that were set aside; None where none were.
+
+    Raises:
+        BadInput: no store, a store without transitions of this environment, or an unknown model; before training.
+    """
+    from palaestra.agents.models import resolve
+    from palaestra.agents.store import EpisodeStore
+    from palaestra.envs import make
+    from palaestra.trainers.evaluate import training_splits
+
+    spec = find(config.env)
+    resolve(config.model)
+    file = store_file(config.store)
+    env = make(spec.id, **config.env_settings)
+    try:
+        with EpisodeStore(file, mode="r") as store:
+            splits = training_splits(env)
+            next(gather(store, spec.id, splits))  # told before anything is written
+            with RunDir.open(out, "worldmodel", config, command=command) as run:
+                learn(run, "", store, env, config, config.model, config.seed, fitting=fitting)
+                return measure(run, "", store, env, config, config.seed)
+    finally:
+        env.close()
+
+
+def learn(
+    run: RunDir,
+    folder: str,
+    store: Forest,
+    env: TextEnv[Any],
+    config: WorldConfig,
+    base: str,
+    seed: int,
+    *,
+    episodes: Sequence[str] | None = None,
+    fitting: Callable[[str, int, int, float], None] | None = None,
+    policy: Policy | None = None,
+) -> Learnt:
+    """The phases up to the weights, in `folder` of a run: transitions, samples, model, card.
+
+    Args:
+        episodes: learn from these only, by id. policy: writes the rationales; the base model by default.
+
+    Raises:
+        BadInput: no transitions, or none that is left to learn from.
+    """
+    from palaestra.trainers.evaluate import training_splits
+
+    place = Path(folder)
+    assert env.registration is not None
+    splits, env_id = training_splits(env), env.registration.id
+    if not run.has(str(place / "fit.json")):
+        if not run.has(str(place / "transitions.jsonl.gz")):
+            found = gather(store, env_id, splits, env=env, page=config.page, episodes=episodes)
+            kept = (t for t in found if not set_aside(t.task, config.held_out, seed))
+            chosen = balanced(kept, per_start=config.per_start, per_kind=config.per_kind, seed=seed)
+            if not chosen:
+                raise BadInput("all transitions are of tasks that were set aside; collect more, or lower 'held_out'")
+            if config.page.rationale:
+                chosen = rationales(chosen, policy or model_policy(base, Sampling(temperature=0.0, max_tokens=64)))
+            run.write(str(place / "transitions.jsonl.gz"), packed(chosen))
+            run.log("transitions", folder=folder, count=len(chosen))
+        chosen = read(run.path / place / "transitions.jsonl.gz")
+        told = {t.task.id: env.instructions(t.task) for t in chosen}
+        samples = samples_of(chosen, config, template_of(base), told)
+        name = f"{Path(base).name}-world" + (f"-{place.name}" if folder else "")
+        report = fit(
+            base,
+            samples,
+            config.objective,
+            run.path / place / "model",
+            seed=seed,
+            splits=splits,
+            name=name,
+            progress=(lambda step, steps, loss: fitting(name, step, steps, loss)) if fitting else None,
+        )
+        card = WorldCard(
+            env=env_id,
+            env_settings=dict(env.settings),
+            env_fingerprint=env.fingerprint(),
+            page=config.page,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            judges=config.judge,
+            transitions=len(chosen),
+            tasks=tuple(dict.fromkeys(t.task.id for t in chosen)),
+            seed=seed,
+            held_out=config.held_out,
+        )
+        run.save(str(place / "model" / CARD), card)
+        made = Learnt(
+            base=base,
+            model=str(place / "model"),
+            transitions=len(chosen),
+            judgements=sum(sample.kind == "judgement" for sample in samples),
+            report=report,
+        )
+        run.save(str(place / "fit.json"), made)
+        run.log("world model", folder=folder, seconds=round(report.seconds, 1), version=report.version)
+    return run.load(str(place / "fit.json"), Learnt)
+
+
+def measure(
+    run: RunDir, folder: str, store: Forest, env: TextEnv[Any], config: WorldConfig, seed: int
+) -> Fidelity | None:
+    """The phase of the fidelity, on the tasks that were set aside. None where there is no episode of any."""
+    file = str(Path(folder) / FIDELITY)
+    if not run.has(file):
+        model = run.path / folder / "model"
+        found = held_out_episodes(store, env, read_card(model), config.page)
+        if not found:
+            run.log("no held-out episodes", folder=folder)
+            return None
+        assert env.registration is not None
+        report = fidelity(
+            load_world(str(model)),
+            found,
+            {steps[0].task.id: env.instructions(steps[0].task) for steps in found},
+            env=env.registration.id,
+            env_fingerprint=env.fingerprint(),
+            horizons=config.horizons,
+            trust=config.trust,
+            seed=seed,
+        )
+        run.save(str(Path(folder) / "model" / FIDELITY), report)
+        run.save(file, report)
+        run.log("fidelity", folder=folder, trusted=report.trusted)
+    return run.load(file, Fidelity)
+
+
+def samples_of(
+    transitions: Iterable[Transition], config: WorldConfig, template: ChatTemplate, instructions: Mapping[str, str]
+) -> list[Sample]:
+    """One sample a transition, the page with all weight; and one a judgement, if it learns to judge."""
+    found = []
+    for t in transitions:
+        told = instructions[t.task.id]
+        asked = t.branch(told).asked(t.action)
+        answer = config.page.write(t.next, t.status, t.actions, t.thought)
+        found.append(_sample(t, config.page.messages(asked), answer, template, "transition"))
+        if config.judge:
+            said = question(t.case(told), config.page)
+            found.append(_sample(t, said, verdict(t.worth), template, "judgement"))
+    return found
+
+
+def rationales(transitions: Sequence[Transition], policy: Policy) -> list[Transition]:
+    """The transitions with a thought each: why the action leads to that page, in the words of a policy."""
+    requests = []
+    for number, t in enumerate(transitions):
+        said = [
+            Message(role="system", content="Say in one sentence why the action changes the page as it does."),
+            Message(
+                role="user",
+                content=f"Task: {t.first}\nPage: {t.page}\nAction: {t.action}\nThe page that came: {t.next}",
+            ),
+        ]
+        requests.append(Request(said, number, policy.template.opening(said) if policy.template is not None else ()))
+    thoughts: list[str] = []
+    for first in range(0, len(requests), policy.batch_size):
+        answers = policy.act(requests[first : first + policy.batch_size])
+        thoughts += ["" if answer.error else " ".join(answer.text.split()) for answer in answers]
+    return [t.model_copy(update={"thought": thought}) for t, thought in zip(transitions, thoughts, strict=True)]
+
+
+def held_out_episodes(store: Forest, env: TextEnv[Any], card: WorldCard, page: PageFormat) -> list[list[Transition]]:
+    """The real episodes of a store in tasks that a world model did not learn from, as their transitions.
+
+    In the training split only tasks that were set aside count; all of another split do.
+    """
+    from palaestra.trainers.evaluate import training_splits
+
+    assert env.registration is not None
+    trained, learnt = training_splits(env), set(card.tasks)
+    try:
+        found = list(gather(store, env.registration.id, env.splits(), env=env, page=page))
+    except BadInput:
+        return []
+    kept = [
+        t
+        for t in found
+        if t.task.id not in learnt and (t.task.split not in trained or set_aside(t.task, card.held_out, card.seed))
+    ]
+    return [list(steps) for _, steps in groupby(kept, key=lambda t: t.episode)]
+
+
+def store_file(name: str) -> Path:
+    """The episode store of a run directory, or the file itself. Raises BadInput where there is none."""
+    place = Path(name).expanduser()
+    file = place / "episodes.sqlite" if place.is_dir() else place
+    if not file.is_file():
+        raise BadInput(f"{name} is neither an episode store nor a run directory with one")
+    return file
+
+
+def _sample(
+    transition: Transition, messages: Sequence[Message], answer: str, template: ChatTemplate, kind: str
+) -> Sample:
+    prompt, written = template.opening(messages), template.encode_completion(answer)
+    return Sample(
+        ids=(*prompt, *written),
+        weights=(*([0.0] * len(prompt)), *([1.0] * len(written))),
+        episodes=(transition.episode,),
+        task=transition.task.id,
+        split=transition.task.split,
+        kind=kind,
+    )

@@ -1,0 +1,205 @@
+"""WebEvolver: policy and world model evolve together (Fang et al., arXiv 2504.21024).
+
+    for i = 1..I:  roll out pi_i in the real environment; D_i = what won;  pi_{i+1} = SFT(pi_0, D_1 + ... + D_i)
+                   M_i = SFT(pi_0, the transitions of all rollouts so far, the failed ones too)
+    D_w: pi_2 plays the tasks that were never solved, in M_I; kept if the judge calls them solved
+    pi_final = SFT(pi_0, D_1 + D_w)
+
+What wins in the real environment is what it scores so (the paper's judge stands in for that on the live web). Controls:
+`synthesis` "untrained" imagines with a model that was never trained to (what the paper calls synthesis without a world
+model), "none" fits pi_final on D_1 alone; at equal training tokens with `objective.tokens`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Literal
+
+from pydantic import Field
+
+from palaestra.agents.collect import collect, planned_keys
+from palaestra.agents.episode import Start, episode_id
+from palaestra.agents.policy import Sampling
+from palaestra.trainers.phases import Collected, Plan, Record
+from palaestra.trainers.rft import RFT, RFTConfig
+from palaestra.trainers.sample import Sample, sample_of
+from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
+from palaestra.worldmodel.judging import ModelJudge
+from palaestra.worldmodel.loading import load_world, model_policy, untrained_world
+from palaestra.worldmodel.training import WorldConfig, learn, measure
+from palaestra.worldmodel.world import LearnedWorld
+
+
+class WebEvolverConfig(RFTConfig):
+    """What is WebEvolver's own. `iterations` are the policy's rounds (the paper's 2); a last one is of synthesis.
+
+    Attributes:
+        world: what the world model learns and how; its objective may differ from the policy's.
+        synthesis: who imagines: the trained world model, an untrained one, or nobody.
+        agent: after which round the policy plays in imagination (the paper's 1; 0 is the start model).
+        steps: imagined steps an episode at the most (the paper's 7); None is as far as the world model can be trusted,
+            and where that is not a single step nothing is imagined.
+        imagined: imagined episodes of each task that was never solved.
+        temperature: of the policy in imagination.
+        judge: who rates imagined episodes: the world model itself, or the start model (the paper's).
+        judge_tokens: tokens of a judgement at the most.
+        accept: least judged score of an imagined episode that is learnt from.
+        real: which real rounds the last fit learns from besides: the first (the paper), or all.
+    """
+
+    world: WorldConfig = WorldConfig()
+    synthesis: Literal["world", "untrained", "none"] = "world"
+    agent: int = Field(default=1, ge=0)
+    steps: int | None = Field(default=None, ge=1)
+    imagined: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.7, ge=0.0)
+    judge: Literal["world", "start"] = "world"
+    judge_tokens: int = Field(default=64, ge=8)
+    accept: float = Field(default=1.0, ge=0.0, le=1.0)
+    real: Literal["first", "all"] = "first"
+
+
+class Synthesis(Record):
+    """What was imagined. Nothing of it is a success in the real environment.
+
+    Attributes:
+        unsolved: tasks that no real episode solved. steps: imagined steps an episode at the most; 0: not trusted.
+        world, judge: who imagined and who rated.
+        episodes: ids of the imagined episodes; kept: of those that are learnt from.
+        cut: episodes that the world model could not go on with, by what was wrong.
+        world_calls, prompt_tokens, completion_tokens: what imagining cost, in the process that finished it.
+    """
+
+    unsolved: int
+    steps: int
+    world: str = ""
+    judge: str = ""
+    episodes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    cut: dict[str, int] = Field(default_factory=dict)
+    world_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class WebEvolver(RFT):
+    """Policy and world model in turns, then synthesis."""
+
+    name = "webevolver"
+    config_type = WebEvolverConfig
+    config: WebEvolverConfig
+    growable = ()
+
+    def finish(self) -> None:
+        """The last iteration: imagine, keep what the judge calls solved, learn it with the real successes."""
+        number = self.config.iterations + 1
+        folder = f"iteration-{number}"
+        if not self.run.has(f"{folder}/synthesis.json"):
+            self.run.save(f"{folder}/synthesis.json", self._synthesis(number))
+            self._acting = None
+        if not self.run.has(f"{folder}/collected.json"):  # no real episode was collected in this iteration
+            self.run.save(f"{folder}/plan.json", Plan(rollouts=0, before=0))
+            self.run.save(f"{folder}/collected.json", Collected(episodes=(), successes=0, faults=0))
+        self._iteration(number, "with synthesis" if self.config.synthesis != "none" else "without synthesis")
+
+    def mine(self, iteration: int) -> list[Sample]:
+        """What won so far; in the last iteration what won in the real rounds it names, and what was imagined."""
+        if iteration <= self.config.iterations:
+            return super().mine(iteration)
+        rounds = min(iteration - 1, 1 if self.config.real == "first" else iteration - 1)
+        samples = super().mine(rounds)
+        found = self.run.load(f"iteration-{iteration}/synthesis.json", Synthesis)
+        for id in found.kept:
+            path = self.store.path(id)
+            real = path.episode.start.task.model_copy(update={"env": self.spec.id})
+            understood = [step for step, turn in enumerate(path.turns) if turn.valid]
+            told = self.env.instructions(real)
+            how = (self.config.conversation, self._template(), told, understood)
+            samples += sample_of(path, *how, kind="imagined", splits=self.splits)
+        return samples
+
+    def _iteration(self, number: int, label: str) -> None:
+        super()._iteration(number, label)
+        if 1 <= number <= self.config.iterations and self.config.synthesis == "world":
+            self._world(number)
+
+    # -- the world model ---------------------------------------------------------------------------------------------
+
+    def _world(self, number: int) -> None:
+        """M_i: from the transitions of all real episodes so far."""
+        folder, config = f"iteration-{number}/world", self.config
+        if self.run.has(f"{folder}/done.json"):
+            return
+        self._acting = None  # one model in memory at a time
+        episodes = [id for round in range(1, number + 1) for id in self.collected(round).episodes] + self.experts()
+        seed = config.seed * 1000 + 500  # the same tasks are set aside in every round
+        shared = (self.run, folder, self.store, self.env, config.world)
+        learn(*shared, config.model, seed, episodes=episodes, fitting=self.fitting)
+        report = measure(*shared, seed)
+        self.run.save(f"{folder}/done.json", Trusted(steps=report.trusted if report else None))
+
+    def _imagining(self) -> tuple[LearnedWorld, int]:
+        """Who imagines, and for how many steps."""
+        config = self.config
+        last = self.run.path / f"iteration-{config.iterations}/world/model"
+        if config.synthesis == "world":
+            world = load_world(last)
+            return world, config.steps if config.steps is not None else world.horizon or 0
+        sampling = Sampling(temperature=config.world.temperature, max_tokens=config.world.max_tokens)
+        return untrained_world(config.model, config.world.page, sampling), config.steps or 7
+
+    # -- synthesis ---------------------------------------------------------------------------------------------------
+
+    def _synthesis(self, number: int) -> Synthesis:
+        config = self.config
+        rounds = range(0 if config.experts is not None else 1, config.iterations + 1)
+        ids = [id for round in rounds for id in self.collected(round).episodes]
+        solved = {head.task for head in map(self.store.head, ids) if head.success}
+        tasks = [task for task in self.tasks if task.id not in solved]
+        if config.synthesis == "none" or not tasks:
+            return Synthesis(unsolved=len(tasks), steps=0)
+        world, steps = self._imagining()
+        called = f"{world.name} {world.version}"
+        if not steps:
+            self.run.log("no synthesis: the world model cannot be trusted for a single step", iteration=number)
+            return Synthesis(unsolved=len(tasks), steps=0, world=called)
+        judge = world.judge
+        if config.judge == "start":
+            by = model_policy(config.model, Sampling(temperature=0.0, max_tokens=config.judge_tokens))
+            judge = ModelJudge(by, config.world.page)
+        self.run.log("imagine", iteration=number, tasks=len(tasks), steps=steps)
+        sampling = config.sampling.model_copy(update={"temperature": config.temperature})
+        policy = self._policy(self.model(config.agent), sampling)
+        settings = {"env": self.spec.id, "model": called, "judge": judge.name, "max_steps": steps}
+
+        def imagined(_: str) -> WorldModelEnv:
+            real = (self.spec.id, self.env_settings)
+            return WorldModelEnv.of(world, *real, judge=judge, max_steps=steps, settings=settings)
+
+        starts = [Start(task=task.model_copy(update={"env": ID})) for task in tasks]
+        how: dict[str, Any] = {**self.collecting(), "env_settings": settings, "env_factory": imagined}
+        calls, read, written = world.calls, world.prompt_tokens, world.completion_tokens
+        collect(starts, policy, self.store, samples=config.imagined, iteration=number, **how)
+        keys = planned_keys([(start, config.imagined) for start in starts], policy, recipe=self.name, iteration=number)
+        made = [self.store.get(episode_id(key)) for key in keys if self.store.has(key)]
+        why = {text: problem.value for problem, text in CUT.items()}
+        cut = Counter(why[e.final_observation] for e in made if e.final_observation in why)
+        kept = [e.id for e in made if e.score >= config.accept and e.final_observation not in why]
+        return Synthesis(
+            unsolved=len(tasks),
+            steps=steps,
+            world=called,
+            judge=judge.name,
+            episodes=tuple(e.id for e in made),
+            kept=tuple(kept),
+            cut=dict(cut),
+            world_calls=world.calls - calls,
+            prompt_tokens=world.prompt_tokens - read,
+            completion_tokens=world.completion_tokens - written,
+        )
+
+
+class Trusted(Record):
+    """What the phase of a world model leaves: the steps that it is trusted for, None where nobody could measure."""
+
+    steps: int | None
