@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,8 @@ NAME = "tau_bench"
 TABLES = {"airline": ("flights", "reservations", "users"), "retail": ("orders", "products", "users")}
 SIZES = {"airline": {"test": 50}, "retail": {"train": 500, "dev": 20, "test": 115}}
 """Tasks of each split."""
+
+_lock = threading.Lock()
 
 RELEASES = ("current", "recorded")
 RECORDINGS = "gpt-4o-airline_trajectories.json"
@@ -88,13 +91,15 @@ def load(domain: str, release: str = "current") -> Domain:
 
     Args:
         domain: `airline` or `retail`.
-        release: `current`, or `recorded`: the databases as they were when the GPT-4o episodes were recorded, when users'
-            addresses said `province` instead of `state`. Nothing else differs.
+        release: `current`, or `recorded`: the databases as they were when the GPT-4o episodes were recorded, when
+            users' addresses said `province` instead of `state`. Nothing else differs.
 
     Raises:
         BadInput: the data set is not here, or a file is not as it should be; says which, and what to do.
     """
-    return _load(domain, release, _folder(domain))
+    folder = _folder(domain)
+    with _lock:  # many instances start at once, and one copy is enough
+        return _load(domain, release, folder)
 
 
 def task(domain: Domain, name: str) -> TauTask:
@@ -190,4 +195,6 @@ def _json(folder: Path, name: str, raw: bytes) -> Any:
 
 
 def _damaged(folder: Path, name: str, what: str) -> BadInput:
-    return BadInput(f"{data_file(folder, name)} is not as tau-bench has it ({what}); get it again: palaestra data get {NAME}")
+    return BadInput(
+        f"{data_file(folder, name)} is not as tau-bench has it ({what}); get it again: palaestra data get {NAME}"
+    )

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from palaestra.envs.core import Reply, Task, TextEnv, code_fingerprint, digest
-from palaestra.envs.errors import BadInput, EnvFault
-from palaestra.envs.taubench import data, protocols, toolbox, user
+from palaestra.envs.errors import BadInput
+from palaestra.envs.taubench import data, protocols, toolbox
 from palaestra.envs.taubench.judge import judge
-from palaestra.envs.taubench.user import STOP, Line
+from palaestra.envs.taubench.user import STOP, Line, User, ask, named, plain, played_by
 from palaestra.envs.taubench.world import Changes, World
 from palaestra.envs.tools import calls as grammar
 
@@ -29,8 +29,8 @@ _RULES = """\
 # How you act
 
 In each answer, either call one tool or talk to the user. To call a tool, answer with nothing but the call:
-name(argument=value), or as JSON {{"name": ..., "arguments": {{...}}}}. Values are literals. You then see what it returned.
-Every other answer is read by the user, who replies. The tools:
+name(argument=value), or as JSON {{"name": ..., "arguments": {{...}}}}. Values are literals. You then see what it
+returned. Every other answer is read by the user, who replies. The tools:
 {tools}"""
 
 
@@ -59,7 +59,8 @@ class TauBench(TextEnv[State]):
     """A customer, a policy, and tools over a database. Score and success: 1 if all was done as it should be, else 0.
 
     Args:
-        user: who plays the user; see `palaestra.envs.taubench.user.user_of`.
+        user: who plays the user: any policy or its name (`openai:MODEL@URL`, a model in this process), or "scripted".
+            None is the policy that the variable PALAESTRA_USER names, or the script where it names none.
         protocol: see `palaestra.envs.taubench.protocols`; None for the files' own splits with any user.
         release: "current", or "recorded" for the databases as the GPT-4o episodes saw them.
 
@@ -74,14 +75,23 @@ class TauBench(TextEnv[State]):
         if release not in data.RELEASES:
             raise BadInput(f"tau-bench has no release {release!r}; it has: {', '.join(data.RELEASES)}")
         self.protocol, self.release = protocol, release
-        self.user = _user_of(user)
-        protocols.check(self.name, protocol, self.user.name)
+        self._wanted = named(user)
+        protocols.check(self.name, protocol, self._wanted)
         self._recited: Mapping[int, str] = {}
 
     @cached_property
     def domain(self) -> data.Domain:
         """Databases, policy, schemas and tasks. Raises BadInput where they are not here."""
         return data.load(self.name, self.release)
+
+    @cached_property
+    def user(self) -> User:
+        """Who plays the user. Raises BadInput for a policy that there is not, and what loading it raises."""
+        return played_by(self._wanted, self._id)
+
+    @property
+    def _id(self) -> str:
+        return self.registration.id if self.registration else f"palaestra/Tau{self.name.title()}-v0"
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
@@ -94,8 +104,7 @@ class TauBench(TextEnv[State]):
             return super().tasks(split)
         if split not in self.splits():
             raise BadInput(f"protocol {self.protocol!r} has no split {split!r}; it has: {', '.join(self.splits())}")
-        env = self.registration.id if self.registration else f"palaestra/Tau{self.name.title()}-v0"
-        return [Task(env=env, name=name, split=split) for name in protocols.half(self.domain, split)]
+        return [Task(env=self._id, name=name, split=split) for name in protocols.half(self.domain, split)]
 
     def fingerprint(self) -> str:
         cls: type = type(self)
@@ -119,7 +128,7 @@ class TauBench(TextEnv[State]):
         if reading.problem is not None:
             return Reply(reading.problem, valid=False)
         if not reading.calls:
-            return self._said(state, user.plain(action.strip()))
+            return self._said(state, plain(action.strip()))
         if len(reading.calls) > 1:
             return Reply(f"{len(reading.calls)} calls in one answer; make one at a time. None was made.", valid=False)
         (call,) = reading.calls
@@ -167,7 +176,7 @@ class TauBench(TextEnv[State]):
         text = self._recited.get(step)
         if text is None:
             instruction = data.task(self.domain, state.task).instruction
-            text = user.ask(self.user, instruction, tuple(state.lines), (state.seed + len(state.lines)) % 2**31)
+            text = ask(self.user, instruction, tuple(state.lines), (state.seed + len(state.lines)) % 2**31)
         state.lines.append(Line(True, text))
         return text
 
@@ -190,12 +199,8 @@ class TauRetail(TauBench):
     name = "retail"
 
 
-def _user_of(wanted: object) -> user.User:
-    return user.user_of(wanted)
-
-
 def _shown(text: str) -> str:
-    text = user.plain(text)
+    text = plain(text)
     if len(text) <= LONGEST:
         return text
     half = LONGEST // 2

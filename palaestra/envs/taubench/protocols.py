@@ -17,7 +17,7 @@ from palaestra.envs.taubench.user import SCRIPTED
 PROTOCOLS: Mapping[str, tuple[str, ...]] = {"airline": ("original", "halves"), "retail": ("original",)}
 
 
-def check(domain: str, protocol: str | None, user: str) -> None:
+def check(domain: str, protocol: str | None, user: object) -> None:
     """Raises BadInput for a protocol that the domain has not, or `original` with a scripted user."""
     known = PROTOCOLS[domain]
     if protocol is not None and protocol not in known:

@@ -197,7 +197,9 @@ def _held(order: Record, item_ids: Sequence[str]) -> None:
     held = Counter(item["item_id"] for item in order["items"])
     for id, count in Counter(item_ids).items():
         if held[id] < count:
-            raise Refused(f"item {id} not found in the order" if not held[id] else f"there are not {count} of item {id}")
+            raise Refused(
+                f"item {id} not found in the order" if not held[id] else f"there are not {count} of item {id}"
+            )
 
 
 def _swaps(

@@ -140,27 +140,37 @@ class PlayedUser:
         return self.speaker(messages, seed)
 
 
-def user_of(wanted: object) -> User:
+def named(wanted: object) -> object:
+    """Who is to play the user: `wanted`, or who $PALAESTRA_USER names where it is None, or else the script.
+
+    Raises:
+        BadInput: `wanted` is neither a user, nor a policy, nor a name.
+    """
+    if wanted is None:
+        return os.environ.get(VARIABLE) or SCRIPTED
+    if not (isinstance(wanted, str | User) or hasattr(wanted, "act")):
+        raise BadInput(f"tau-bench's user is a policy, the name of one, or {SCRIPTED!r}, not {wanted!r:.60}")
+    return wanted
+
+
+def played_by(wanted: object, env_id: str) -> User:
     """Who plays the user.
 
     Args:
         wanted: a `User`; any policy; the name of a policy as `--policy` takes them (`openai:MODEL@URL`, a model in this
-            process); `scripted`; None for the policy that $PALAESTRA_USER names, and the script where it names none.
+            process); `scripted`.
+        env_id: of the environment.
 
     Raises:
         BadInput: no such policy, or one that cannot speak. MissingExtra: what it needs is not installed.
     """
-    if wanted is None:
-        wanted = os.environ.get(VARIABLE) or SCRIPTED
     if wanted == SCRIPTED:
         return ScriptedUser()
-    if isinstance(wanted, str) or hasattr(wanted, "act"):
-        module, name = _LOADER
-        speaker, called = getattr(importlib.import_module(module), name)(wanted)
-        return PlayedUser(speaker, called)
     if isinstance(wanted, User):
         return wanted
-    raise BadInput(f"tau-bench's user is a policy, the name of one, or {SCRIPTED!r}, not {wanted!r:.60}")
+    module, name = _LOADER
+    speaker, called = getattr(importlib.import_module(module), name)(wanted, env_id)
+    return PlayedUser(speaker, called)
 
 
 def ask(user: User, instruction: str, lines: Sequence[Line], seed: int) -> str:
