@@ -55,7 +55,8 @@ def compare(
     `palaestra compare rft eef --env crafting --model tiny --experts flawed:0.4 --tasks 40 --budget 240 --seeds 5`
     """
     from palaestra.agents.models import need_train
-    from palaestra.trainers.compare import compare_methods, markdown
+    from palaestra.trainers.compare import compare_methods
+    from palaestra.trainers.comparison import markdown
 
     load_environments(load)
     contestants = [contestant(name) for name in methods]
@@ -95,5 +96,5 @@ def compare(
         print(json.dumps({"out": str(where), "standings": [s.model_dump(mode="json") for s in standings]}))
         return
     console = Console()
-    console.print(Markdown(markdown(standings, methods[0], seeds)))
+    console.print(Markdown(markdown(standings)))
     console.print(f"written: {where / 'comparison.html'}, {where / 'comparison.md'}", soft_wrap=True)

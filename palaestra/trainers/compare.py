@@ -6,49 +6,26 @@ intervals draw tasks and seeds, both with replacement: with three seeds the spre
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from palaestra.envs import BadInput
+from palaestra.trainers.comparison import Bin, Standing, write
 from palaestra.trainers.config import config_of
+from palaestra.trainers.difficulty import BINS, binned
 from palaestra.trainers.evaluate import Evaluation
 from palaestra.trainers.methods import Contestant
 from palaestra.trainers.recipe import Recipe
+from palaestra.trainers.recovery import Recovery
 from palaestra.trainers.report import rounds
-from palaestra.trainers.rundir import write_whole
+from palaestra.trainers.rundir import read_record
 from palaestra.trainers.statistics import DRAWS, LEVEL, Interval
 
 Values = Mapping[int, Mapping[str, Sequence[float]]]
 """Of each seed, the values of each task."""
-
-
-class Standing(BaseModel):
-    """One method in the table.
-
-    Attributes:
-        method: its name; `what`: in a line.
-        success, score: of the last iteration, over seeds and tasks.
-        against: paired difference of success to the reference, None for the reference itself.
-        seeds: how many; `rollouts`, `trained_tokens`, `model_calls`, `minutes`: means over seeds, of the whole run.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str
-    what: str
-    success: Interval
-    score: Interval
-    against: Interval | None
-    seeds: int
-    rollouts: float
-    trained_tokens: float
-    model_calls: float
-    minutes: float
 
 
 def compare_methods(
@@ -62,6 +39,8 @@ def compare_methods(
     **rest: Any,
 ) -> list[Standing]:
     """Run all methods under all seeds, or go on with it, and write `comparison.md`, `.html` and `.json`.
+
+    They are written whenever all methods have finished another seed, of the seeds so far.
 
     Args:
         contestants: the first one is the reference of the paired differences.
@@ -79,14 +58,29 @@ def compare_methods(
             any method has begun.
     """
     recipes = _recipes(contestants, settings, out, seeds, own or {}, rest)
-    ends: dict[str, dict[int, Path]] = {}
-    for (name, seed), recipe in recipes.items():
-        run(recipe)
-        ends.setdefault(name, {})[seed] = recipe.out
-    reference = {seed: _last(path) for seed, path in ends[contestants[0].name].items()}
-    standings = [_standing(each, ends[each.name], reference) for each in contestants]
-    _write(out, standings, contestants[0].name, len(seeds))
+    ends: dict[str, dict[int, Path]] = {each.name: {} for each in contestants}
+    standings: list[Standing] = []
+    for seed in seeds:
+        for each in contestants:
+            run(recipes[each.name, seed])
+            ends[each.name][seed] = recipes[each.name, seed].out
+        standings = standings_of(contestants, ends)
+        write(out, standings)
     return standings
+
+
+def standings_of(contestants: Sequence[Contestant], ends: Mapping[str, Mapping[int, Path]]) -> list[Standing]:
+    """The table of runs that have finished.
+
+    Args:
+        contestants: the first one is the reference.
+        ends: of each contestant's name, the run of each seed; the same seeds for all.
+
+    Raises:
+        BadInput: a run is damaged or not finished, or two of them measured different things.
+    """
+    reference = {seed: _last(path) for seed, path in ends[contestants[0].name].items()}
+    return [_standing(each, ends[each.name], reference if place else None) for place, each in enumerate(contestants)]
 
 
 def _recipes(
@@ -106,7 +100,7 @@ def _recipes(
     recipes: dict[tuple[str, int], Recipe[Any]] = {}
     for seed in seeds:
         for each in contestants:
-            budget = max(1, round(settings["budget"] * each.share))
+            budget = max(1 if each.share else 0, round(settings["budget"] * each.share))
             whole = {**settings, **own.get(each.name, {}), **each.fixed, "budget": budget, "seed": seed}
             config = config_of(each.recipe.config_type, whole)
             recipes[each.name, seed] = each.recipe(config, out / f"{each.name}-{seed}", **rest)
@@ -117,10 +111,9 @@ def _last(run: Path) -> Evaluation:
     return rounds(run)[-1].evaluation
 
 
-def _standing(each: Contestant, runs: Mapping[int, Path], reference: Mapping[int, Evaluation]) -> Standing:
+def _standing(each: Contestant, runs: Mapping[int, Path], reference: Mapping[int, Evaluation] | None) -> Standing:
     found = {seed: rounds(path) for seed, path in runs.items()}
     last = {seed: done[-1].evaluation for seed, done in found.items()}
-    own = reference is not None and all(last[seed] == reference[seed] for seed in last)
     fits = [one.fit for done in found.values() for one in done if one.fit]
     count = len(found)
     return Standing(
@@ -128,13 +121,40 @@ def _standing(each: Contestant, runs: Mapping[int, Path], reference: Mapping[int
         what=each.what,
         success=two_way({seed: _successes(e) for seed, e in last.items()}, (0.0, 1.0)),
         score=two_way({seed: {row.task: row.scores for row in e.tasks} for seed, e in last.items()}, (0.0, 1.0)),
-        against=None if own else two_way(_differences(reference, last), (-1.0, 1.0)),
+        against=two_way(_differences(reference, last), (-1.0, 1.0)) if reference is not None else None,
+        recovery=_recovery({seed: path / found[seed][-1].folder for seed, path in runs.items()}),
+        bins=_bins({seed: done[0].evaluation for seed, done in found.items()}, last),
         seeds=count,
         rollouts=sum(one.plan.rollouts for done in found.values() for one in done if one.plan) / count,
         trained_tokens=sum(fit.tokens_trained for fit in fits) / count,
-        model_calls=sum(_calls(path) for path in runs.values()) / count,
+        model_calls=sum(_calls(path) + last[seed].calls for seed, path in runs.items()) / count,
         minutes=sum(one.minutes for done in found.values() for one in done) / count,
     )
+
+
+def _recovery(folders: Mapping[int, Path]) -> Interval | None:
+    """Success where the start model failed, over tasks and seeds; None if it was not measured."""
+    files = {seed: folder / "recovery.json" for seed, folder in folders.items()}
+    if not all(file.is_file() for file in files.values()):
+        return None
+    rows = {seed: read_record(file, Recovery).tasks for seed, file in files.items()}
+    values = {seed: {row.task: [float(won) for won in row.successes] for row in of} for seed, of in rows.items()}
+    return two_way(values, (0.0, 1.0)) if any(found for of in values.values() for found in of.values()) else None
+
+
+def _bins(start: Mapping[int, Evaluation], last: Mapping[int, Evaluation]) -> tuple[Bin, ...]:
+    """Success by how often the start model solves a task, over all its episodes and seeds."""
+    shares: dict[str, list[float]] = {}
+    for evaluation in start.values():
+        for task, won in _successes(evaluation).items():
+            shares.setdefault(task, []).extend(won)
+    of_seed = {seed: binned(shares, _successes(evaluation)) for seed, evaluation in last.items()}
+    found = []
+    for name in BINS:
+        values = {seed: bins[name] for seed, bins in of_seed.items() if name in bins}
+        if values:
+            found.append(Bin(name=name, success=two_way(values, (0.0, 1.0))))
+    return tuple(found)
 
 
 def _calls(run: Path) -> int:
@@ -188,74 +208,3 @@ def two_way(values: Values, bounds: tuple[float, float], draws: int = DRAWS, lev
         means[draw] = np.nanmean(table[np.ix_(rows, columns)])
     low, high = (float(bound) for bound in np.nanquantile(means, [tail, 1 - tail]))
     return Interval(mean=mean, low=low, high=high, clusters=len(tasks), level=level)
-
-
-# -- what is written ---------------------------------------------------------------------------------------------------
-
-HEADS = ("method", "success (95 %)", "score (95 %)", "against", "rollouts", "model calls", "trained tokens", "minutes")
-
-
-def _cells(standing: Standing) -> list[str]:
-    against = standing.against
-    points = (
-        "-" if against is None else f"{100 * against.mean:+.1f} [{100 * against.low:+.1f}, {100 * against.high:+.1f}]"
-    )
-    return [
-        standing.method,
-        standing.success.text(percent=True),
-        standing.score.text(),
-        points,
-        f"{standing.rollouts:,.0f}",
-        f"{standing.model_calls:,.0f}",
-        f"{standing.trained_tokens:,.0f}",
-        f"{standing.minutes:.1f}",
-    ]
-
-
-def markdown(standings: Sequence[Standing], reference: str, seeds: int) -> str:
-    """The table, and what it says."""
-    heads = [head if head != "against" else f"against {reference}, points" for head in HEADS]
-    lines = [heads, ["---"] * len(heads), *(_cells(standing) for standing in standings)]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    what = "\n".join(f"- `{standing.method}`: {standing.what}" for standing in standings)
-    return (
-        f"{table}\n\n{seeds} seed(s); the last iteration's weights on the same held-out tasks; intervals draw tasks "
-        f"and seeds. Rollouts, calls, tokens and minutes are means over seeds, of whole runs.\n\n{what}\n"
-    )
-
-
-def _write(out: Path, standings: Sequence[Standing], reference: str, seeds: int) -> None:
-    text = markdown(standings, reference, seeds)
-    write_whole(out / "comparison.md", text.encode())
-    rows = "[" + ",\n".join(standing.model_dump_json() for standing in standings) + "]\n"
-    write_whole(out / "comparison.json", rows.encode())
-    write_whole(out / "comparison.html", _page(standings, text).encode())
-
-
-def _page(standings: Sequence[Standing], text: str) -> str:
-    """One file that needs nothing else: success of every method with its interval, and the table."""
-    height, left, width = 34, 180, 480
-    marks = []
-    for place, standing in enumerate(standings):
-        y = 24 + place * height
-        low, mean, high = (
-            left + width * value for value in (standing.success.low, standing.success.mean, standing.success.high)
-        )
-        name = html.escape(standing.method)
-        marks.append(
-            f'<text x="{left - 10}" y="{y + 5}" text-anchor="end">{name}</text>'
-            f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke="currentColor" stroke-width="3"/>'
-            f'<circle cx="{mean:.1f}" cy="{y}" r="6" fill="currentColor"/>'
-        )
-    bottom = 24 + len(standings) * height
-    ticks = "".join(
-        f'<text x="{left + width * share / 100}" y="{bottom + 14}" text-anchor="middle">{share} %</text>'
-        for share in (0, 25, 50, 75, 100)
-    )
-    plot = f'<svg viewBox="0 0 {left + width + 40} {bottom + 24}" role="img">{"".join(marks)}{ticks}</svg>'
-    style = "body{font:16px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}svg{width:100%;font-size:13px}"
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Comparison</title><style>:root{{color-scheme:light dark}}{style}</style><h1>Comparison</h1>"
-        f"<h2>Success on held-out tasks, 95 %</h2>{plot}<pre>{html.escape(text)}</pre></html>"
-    )

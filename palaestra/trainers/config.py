@@ -26,6 +26,7 @@ class HeldOut(_Config):
         split, tasks, samples: see `evaluate`; `tasks` are spread over the types.
         temperature: 0 is greedy.
         cluster: what the intervals draw.
+        recovery: measure the last weights too where the start model failed, from the middle of its episodes.
     """
 
     split: str | None = None
@@ -33,6 +34,7 @@ class HeldOut(_Config):
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.0, ge=0.0)
     cluster: Cluster = "task"
+    recovery: bool = False
 
 
 class RecipeConfig(_Config):
@@ -46,7 +48,7 @@ class RecipeConfig(_Config):
         iterations: rounds of collect -> mine -> fit -> evaluate after the experts' round.
         samples: rollouts a start and iteration.
         budget: rollouts of the policy in all iterations together. Without `samples` it is shared out evenly among the
-            iterations; with `samples` it is a limit. One of the two is needed.
+            iterations; with `samples` it is a limit. One of the two is needed. 0 only clones the experts.
         tasks: training tasks: a number (spread over the types), names or types, or None for all of the split.
         experts: expert episodes to begin with; None begins with the start model alone.
         objective: what is minimised, by its `kind` (see `objective_of`).
@@ -63,7 +65,7 @@ class RecipeConfig(_Config):
     constrain: bool = False
     iterations: int = Field(default=2, ge=1)
     samples: int | None = Field(default=None, ge=1)
-    budget: int | None = Field(default=None, ge=1)
+    budget: int | None = Field(default=None, ge=0)
     tasks: int | tuple[str, ...] | None = None
     experts: Experts | None = None
     objective: SerializeAsAny[Objective] = CrossEntropy()
@@ -79,6 +81,8 @@ class RecipeConfig(_Config):
     def _bounded(self) -> RecipeConfig:
         if self.samples is None and self.budget is None:
             raise ValueError("give 'budget' (rollouts in all) or 'samples' (rollouts a task and iteration)")
+        if self.budget == 0 and self.experts is None:
+            raise ValueError("a 'budget' of 0 only clones experts: give 'experts', or a budget above 0")
         if self.constrain and self.conversation.style != "action":
             raise ValueError(
                 f"'constrain' writes admissible actions and nothing else, so it needs conversation.style 'action', "

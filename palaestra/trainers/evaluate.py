@@ -37,6 +37,7 @@ class TaskResult(_Record):
     Attributes:
         task: its name; `type` is what stands before the first "/" of it.
         successes, scores, steps: one entry an episode; empty where every attempt ended in a fault.
+        episodes: their ids.
     """
 
     task: str
@@ -44,6 +45,7 @@ class TaskResult(_Record):
     successes: tuple[bool, ...]
     scores: tuple[float, ...]
     steps: tuple[int, ...]
+    episodes: tuple[str, ...] = ()
 
 
 class Evaluation(_Record):
@@ -59,6 +61,7 @@ class Evaluation(_Record):
         invalid, repeated: share of actions that were not understood, and that repeat the action just before them.
         prompt_tokens, completion_tokens: in all.
         minutes: wall time of the process that finished it.
+        tries: attempts of which the one that counts was chosen; `calls`: model calls of all of them, 0 for one try.
         tasks: one row a task.
         card: what was measured.
     """
@@ -76,6 +79,8 @@ class Evaluation(_Record):
     prompt_tokens: int
     completion_tokens: int
     minutes: float
+    tries: int = 1
+    calls: int = 0
     tasks: tuple[TaskResult, ...]
     card: EvaluationCard
 
@@ -330,6 +335,7 @@ def summarise(
             successes=tuple(e.success for e in counted[task.id]),
             scores=tuple(e.score for e in counted[task.id]),
             steps=tuple(len(e.turns) for e in counted[task.id]),
+            episodes=tuple(e.id for e in counted[task.id]),
         )
         for task in tasks
     ]

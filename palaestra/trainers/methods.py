@@ -12,12 +12,13 @@ from typing import Any
 
 from palaestra.envs import BadInput
 from palaestra.trainers.agent_r import AgentR
+from palaestra.trainers.best_of_k import BestOfK
 from palaestra.trainers.eef import EEF
 from palaestra.trainers.eto import ETO
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT
 
-METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF, AgentR, ETO)}
+METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF, AgentR, ETO, BestOfK)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ CONTESTANTS: dict[str, Contestant] = {
     each.name: each
     for each in (
         Contestant("rft", RFT, what="rejection sampling from s_0 with the whole budget (the papers' RFT x (1+M))"),
+        Contestant("sft-positives", RFT, share=0, what="successful experts only, no rollouts"),
         Contestant("rft-x1", RFT, share=1 / 6, what="RFT with a sixth of the budget: one rollout where EEF makes 1+M"),
         Contestant("eef", EEF, what="exploring expert failures"),
         Contestant("eef-random", EEF, {"selection": "random"}, what="the same forks, a random winning way on"),
@@ -51,6 +53,13 @@ CONTESTANTS: dict[str, Contestant] = {
         Contestant("direct-revision", AgentR, {"transition": "end"}, what="Agent-R that keeps the whole bad path"),
         Contestant("eto", ETO, what="preference of what won over what lost on the same task"),
         Contestant("textual-splice", AgentR, {"splice": "textual"}, what="Agent-R that joins texts unexecuted"),
+        Contestant("best-of-k", BestOfK, what="cloned experts, the best of k tries by the environment's own score"),
+        Contestant(
+            "best-of-k-likely",
+            BestOfK,
+            {"choose": "likelihood"},
+            what="cloned experts, of k tries the one that the model finds most likely",
+        ),
     )
 }
 

@@ -41,6 +41,7 @@ from palaestra.trainers.experts import gather
 from palaestra.trainers.objective import Objective, fit
 from palaestra.trainers.objective import Progress as FitProgress
 from palaestra.trainers.phases import Collected, Fitted, Plan
+from palaestra.trainers.recovery import recover
 from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
 
@@ -213,7 +214,7 @@ class Recipe(ABC, Generic[C]):
         resolve(self.config.model)  # what is wrong is told before anything is written
         self._grown()
         with self._opened():
-            self._evaluate("start/evaluation.json", self.config.model, "start model")
+            self._evaluate(-1, "start model")
             if self.config.experts is not None:
                 self._iteration(0, "cloned experts")
             for number in range(1, self.iterations + 1):
@@ -221,6 +222,7 @@ class Recipe(ABC, Generic[C]):
                     break
                 self._iteration(number, f"iteration {number}")
             self.finish()
+            self._recover()
             from palaestra.trainers.report import write_report
 
             path = write_report(self.run.path)
@@ -238,7 +240,7 @@ class Recipe(ABC, Generic[C]):
         if not self.run.has(f"{folder}/fit.json"):
             self._fit(number)
         if self.measures(number):
-            self._evaluate(f"{folder}/evaluation.json", self.model(number), label)
+            self._evaluate(number, label)
 
     @contextmanager
     def _opened(self) -> Iterator[None]:
@@ -363,19 +365,31 @@ class Recipe(ABC, Generic[C]):
         shown = self.fitting
         return None if shown is None else lambda step, steps, loss: shown(name, step, steps, loss)
 
-    def _evaluate(self, file: str, model: str, label: str) -> None:
+    def _evaluate(self, number: int, label: str) -> None:
+        file = f"iteration-{number}/evaluation.json" if number >= 0 else "start/evaluation.json"
         if self.run.has(file):
             return
+        self.run.log("evaluate", model=self.model(number))
+        evaluation = self.evaluation(number, label)
+        self.run.save(file, evaluation)
+        self.run.log("evaluated", label=label, success=evaluation.success.mean, score=evaluation.score.mean)
+
+    def evaluation(self, number: int, label: str) -> Evaluation:
+        """Measure the weights after an iteration (-1: the start model) on held-out tasks."""
         plan = self.config.evaluation
-        sampling = self.config.sampling.model_copy(update={"temperature": plan.temperature})
-        self.run.log("evaluate", model=model)
-        evaluation: Evaluation = evaluate(
+        return self.measure(self.model(number), label, plan.samples, plan.temperature)
+
+    def measure(self, model: str, label: str, samples: int, temperature: float) -> Evaluation:
+        """Measure a model on the held-out tasks of this run, with so many episodes a task."""
+        plan = self.config.evaluation
+        sampling = self.config.sampling.model_copy(update={"temperature": temperature})
+        return evaluate(
             self.measured.spec.id,
             self._policy(model, sampling),
             self.store,
             split=plan.split,
             tasks=list(plan.tasks) if isinstance(plan.tasks, tuple) else plan.tasks,
-            samples=plan.samples,
+            samples=samples,
             protocol=self.config.protocol,
             env_settings=self.measured.settings,
             conversation=self.config.conversation,
@@ -387,8 +401,27 @@ class Recipe(ABC, Generic[C]):
             command=self.command,
             env_factory=self.measured.factory,
         )
-        self.run.save(file, evaluation)
-        self.run.log("evaluated", label=label, success=evaluation.success.mean, score=evaluation.score.mean)
+
+    def _recover(self) -> None:
+        """Measure the last weights where the start model failed, if that is asked for."""
+        done = [n for n in range(self.iterations + 1) if self.run.has(f"iteration-{n}/evaluation.json")]
+        last = max(done, default=-1)
+        file = f"iteration-{last}/recovery.json" if done else "start/recovery.json"
+        plan = self.config.evaluation
+        if not plan.recovery or self.run.has(file):
+            return
+        self.run.log("recovery", model=self.model(last))
+        measured = self.measured
+        collecting = {
+            **self.collecting(),
+            "env_settings": with_protocol(measured.spec, measured.settings, self.config.protocol),
+            "env_factory": measured.factory,
+        }
+        before = self.run.load("start/evaluation.json", Evaluation)
+        policy = self._policy(
+            self.model(last), self.config.sampling.model_copy(update={"temperature": plan.temperature})
+        )
+        self.run.save(file, recover(before, self.store, policy, cluster=plan.cluster, **collecting))
 
     # -- models ------------------------------------------------------------------------------------------------------
 

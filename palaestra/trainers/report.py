@@ -34,6 +34,11 @@ class Round:
         return self.fitted.report if self.fitted is not None else None
 
     @property
+    def folder(self) -> str:
+        """Where its results lie in the run directory."""
+        return f"iteration-{self.number}" if self.number >= 0 else "start"
+
+    @property
     def minutes(self) -> float:
         """Wall time of evaluating, and of fitting."""
         return self.evaluation.minutes + (self.fit.seconds / 60 if self.fit else 0.0)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from palaestra.envs import BadInput
-from palaestra.trainers.compare import Standing, compare_methods, two_way
+from palaestra.trainers.compare import compare_methods, two_way
+from palaestra.trainers.comparison import Standing
 from palaestra.trainers.methods import CONTESTANTS, METHODS, contestant
 from palaestra.trainers.report import rounds
 
