@@ -25,6 +25,12 @@ PYTHON = VENV / "bin" / "python"
 TORCH = "2.13.0"
 # Without the thirty packages that it lists (an older numpy among them): its API classes and its checker use none.
 BFCL = "bfcl-eval==2026.3.23"
+# OpenEnv, against which the wire format is tested, in a folder of its own: it asks for an older `mcp` than ours.
+OPENENV = (
+    "openenv==0.10.0 fastapi==0.165.0 fastmcp==3.4.10 fastmcp-slim==3.4.10 mcp==1.30.0 authlib==1.9.9 beartype==0.23.1 "
+    "cachetools==8.0.1 exceptiongroup==1.3.1 httpx-sse==0.4.3 py-key-value-aio==0.5.0 pydantic-settings==2.16.3 "
+    "python-dotenv==1.2.4 tomli-w==1.2.0"
+)
 # What the tests need of the system: Debian package -> the program that shows it is there.
 SYSTEM = {
     "bubblewrap": "bwrap",  # the embedded sandbox backend
@@ -137,6 +143,8 @@ def setup(extra: str) -> None:
         die("installation failed; see pip's message above")
     if extra == "dev" and pip("--no-deps", BFCL) != 0:
         die(f"{BFCL} could not be installed; see pip's message above")
+    if extra == "dev" and pip("--no-deps", "--upgrade", "--target", str(VENV / "openenv"), *OPENENV.split()) != 0:
+        die("openenv could not be installed; see pip's message above")
     stamp.write_text(wanted)
 
 
