@@ -8,6 +8,11 @@ from palaestra.envs.core import Fidelity
 from palaestra.envs.registry import register
 
 MINIWOB = "palaestra/MiniWoB-v0"
+WEBSHOP_SITE = "palaestra/WebShopSite-v0"
+WEB_TASKS = "palaestra/WebTasks-v0"
+
+LIBRARY_TASKS = {"train": range(8), "test": range(8, 14)}
+"""Split -> numbers of the tasks of the package's own library; a test compares them with its file."""
 
 
 def register_all() -> None:
@@ -26,3 +31,40 @@ def register_all() -> None:
         fidelity=Fidelity.REPLAY,
         not_ready="palaestra.envs.browser.chromium:why_no_browser",
     )
+    register(
+        WEBSHOP_SITE,
+        "palaestra.envs.browser.webshop:WebShopSite",
+        splits=_shop_tasks(),
+        max_steps=30,
+        extra="web",
+        requires=("playwright", "starlette", "rapidfuzz"),
+        oracles={"target": "palaestra.envs.browser.webshop:target"},
+        family="webshopsite",
+        summary="WebShop as a web site in a real browser; the small shop of the package, or catalogue=webshop",
+        fidelity=Fidelity.REPLAY,
+        not_ready="palaestra.envs.browser.chromium:why_no_browser",
+    )
+    register(
+        WEB_TASKS,
+        "palaestra.envs.browser.web_tasks:WebTasks",
+        splits={split: tuple(f"Library--{number}" for number in numbers) for split, numbers in LIBRARY_TASKS.items()},
+        max_steps=30,
+        extra="web",
+        requires=("playwright",),
+        oracles={"gold": "palaestra.envs.browser.web_tasks:gold"},
+        family="webtasks",
+        summary="questions to answer on web sites: 14 of our own, or a file in WebVoyager's form (file=...)",
+        fidelity=Fidelity.REPLAY,
+        not_ready="palaestra.envs.browser.chromium:why_no_browser",
+        answer_tokens=128,
+    )
+
+
+def _shop_tasks() -> dict[str, tuple[str, ...]]:
+    from palaestra.envs.webshop import SMALL_GOALS
+    from palaestra.envs.webshop.protocols import split_ranges
+
+    return {
+        split: tuple(f"small-synthetic/{number}" for number in numbers)
+        for split, numbers in split_ranges(SMALL_GOALS).items()
+    }

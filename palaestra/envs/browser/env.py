@@ -26,6 +26,9 @@ from palaestra.envs.errors import BadInput, EnvFault
 
 T = TypeVar("T")
 
+LONGEST_URL = 160
+"""Characters of an address that are shown."""
+
 OPEN_SECONDS = 240.0
 """A first episode may have to start the driver and a browser on a busy machine."""
 
@@ -285,7 +288,7 @@ def _forget(session: Session) -> None:
 
 
 def _seen(look: Look, notes: Sequence[str]) -> str:
-    return "\n".join([*notes, f"URL: {look.url}", look.text]).encode("utf-8", "replace").decode()
+    return "\n".join([*notes, f"URL: {look.url[:LONGEST_URL]}", look.text]).encode("utf-8", "replace").decode()
 
 
 def _element(state: PageState, number: int | tuple[int, int] | None) -> Element | None:

@@ -23,6 +23,7 @@ LONGEST_NAME = 400
 _NEVER = {"InlineTextBox", "LineBreak", "none", "ListMarker"}
 _ONLY_NAMED = {
     "generic",
+    "form",
     "paragraph",
     "group",
     "GenericContainer",
@@ -42,6 +43,7 @@ _ONLY_NAMED = {
     "mark",
 }
 _LEAVES = {"textbox", "searchbox", "button", "option", "Date", "DateTime", "InputTime", "ColorWell", "slider", "link"}
+_FIELDS = {"radio", "checkbox", "textbox", "searchbox", "combobox", "spinbutton", "slider", "switch", "listbox"}
 _FLAGS = ("focused", "disabled", "required", "readonly")
 _STATES = ("checked", "selected", "expanded", "pressed")
 
@@ -140,10 +142,26 @@ def _element(node: Node, by_id: Mapping[str, Node], frames: Mapping[int, Sequenc
     if node.get("ignored") or (role in _ONLY_NAMED and bare) or (role == "StaticText" and not name):
         return children
     value = str(node.get("value", {}).get("value") or "")
-    says_more = any(child.role != "StaticText" or child.name != name for child in children)
-    if not (any(_acts(child) for child in children) if role in _LEAVES else says_more):
+    if not (any(_acts(child) for child in children) if role in _LEAVES else _says_more(name, children)):
         children = []
-    return [Element(role, name, value, _states(properties), backend, children)]
+    return [Element(role, name, value, _states(properties), backend, _without_labels(children))]
+
+
+def _says_more(name: str, children: Sequence[Element]) -> bool:
+    """Do the lines below say more than the name does."""
+    texts = [child.name for child in children if child.role == "StaticText"]
+    return len(texts) < len(children) or "".join("".join(texts).split()) != "".join(name.split())
+
+
+def _without_labels(children: Sequence[Element]) -> list[Element]:
+    """Without the texts that only repeat the name of the field beside them."""
+    kept: list[Element] = []
+    for place, child in enumerate(children):
+        beside = [*children[max(0, place - 1) : place], *children[place + 1 : place + 2]]
+        labels = child.role == "StaticText" and any(each.name == child.name and each.role in _FIELDS for each in beside)
+        if not labels:
+            kept.append(child)
+    return kept
 
 
 def _acts(element: Element) -> bool:

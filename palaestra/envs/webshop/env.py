@@ -102,7 +102,7 @@ class WebShop(TextEnv[Visit]):
 
     def begin(self, task: Task, rng: np.random.Generator) -> tuple[Visit, str]:
         """Enter the shop. Raises BadInput for a task of another catalogue, or where data is missing or damaged."""
-        visit = enter(self._number(task), seed=int(rng.integers(2**32)))
+        visit = enter(self.goal_of(task), seed=int(rng.integers(2**32)))
         return visit, self._observe(visit)
 
     def act(self, state: Visit, action: str) -> Reply:
@@ -184,7 +184,7 @@ class WebShop(TextEnv[Visit]):
     def _label(self) -> str:
         return f"{self.shop.catalogue.name}-{self._source[3]}"
 
-    def _number(self, task: Task) -> int:
+    def goal_of(self, task: Task) -> int:
         """The goal of a task. Raises BadInput where it is not one of this catalogue."""
         label, _, number = task.name.rpartition("/")
         here = self._label()

@@ -12,7 +12,7 @@ from palaestra.envs.core import TextEnv
 from palaestra.envs.errors import BadInput
 from palaestra.envs.webshop.env import WebShop
 from palaestra.envs.webshop.goals import Goal
-from palaestra.envs.webshop.pages import BACK, BUY, NEXT, PER_PAGE, PREVIOUS, SUB_PAGES, ItemPage, Role
+from palaestra.envs.webshop.pages import BACK, BUY, NEXT, PER_PAGE, PREVIOUS, SUB_PAGES, ItemPage, Page, Role
 from palaestra.envs.webshop.reward import matched_options
 from palaestra.envs.webshop.session import View, Visit, clicking, searching
 from palaestra.envs.webshop.shop import Shop
@@ -30,11 +30,14 @@ def target(env: TextEnv[Visit]) -> str:
     inner = env.unwrapped
     if not isinstance(inner, WebShop):
         raise BadInput(f"this oracle plays WebShop, not {type(inner).__name__}")
-    visit, shop = inner.state, inner.shop
+    return towards_target(inner.state, inner.shop, inner.page(inner.state))
+
+
+def towards_target(visit: Visit, shop: Shop, page: Page) -> str:
+    """The same for a visit and the page that it shows, wherever the shop is played."""
     goal = shop.goal(visit.goal)
     if visit.view is View.RESULTS:
         return _from_results(visit, shop, goal)
-    page = inner.page(visit)
     if isinstance(page, ItemPage) and visit.asin == goal.asin:
         missing = [value for option, value in plan(page, goal).items() if visit.options.get(option) != value]
         return f"click[{missing[0] if missing else BUY}]"
