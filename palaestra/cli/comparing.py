@@ -16,7 +16,7 @@ from palaestra.cli.options import Concurrency, Json, Load, Quiet, Tasks, load_en
 from palaestra.cli.training import change_settings, experts_of, read_settings
 from palaestra.envs import find
 from palaestra.envs.errors import BadInput
-from palaestra.trainers.methods import CONTESTANTS, contestant
+from palaestra.worldmodel.methods import CONTESTANTS, contestant
 
 
 def add_to(app: typer.Typer) -> None:

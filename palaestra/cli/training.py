@@ -42,9 +42,9 @@ from palaestra.cli.options import (
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
-from palaestra.trainers.methods import METHODS
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT
+from palaestra.worldmodel.methods import METHODS
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; going on in one is fine.")]
 Budget = Annotated[int | None, typer.Option(help="Rollouts in all.")]
@@ -128,7 +128,7 @@ def run_method(
         progress=shown(quiet, as_json),
         command=shlex.join(["palaestra", *sys.argv[1:]]),
     )
-    with _FitBar(hidden=quiet or as_json) as bar:
+    with FitBar(hidden=quiet or as_json) as bar:
         recipe.fitting = bar.step
         report = recipe.train()
     table = report.with_suffix(".md")
@@ -140,7 +140,7 @@ def run_method(
     console.print(f"report: {report.resolve()}", soft_wrap=True)
 
 
-class _FitBar:
+class FitBar:
     """A bar while weights are fitted: optimiser steps, loss, time left."""
 
     def __init__(self, *, hidden: bool) -> None:
@@ -151,7 +151,7 @@ class _FitBar:
         self._bar = Progress(*columns, *left, console=Console(stderr=True), disable=self._hidden, transient=False)
         self._rows: dict[str, Any] = {}
 
-    def __enter__(self) -> _FitBar:
+    def __enter__(self) -> FitBar:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -92,9 +92,10 @@ class RecipeConfig(_Config):
 
 
 C = TypeVar("C", bound=RecipeConfig)
+M = TypeVar("M", bound=BaseModel)
 
 
-def config_of(kind: type[C], settings: Mapping[str, Any]) -> C:
+def config_of(kind: type[M], settings: Mapping[str, Any]) -> M:
     """A configuration from a file or the command line. Raises BadInput that names the key."""
     try:
         return kind.model_validate(dict(settings))

@@ -58,15 +58,19 @@ def load_world(folder: str | Path, env_id: str | None = None) -> LearnedWorld:
     Raises:
         BadInput: no world model there, or one of another environment. MissingExtra: `train`.
     """
-    place = Path(folder).expanduser()
-    if not (place / CARD).is_file() and (place / "model" / CARD).is_file():
-        place = place / "model"
+    place = world_folder(folder)
     card = read_card(place)
     if env_id is not None and card.env != env_id:
         raise BadInput(f"{place} is a world model of {card.env}, not of {env_id}")
     measured = place / FIDELITY
     stamp = measured.stat().st_mtime_ns if measured.is_file() else 0
     return _loaded(str(place.resolve()), stamp)
+
+
+def world_folder(folder: str | Path) -> Path:
+    """The model's folder of a run directory, or the folder itself."""
+    place = Path(folder).expanduser()
+    return place / "model" if not (place / CARD).is_file() and (place / "model" / CARD).is_file() else place
 
 
 def untrained_world(model: str, page: PageFormat, sampling: Sampling) -> LearnedWorld:

@@ -75,6 +75,16 @@ class Spent:
     changed: int = 0
     cut: Counter[str] = field(default_factory=Counter)
 
+    def text(self) -> str:
+        """The calls of one decision, in words."""
+        each = max(1, self.decisions)
+        cut = ", ".join(f"{count} {why}" for why, count in sorted(self.cut.items())) or "none"
+        return (
+            f"{self.decisions} decisions, {self.considered} among several candidates, {self.changed} changed; calls a "
+            f"decision: policy {self.policy / each:.1f}, world {self.world / each:.1f}, judge {self.judge / each:.1f}; "
+            f"imagined pages that were cut: {cut}"
+        )
+
 
 @dataclass
 class _Option:

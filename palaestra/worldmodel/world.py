@@ -153,6 +153,7 @@ class RealWorld:
         self.judge: Judge = TrueScore()
         self.calls = self.replayed = 0
         self._env: TextEnv[Any] = factory(spec.id) if factory else make(spec.id, **(settings or {}))
+        self._env.max_steps = None  # how long an agent may go on is not for the world to say
         self.lists = self._env.lists_actions
         self._kept: OrderedDict[tuple[str, tuple[str, ...]], Snapshot] = OrderedDict()
         self._most = kept if self._env.fidelity is Fidelity.EXACT else 0
@@ -171,10 +172,10 @@ class RealWorld:
 
     def _step(self, step: Asked) -> Prediction:
         self._go(step.task, step.done)
-        page, _, over, _, info = self._env.step(step.action)
+        page, _, over, cut, info = self._env.step(step.action)
         self.calls += 1
         self._keep(step.task, (*step.done, step.action))
-        status = Status.OVER if over else Status.GOING if info["valid"] else Status.REFUSED
+        status = Status.OVER if over or cut else Status.GOING if info["valid"] else Status.REFUSED
         actions = None if info["actions"] is None else tuple(info["actions"])
         return Prediction(page, status, actions, score=info["score"])
 

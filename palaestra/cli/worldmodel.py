@@ -1,0 +1,241 @@
+"""`palaestra worldmodel train | eval | act`: learn what an environment does, measure how well, look ahead with it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from palaestra.agents.policies.named import model_name, policy_by_name
+from palaestra.agents.store import EpisodeStore
+from palaestra.cli.environments import Env
+from palaestra.cli.options import (
+    Concurrency,
+    Constrain,
+    Json,
+    Listed,
+    Load,
+    MaxTokens,
+    PolicyName,
+    Quiet,
+    Seed,
+    Settings,
+    Style,
+    Tasks,
+    Window,
+    conversation_of,
+    load_environments,
+    parse_settings,
+    parse_tasks,
+    sampling_of,
+    shown,
+)
+from palaestra.cli.training import FitBar, change_settings, read_settings
+from palaestra.envs import find, make
+from palaestra.envs.errors import BadInput
+from palaestra.trainers.config import config_of
+
+app = typer.Typer(no_args_is_help=True, help="Learn what an environment does, measure it, look ahead with it.")
+
+World = Annotated[str, typer.Argument(help="A world model: the run directory of `train`, or its model folder.")]
+Store = Annotated[str, typer.Option("--store", help="A run directory or an episode store with real episodes.")]
+
+
+def add_to(main: typer.Typer) -> None:
+    """Register this file's commands."""
+    main.add_typer(app, name="worldmodel")
+
+
+@app.command()
+def train(
+    env: Annotated[str, typer.Option(help="Environment id or short name.")],
+    store: Store,
+    model: Annotated[str, typer.Option(help="Start model: short name, folder or hub id.")] = "smollm2-135m",
+    config: Annotated[Path | None, typer.Option(help="JSON or TOML file with the configuration.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Any configuration key: objective.epochs=2. Comes last.")
+    ] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; going on in one is fine.")] = None,
+    seed: Seed = 0,
+    load: Load = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a world model on the real episodes of a store, failed ones too, and measure it on tasks set aside.
+
+    Example: `palaestra worldmodel train --env crafting --model tiny --store runs/rft-crafting --set page.history=4`
+    """
+    from palaestra.agents.models import need_train
+    from palaestra.worldmodel.training import TrainConfig, train_world
+
+    load_environments(load)
+    spec = find(env)
+    given: dict[str, Any] = read_settings(config) if config else {}
+    given |= {"env": spec.id, "env_settings": parse_settings(settings), "store": store, "seed": seed}
+    given["model"] = model_name(model, spec)
+    change_settings(given, change)
+    need_train()
+    where = out or Path("runs") / f"world-{spec.short}"
+    with FitBar(hidden=quiet or as_json) as bar:
+        report = train_world(
+            config_of(TrainConfig, given),
+            where,
+            command=shlex.join(["palaestra", *sys.argv[1:]]),
+            fitting=bar.step,
+        )
+    if as_json:
+        print(json.dumps({"run": str(where), "fidelity": report.model_dump(mode="json") if report else None}))
+        return
+    console = Console()
+    console.print(
+        Markdown(report.markdown())
+        if report
+        else "no task was set aside, so nothing was measured; see `worldmodel eval`"
+    )
+    console.print(f"world model: {(where / 'model').resolve()}", soft_wrap=True)
+
+
+@app.command(name="eval")
+def evaluate(
+    world: World,
+    store: Store,
+    horizons: Annotated[int, typer.Option(help="Imagined steps from each origin.")] = 5,
+    origins: Annotated[int, typer.Option(help="Steps of each episode to imagine from.")] = 4,
+    trust: Annotated[float, typer.Option(help="Least similarity of a trusted step, in [0, 1].")] = 0.5,
+    episodes: Annotated[int | None, typer.Option(help="So many episodes at the most, drawn by the seed.")] = None,
+    seed: Seed = 0,
+    load: Load = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a world model on real episodes of tasks that it did not learn from, by number of imagined steps.
+
+    Example: `palaestra worldmodel eval runs/world-crafting --store runs/eval-crafting`
+    """
+    from palaestra.worldmodel.fidelity import fidelity
+    from palaestra.worldmodel.loading import load_world, read_card, world_folder
+    from palaestra.worldmodel.training import held_out_episodes, store_file
+    from palaestra.worldmodel.transitions import drawn
+
+    load_environments(load)
+    card = read_card(world_folder(world))
+    if horizons < 1 or origins < 1 or (episodes is not None and episodes < 1) or not 0 <= trust <= 1:
+        raise BadInput("--horizons, --origins and --episodes are at least 1, --trust lies between 0 and 1")
+    made = make(card.env, **card.env_settings)
+    try:
+        with EpisodeStore(store_file(store), mode="r") as opened:
+            found = held_out_episodes(opened, made, card, card.page)
+        if not found:
+            raise BadInput(f"{store} holds no real episode of {card.env} in a task that {world} did not learn from")
+        found = sorted(found, key=lambda steps: drawn(seed, steps[0].episode))[:episodes]
+        report = fidelity(
+            load_world(world),
+            found,
+            {steps[0].task.id: made.instructions(steps[0].task) for steps in found},
+            env=card.env,
+            env_fingerprint=made.fingerprint(),
+            horizons=horizons,
+            origins=origins,
+            trust=trust,
+            seed=seed,
+        )
+    finally:
+        made.close()
+    if as_json:
+        print(report.model_dump_json())
+        return
+    Console().print(Markdown(report.markdown()))
+
+
+@app.command()
+def act(
+    env: Env,
+    policy: PolicyName,
+    world: Annotated[
+        str, typer.Option(help="A world model's folder, or `real`: the environment itself, by rewinding.")
+    ],
+    depth: Annotated[int | None, typer.Option(help="Imagined steps; as far as it is trusted without this.")] = None,
+    candidates: Annotated[int, typer.Option(help="Answers to choose from.")] = 3,
+    after: Annotated[int, typer.Option(help="Steps of an episode that are taken without thinking.")] = 2,
+    judge: Annotated[
+        str | None, typer.Option(help="A world model's folder; with `--world real` the true score without this.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="A held-out split; without this the test split.")] = None,
+    tasks: Tasks = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory; going on in one is fine.")] = None,
+    window: Window = None,
+    style: Style = None,
+    actions: Listed = 0,
+    temperature: Annotated[float, typer.Option(help="Of the policy; the candidates must differ.")] = 1.0,
+    max_tokens: MaxTokens = None,
+    constrain: Constrain = False,
+    concurrency: Concurrency = 16,
+    seed: Seed = 0,
+    load: Load = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a policy that looks ahead, on held-out tasks of the real environment.
+
+    Examples: `palaestra worldmodel act crafting -p runs/rft-crafting --world runs/world-crafting --depth 2`,
+    `palaestra worldmodel act crafting -p runs/rft-crafting --world real --depth 2` for the upper limit.
+    """
+    from palaestra.trainers.evaluate import evaluate as run_evaluation
+    from palaestra.trainers.evaluate import held_out, usual_split
+    from palaestra.trainers.rundir import write_whole
+    from palaestra.worldmodel.loading import load_world
+    from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
+    from palaestra.worldmodel.world import RealWorld
+
+    load_environments(load)
+    spec, env_settings = find(env), parse_settings(settings)
+    made = make(spec.id, **env_settings)
+    try:
+        held_out(spec, made, split or usual_split(made))
+    finally:
+        made.close()
+    if candidates < 1 or after < 0 or (depth is not None and depth < 1):
+        raise BadInput("--candidates and --depth are at least 1, --after at least 0")
+    plan = LookAheadPlan(candidates=candidates, depth=depth, after=after)
+    tokens = spec.answer_tokens if max_tokens is None else max_tokens
+    acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
+    imagining = RealWorld(spec.id, env_settings) if world == "real" else load_world(world, spec.id)
+    if depth is None and world == "real":
+        raise BadInput("--world real has no limit of trust: say --depth")
+    ahead = LookAhead(
+        acting,
+        imagining,
+        load_world(judge, spec.id).judge if judge is not None else None,
+        plan=plan,
+    )
+    where = out or Path("runs") / f"lookahead-{spec.short}"
+    with EpisodeStore(where / "episodes.sqlite") as store:
+        result = run_evaluation(
+            spec.id,
+            ahead,
+            store,
+            split=split,
+            tasks=parse_tasks(tasks),
+            env_settings=env_settings,
+            conversation=conversation_of(window, style or spec.style, actions),
+            seed=seed,
+            concurrency=concurrency,
+            progress=shown(quiet, as_json),
+            command=shlex.join(["palaestra", *sys.argv[1:]]),
+        )
+    write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())
+    spent = ahead.spent
+    if as_json:
+        print(json.dumps({"evaluation": result.model_dump(mode="json"), "spent": asdict(spent)}))
+        return
+    console = Console()
+    console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")
+    console.print(f"{result.episodes} episodes, depth {ahead.depth}, {spent.text()}")
