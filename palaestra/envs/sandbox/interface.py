@@ -74,6 +74,8 @@ class Limits(BaseModel):
 
 def _range(wrong: ErrorDetails) -> str:
     """What pydantic would have, with sizes as people write them."""
+    if wrong["type"].startswith("byte_size"):
+        return 'a size is a number of bytes or a text such as "256MiB"'
     context = wrong.get("ctx", {})
     for kind, says in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
         if kind in context:

@@ -25,9 +25,11 @@ from palaestra.envs.errors import BadInput
 from palaestra.envs.sandbox.client import GuestSandbox
 from palaestra.envs.sandbox.errors import SandboxUnavailable
 from palaestra.envs.sandbox.interface import Limits
+from palaestra.envs.sandbox.places import VARIABLE, Places, usual_places
 
 _STARTERS = 4
 _BACKOFF = 0.5  # seconds after a start that failed
+_STUCK = 30.0  # seconds for which whoever finds all lent waits: less than a collector gives a reset
 _RETURN = 20.0  # seconds in which what made sandboxes before may come back, as an engine that is started again
 
 
@@ -38,64 +40,6 @@ class PoolState:
     ready: int
     starting: int
     lent: int
-
-
-class Places:
-    """How many sandboxes several pools may have together: ready, being started, and lent.
-
-    Args:
-        most: of them.
-
-    Raises:
-        BadInput: `most` below 1.
-    """
-
-    def __init__(self, most: int) -> None:
-        if most < 1:
-            raise BadInput(f"pools share at least 1 place, got most={most}")
-        self.most = most
-        self.pools: weakref.WeakSet[Pool] = weakref.WeakSet()
-        self.renew()
-        _all_places.add(self)
-
-    def renew(self) -> None:
-        """A new lock; in a fork of this process the old one may be held by a thread that does not exist there."""
-        self.change = threading.Condition()  # all pools' lock: that one has room may depend on any other
-
-    @property
-    def taken(self) -> int:
-        """How many there are. The lock is held."""
-        return sum(pool.size for pool in self._own())
-
-    def missing(self, asker: Pool) -> int:
-        """How many others than the asker's are waited for and not being started. The lock is held."""
-        return sum(pool.missing for pool in self._own() if pool is not asker)
-
-    def longest_idle(self, asker: Pool) -> Pool | None:
-        """The pool, not the asker, whose first warm sandbox has idled longest. The lock is held.
-
-        What became ready after the asker was last asked for one stays, unless somebody waits: two pools do not displace
-        one another's sandboxes for ever.
-        """
-        idle = [(pool.idle_since, pool) for pool in self._own() if pool is not asker]
-        old = [(since, pool) for since, pool in idle if since is not None and asker.may_displace(since)]
-        return min(old, key=lambda pair: pair[0])[1] if old else None
-
-    def _own(self) -> list[Pool]:
-        return [pool for pool in self.pools if pool.process == os.getpid()]
-
-
-_all_places: weakref.WeakSet[Places] = weakref.WeakSet()
-PLACES = Places(128)
-"""Those of all pools of this process that name no other."""
-
-
-def _renew_places() -> None:
-    for places in _all_places:
-        places.renew()
-
-
-os.register_at_fork(after_in_child=_renew_places)
 
 
 class Pool:
@@ -117,10 +61,10 @@ class Pool:
     def __init__(
         self, start: Callable[[], GuestSandbox], *, ready: int = 2, most: int = 64, places: Places | None = None
     ) -> None:
-        if ready < 0 or most < 1:
-            raise BadInput(f"a pool keeps ready >= 0 of most >= 1 sandboxes, got ready={ready}, most={most}")
+        if not (_whole(ready, 0) and _whole(most, 1)):
+            raise BadInput(f"a pool keeps ready >= 0 of most >= 1 sandboxes, got ready={ready!r}, most={most!r}")
         self._start, self._target, self._most = start, ready, most
-        self._places = places or PLACES
+        self._places = places or usual_places()
         self._empty()
         with self._change:
             self._places.pools.add(self)
@@ -141,7 +85,8 @@ class Pool:
     def take(self, patience: float = 120.0) -> GuestSandbox:
         """A fresh sandbox that answers. Close it to give its place back.
 
-        Where sandboxes did start before and no longer do, this waits some 20 seconds for them to start again.
+        Where sandboxes did start before and no longer do, this waits some 20 seconds for them to start again; where all
+        are lent, 30 for one to come back: whoever lent them may be one of those who wait.
 
         Raises:
             SandboxUnavailable, ImageMissing: none can be started, or none came free within `patience` seconds.
@@ -165,6 +110,7 @@ class Pool:
         with self._change:
             self._waiting += 1
             self._failed, self._asked = None, time.monotonic()
+            stuck: float | None = None  # since when nothing can be started
             try:
                 while not self._ready:
                     if self._closed:
@@ -172,8 +118,12 @@ class Pool:
                     if self._failed is not None and not self._may_return():
                         raise self._failed
                     self._hire()
-                    if not self._change.wait(deadline - time.monotonic()) and time.monotonic() > deadline:
+                    now = time.monotonic()
+                    stuck = None if self._starting or self._wanted() else stuck or now
+                    until = deadline if stuck is None else min(deadline, stuck + _STUCK)
+                    if now >= until:
                         raise SandboxUnavailable(f"no sandbox came free in time: {self._shortage()}")
+                    self._change.wait(until - now)
                 self._lent += 1
                 return self._ready.popleft()[1]
             finally:
@@ -181,8 +131,9 @@ class Pool:
 
     def _shortage(self) -> str:
         state = f"{self._lent} of {self._most} are lent, {self._starting} are being started"
-        taken = self._places.taken
-        return state if taken < self._places.most else f"{state}; all pools together have {taken}, which is the most"
+        if self._places.taken >= self._places.most:
+            state += f"; all pools together have {self._places.taken}, which is the most"
+        return f"{state}; run fewer episodes at once, or allow more with ${VARIABLE}"
 
     def _may_return(self) -> bool:
         """Is what makes sandboxes gone for so short a time that it is worth waiting for. The lock is held."""
@@ -207,7 +158,7 @@ class Pool:
         with self._change:
             self._failed, self._asked = None, time.monotonic()
             self._hire()
-            while len(self._ready) < min(self._target, self._most - self._lent) and time.monotonic() < deadline:
+            while (self._starting or self._wanted()) and time.monotonic() < deadline:
                 if self._failed is not None:
                     raise self._failed
                 self._change.wait(0.05)
@@ -325,6 +276,10 @@ class Pool:
                         self._change.wait_for(lambda: self._closed or self._waiting, _BACKOFF)
 
 
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _shared: dict[tuple[object, ...], Pool] = {}
 _lock = threading.Lock()
@@ -346,8 +301,9 @@ def lend(backend: str | None = None, limits: Limits | None = None, **settings: o
     kind = (backend, limits, *sorted(settings.items()))
     with _lock:
         if kind not in _shared:
-            _shared[kind] = Pool(lambda: start(backend, limits, **settings))
+            _shared[kind] = Pool(lambda: start(backend, limits, **settings), most=1_000_000)  # `places` are fewer
         pool = _shared[kind]
+    usual_places()  # somebody may have allowed more meanwhile
     return pool.take()
 
 

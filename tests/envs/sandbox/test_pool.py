@@ -17,7 +17,8 @@ from palaestra.envs import BadInput
 from palaestra.envs.sandbox import Limits
 from palaestra.envs.sandbox.bwrap import BubblewrapSandbox
 from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
-from palaestra.envs.sandbox.pool import Places, Pool, PoolState, lend
+from palaestra.envs.sandbox.places import PLACES, Places
+from palaestra.envs.sandbox.pool import Pool, PoolState, drain, lend
 
 LIMITS = Limits.model_validate({"memory": "128MiB", "pids": 16, "disk": "4MiB"})
 
@@ -110,6 +111,30 @@ def test_where_all_places_are_lent_whoever_waits_gets_the_first_that_comes_free_
         second.close()
 
 
+def test_more_than_all_places_are_a_clear_line_and_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    drain()
+    monkeypatch.setattr("palaestra.envs.sandbox.pool._STUCK", 0.3)
+    monkeypatch.setenv("PALAESTRA_MOST_SANDBOXES", "2")
+    try:
+        boxes = [lend("bwrap", LIMITS) for _ in range(2)]
+        with pytest.raises(SandboxUnavailable, match=r"fewer episodes at once, or allow more with \$PALAESTRA_MOST_SA"):
+            lend("bwrap", LIMITS)
+        monkeypatch.setenv("PALAESTRA_MOST_SANDBOXES", "3")
+        boxes.append(lend("bwrap", LIMITS))
+        assert PLACES.taken == 3
+        for wrong in ("0", "many", "-1", "1e3"):
+            monkeypatch.setenv("PALAESTRA_MOST_SANDBOXES", wrong)
+            with pytest.raises(BadInput, match=f"MOST_SANDBOXES is a number from 1 to 1000000, not '{wrong}'"):
+                lend("bwrap", LIMITS)
+        for box in boxes:
+            box.close()
+    finally:
+        drain()
+        monkeypatch.delenv("PALAESTRA_MOST_SANDBOXES")
+        with Pool(start, ready=0):  # as everywhere else again
+            assert PLACES.most == 128
+
+
 def test_there_are_never_more_than_all_pools_together_may_have() -> None:
     lock, alive, most, done = threading.Lock(), [0], [0], list[bool]()
 
@@ -160,8 +185,9 @@ def test_what_keeps_sandboxes_from_starting_is_told_to_whoever_asks() -> None:
 
     with Pool(broken) as pool, pytest.raises(SandboxUnavailable, match="install the package bubblewrap"):
         pool.take()
-    with pytest.raises(BadInput, match="ready=-1"):
-        Pool(start, ready=-1)
+    for ready, says in ((-1, "ready=-1"), ("two", "ready='two'"), (True, "ready=True")):
+        with pytest.raises(BadInput, match=says):
+            Pool(start, ready=ready)  # type: ignore[arg-type]
 
 
 def test_many_threads_share_one_pool() -> None:
