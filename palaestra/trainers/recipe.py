@@ -184,6 +184,7 @@ class Recipe(ABC, Generic[C]):
         *,
         kind: str = "positive",
         weight: float = 1.0,
+        logprobs: bool = False,
     ) -> list[Sample]:
         """What a path teaches (see `sample_of`), with this run's conversation, template and training splits."""
         return sample_of(
@@ -195,6 +196,7 @@ class Recipe(ABC, Generic[C]):
             kind=kind,
             weight=weight,
             splits=self.splits,
+            logprobs=logprobs,
         )
 
     # -- the loop ----------------------------------------------------------------------------------------------------
