@@ -7,6 +7,7 @@ The division is ours: its figures are of the same rules on other tasks.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -36,7 +37,14 @@ def splits(domain: str, protocol: str | None) -> Sequence[str] | None:
 
 @lru_cache(maxsize=8)
 def half(domain: Domain, split: str) -> tuple[str, ...]:
-    """The tasks of `train` or `test` under `halves`, in the benchmark's order: every other user trains."""
+    """The tasks of `train` or `test` under `halves`, in the benchmark's order: 25 each.
+
+    User by user, in the order in which they first call, the side that has fewer tasks gets all of the user's.
+    """
     tasks = dict(zip(names(domain.name, "test"), domain.tasks["test"], strict=True))
-    users = list(dict.fromkeys(each.user for each in tasks.values()))
-    return tuple(name for name, each in tasks.items() if (users.index(each.user) % 2 == 0) == (split == "train"))
+    counts = Counter(each.user for each in tasks.values())
+    sides: dict[str, list[str]] = {"train": [], "test": []}
+    for user in counts:
+        smaller = min(sides, key=lambda side: sum(counts[other] for other in sides[side]))
+        sides[smaller].append(user)
+    return tuple(name for name, each in tasks.items() if each.user in sides[split])

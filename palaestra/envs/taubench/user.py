@@ -74,7 +74,7 @@ class User(Protocol):
 
 
 class ScriptedUser:
-    """Says the instruction as its own, agrees to what it is asked, and leaves when the agent asks nothing more.
+    """Says the instruction as its own, agrees to what it is asked, and leaves when the agent twice asks nothing.
 
     For tests, oracles and machines without a model. It gives no information a second time and corrects nobody, so
     scores with it are not comparable with those of a user played by a model.
@@ -85,10 +85,12 @@ class ScriptedUser:
     def say(self, instruction: str, lines: Sequence[Line], seed: int) -> str:
         if not lines:
             return f"Hello. {in_first_person(instruction)}"
-        said = sum(line.by_user for line in lines)
-        if "?" in lines[-1].text and said <= MOST:
+        heard = ["?" in line.text for line in lines if not line.by_user]
+        if len(heard) > MOST or heard[-2:] == [False, False]:
+            return f"Thank you, that is all. {STOP}"
+        if heard[-1]:
             return "Yes, please go ahead. I have told you all that I know."
-        return f"Thank you, that is all. {STOP}"
+        return "Is everything done now that I asked for?"
 
 
 _PERSONS = {
