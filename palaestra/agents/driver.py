@@ -30,6 +30,8 @@ _LINGER_SHARE = 0.1
 Without it the episodes fall into two groups that answer in turn, at half the batch size each."""
 _LINGER_MOST = 0.25
 """The most it waits, in seconds."""
+_LONGEST_WAIT = 0.5
+"""Seconds after which the main thread looks up even where nothing has come back."""
 
 
 class TooManyFaults(PalaestraError):
@@ -185,13 +187,15 @@ class Driver:
     # -- what comes back ---------------------------------------------------------------------------------------------
 
     def _next(self) -> list[Finished | Stop]:
-        """All that has come back; waits for the first, but not beyond the next deadline."""
+        """All that has come back; waits for the first, but not beyond the next deadline, and never for long."""
         until = [worker.deadline for worker in self._going if worker.deadline is not None]
+        # A signal that comes just before the main thread blocks is heard only when it wakes again.
+        until.append(time.monotonic() + _LONGEST_WAIT)
         if self._ready_since is not None:
             until.append(self._ready_since + self._linger)
         found: list[Finished | Stop] = []
         try:
-            found.append(self.events.get(timeout=max(0.0, min(until) - time.monotonic()) if until else None))
+            found.append(self.events.get(timeout=max(0.0, min(until) - time.monotonic())))
             while True:
                 found.append(self.events.get_nowait())
         except Empty:

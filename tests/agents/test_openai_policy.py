@@ -40,7 +40,7 @@ class Server(ThreadingHTTPServer):
         self.failures: dict[str, int] = {}
         self.bodies: list[dict[str, Any]] = []
         self.asked, self.authorizations = threading.Event(), set[str | None]()
-        self.hangs = False
+        self.hangs = self.ended = False
         self.slow, self.together = threading.Event(), threading.Barrier(8)
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -113,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.connection.shutdown(socket.SHUT_RDWR)
         sampling = Sampling(temperature=body["temperature"], top_p=body["top_p"], max_tokens=body["max_tokens"])
         with server.lock:
+            if server.ended:  # a model that still runs when the interpreter ends takes the process down with it
+                return None
             server.behind.sampling = sampling
             [done] = server.behind.act([Request(body["messages"], body["seed"])])
         choice = {"message": {"role": "assistant", "content": done.text}}
@@ -136,6 +138,8 @@ def server(behind: HFPolicy) -> Iterator[Server]:
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield made
+    with made.lock:
+        made.ended = True
     made.slow.set()
     made.shutdown()
     made.server_close()

@@ -240,8 +240,9 @@ def games_of(split: str, count: int) -> Iterator[tuple[str, GameFile]]:
         return
     from palaestra.envs.alfworld.games import names, release
 
+    chosen = stratified(names(split), count)
     games = release()
-    yield from ((name, games.file(name)) for name in stratified(names(split), count))
+    yield from ((name, games.file(name)) for name in chosen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

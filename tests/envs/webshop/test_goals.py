@@ -315,7 +315,9 @@ def test_nothing_loads_a_tagger_before_something_is_bought_and_then_two_titles_a
         "nouns = env.shop.benchmark.nouns\n"
         "print(info['score'], nouns._cached.cache_info().currsize, nouns.tagger)\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split("\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.split("\n")
     score, tagged, tagger = told[1].split(" ", 2)
     assert (score, tagger) == ("1.0", told[0])
     assert tagger == "words" or tagger.startswith("spacy en_core_web_sm ")
