@@ -4,10 +4,12 @@
     scroll [down]                scroll [3] [up]              back
     goto [address]               stop [answer]                wait, restart, press [Control+a]
     hover [3]                    drag [3] [5]                 drag [3] [40,-10]
+    click [120,80]               hover [120,80]               drag [120,80] [40,-10]
 
-Numbers are those of the newest observation. The third part of `type` says whether Enter is pressed afterwards: 1, which
-it is where it is missing, or 0. WebVoyager's forms (`Click [3]`, `Type [3]; [words]`, `Scroll [WINDOW]; [down]`,
-`GoBack`, `ANSWER; [words]`; arXiv 2401.13919) mean the same, and so do WebEvolver's `goback` (arXiv 2504.21024).
+Two numbers are a point of the window in pixels, as "at x,y" in an observation gives them; other numbers are those of
+the newest observation. The third part of `type` says whether Enter is pressed afterwards: 1, which it is where it is
+missing, or 0. WebVoyager's forms (`Click [3]`, `Type [3]; [words]`, `Scroll [WINDOW]; [down]`, `GoBack`,
+`ANSWER; [words]`; arXiv 2401.13919) mean the same, and so do WebEvolver's `goback` (arXiv 2504.21024).
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Action:
     Attributes:
         verb: one of `VERBS`.
         target: number of an element, or None.
+        point: a place in the window instead of an element.
         text: what is typed, selected, opened, pressed or answered; the direction of a scroll.
         enter: press Enter after typing.
         onto: where to drag: the number of an element, or pixels right and down.
@@ -65,6 +68,7 @@ class Action:
     text: str = ""
     enter: bool = False
     onto: int | tuple[int, int] | None = None
+    point: tuple[int, int] | None = None
 
 
 def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
@@ -89,6 +93,10 @@ def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
         return Action("press", text=_key(_inside(rest)))
     if verb == "scroll":
         return _scroll(rest)
+    place = re.match(r"\[?\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\]?\s*;?\s*", rest, re.ASCII)
+    if place is not None and verb in ("click", "hover", "drag"):
+        onto = _onto(_inside(rest[place.end() :])) if verb == "drag" else None
+        return Action(verb, onto=onto, point=(int(place[1]), int(place[2])))
     return _on_element(verb, *_target(verb, rest))
 
 

@@ -38,7 +38,7 @@ You act on a web page. You see its accessibility tree: one element a line, with 
 Numbers are those of the newest observation."""
 
 _MEANINGS = {
-    "click": "click [3]",
+    "click": "click [3]; click [120,80] at a point of the window",
     "type": "type [3] [words] [1] replaces what is in a field; 1 presses Enter afterwards, 0 does not",
     "select": "select [3] [option] chooses in a list",
     "scroll": "scroll [down], scroll [up], or scroll [3] [down] inside of an element",

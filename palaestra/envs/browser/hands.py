@@ -111,6 +111,8 @@ async def _perform(
 ) -> str | None:
     if element is not None:
         return await _on(session, action, element, onto)
+    if action.point is not None:
+        return await _at_point(session, action, action.point, onto)
     if action.verb == "scroll":
         return await _scroll(session, None, action.text)
     if action.verb == "back":
@@ -139,9 +141,19 @@ async def _on(session: Session, action: Action, element: Element, onto: Element 
     elif action.verb == "scroll":
         return await _scroll(session, element, action.text)
     elif action.verb == "drag":
-        return await _drag(session, action, element, onto)
+        return await _drag(session, action, await _point(session, element), onto)
     elif action.verb == "type":
         return await _type(session, action, element)
+    return None
+
+
+async def _at_point(session: Session, action: Action, point: tuple[int, int], onto: Element | None) -> str | None:
+    mouse, (width, height) = session.tab.page.mouse, session.plan.viewport
+    if point[0] >= width or point[1] >= height:
+        return f"That is outside of the window, which is {width} by {height} pixels."
+    if action.verb == "drag":
+        return await _drag(session, action, point, onto)
+    await (mouse.click(*point) if action.verb == "click" else mouse.move(*point))
     return None
 
 
@@ -184,9 +196,9 @@ async def _scroll(session: Session, element: Element | None, way: str) -> str | 
     return None
 
 
-async def _drag(session: Session, action: Action, element: Element, onto: Element | None) -> str | None:
+async def _drag(session: Session, action: Action, begin: tuple[float, float], onto: Element | None) -> str | None:
     mouse = session.tab.page.mouse
-    x, y = await _point(session, element)
+    x, y = begin
     await mouse.move(x, y)
     await mouse.down()
     try:

@@ -14,10 +14,7 @@ from palaestra.envs.browser.tree import Element
 MOST_SHAPES = 150
 
 _SHAPES = {"circle", "rect", "ellipse", "line", "polygon", "polyline", "path", "text", "image", "use"}
-_ATTRIBUTES = (
-    "id class fill stroke style r cx cy rx ry x y x1 y1 x2 y2 width height points transform font-size d src "
-    "data-index data-color data-result"
-)
+_ATTRIBUTES = "id class fill stroke style r x1 y1 x2 y2 points font-size d src data-index data-color data-result"
 _SHOWN = tuple(_ATTRIBUTES.split())
 _LONGEST = 60
 _NOT_THERE = {"reward-display", "click-canvas", "sync-task-cover"}
@@ -65,7 +62,7 @@ def _add(document: Mapping[str, Any], strings: Sequence[str], known: dict[int, E
         if there is not None:
             if name in _SHAPES and there.role.startswith("graphics"):  # known, but not how it looks
                 shown = _attributes(nodes["attributes"][index], strings)
-                there.role, there.states = f"svg:{name}", _shown(shown)
+                there.role, there.states = f"svg:{name}", _shown(shown, boxes[index][0])
                 count += 1
             continue
         bounds, styles = boxes[index]
@@ -102,14 +99,13 @@ def _shape(
     if len(bounds) < 4 or (bounds[2] < 1 and bounds[3] < 1) or (len(styles) > 1 and styles[1] == "hidden"):
         return None
     if name in _SHAPES:
-        return Element(f"svg:{name}", "", "", _shown(attributes), None)
+        return Element(f"svg:{name}", "", "", _shown(attributes, bounds), None)
     colour, cursor = (styles[0] if styles else ""), (styles[2] if len(styles) > 2 else "")
     painted = colour not in ("", "rgba(0, 0, 0, 0)", "rgb(255, 255, 255)") or cursor == "pointer"
     if name in ("canvas", "img") or (
         name in ("div", "span", "td", "li", "a", "i", "button", "p") and painted and not inner
     ):
-        x, y, width, height = (round(value) for value in bounds[:4])
-        where = f"{width}x{height} at {x},{y}"
+        where = _where(bounds)
         paint = [f"colour={colour}"] if painted and colour != "rgba(0, 0, 0, 0)" else []
         kept = [
             f"{key}={_short(attributes[key])}" for key in ("id", "class", "src", "data-color") if attributes.get(key)
@@ -118,8 +114,14 @@ def _shape(
     return None
 
 
-def _shown(attributes: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(f"{key}={_short(attributes[key])}" for key in _SHOWN if attributes.get(key))
+def _shown(attributes: Mapping[str, str], bounds: Sequence[float]) -> tuple[str, ...]:
+    return (_where(bounds), *(f"{key}={_short(attributes[key])}" for key in _SHOWN if attributes.get(key)))
+
+
+def _where(bounds: Sequence[float]) -> str:
+    """Size, and the middle: where a click on it goes."""
+    x, y, width, height = bounds[:4]
+    return f"{width:.0f}x{height:.0f} at {x + width / 2:.0f},{y + height / 2:.0f}"
 
 
 def _text(index: int, nodes: Mapping[str, Any], strings: Sequence[str]) -> str:

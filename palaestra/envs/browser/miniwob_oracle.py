@@ -1,0 +1,33 @@
+"""The oracle of MiniWoB++: a scripted way through many of the pages; `SOLVED` says which."""
+
+from __future__ import annotations
+
+from palaestra.envs.browser import miniwob_clicks, miniwob_forms
+from palaestra.envs.browser.env import PageState
+from palaestra.envs.browser.miniwob import MiniWoB, page_of
+from palaestra.envs.browser.miniwob_scene import WAYS, Scene, Unsolved
+from palaestra.envs.core import TextEnv
+from palaestra.envs.errors import BadInput
+
+__all__ = ["SOLVED", "miniwob_clicks", "miniwob_forms", "scripted"]
+
+SOLVED = tuple(sorted(WAYS))
+"""The pages that the oracle solves."""
+
+
+def scripted(env: TextEnv[PageState]) -> str:
+    """The next action on the way to solving the page.
+
+    Raises:
+        BadInput: not MiniWoB, a page without a way, or a place from which it leads no further.
+    """
+    inner = env.unwrapped
+    if not isinstance(inner, MiniWoB):
+        raise BadInput(f"this oracle plays MiniWoB, not {type(inner).__name__}")
+    page = page_of(inner.task)
+    if page not in WAYS:
+        raise BadInput(f"the oracle knows no way through the page {page}; it knows {len(WAYS)} others")
+    try:
+        return WAYS[page](Scene(inner))
+    except (Unsolved, LookupError, ValueError, AttributeError, TypeError, StopIteration) as error:
+        raise BadInput(f"the oracle is at a loss on the page {page}: {error}") from error
