@@ -62,7 +62,7 @@ class TaskBuffer(Record):
         return rng.choices(self.entries, weights)[0]
 
     def after(self, played: Sequence[Played]) -> TaskBuffer:
-        """The buffer after a round: each played entry has its own score now, and each new iterate is in with every turn.
+        """The buffer after a round: played entries have scores of their own, and the new iterates are in, every turn.
 
         The turns of an iterate inherit the score of the task it was made of. A full buffer takes an entry only for its
         lowest one (of equals the oldest), and only if that one's score is not higher.
