@@ -224,6 +224,7 @@ def evaluate(
     ] = None,
     tasks: Tasks = None,
     samples: Annotated[int, typer.Option(help="Episodes a task.")] = 1,
+    improve: Annotated[int, typer.Option(min=0, help="Ask so often to improve on each episode.")] = 0,
     protocol: Annotated[str | None, typer.Option(help="A named evaluation protocol of the environment.")] = None,
     sandbox: Sandbox = None,
     settings: Settings = None,
@@ -273,6 +274,7 @@ def evaluate(
             split=split,
             tasks=wanted,
             samples=samples,
+            improve=improve,
             protocol=protocol,
             env_settings=env_settings,
             conversation=conversation,
@@ -290,6 +292,9 @@ def evaluate(
     console.print(Markdown(result.card.markdown()))
     console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")
     console.print(f"{result.episodes} episodes, {result.missing} missing, {result.steps:.1f} actions an episode")
+    for at in result.improved:
+        change = f"   change {at.change.text()}" if at.k else ""
+        console.print(f"  after {at.k} improvements: score {at.score.text()}{change}")
     by_type: dict[str, list[bool]] = {}
     for row in result.tasks:
         by_type.setdefault(row.type, []).extend(row.successes)

@@ -27,6 +27,7 @@ class HeldOut(_Config):
         temperature: 0 is greedy.
         cluster: what the intervals draw.
         recovery: measure the last weights too where the start model failed, from the middle of its episodes.
+        improve: ask so often to improve on each episode (K-step self-improvement).
     """
 
     split: str | None = None
@@ -35,6 +36,7 @@ class HeldOut(_Config):
     temperature: float = Field(default=0.0, ge=0.0)
     cluster: Cluster = "task"
     recovery: bool = False
+    improve: int = Field(default=0, ge=0)
 
 
 class RecipeConfig(_Config):

@@ -22,6 +22,7 @@ from palaestra.agents.progress import Progress
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvSpec, Task, TextEnv, find, make
 from palaestra.trainers.card import EvaluationCard
+from palaestra.trainers.improvement import Improvement, improvements
 from palaestra.trainers.statistics import DRAWS, Interval, interval, paired
 
 Cluster = Literal["task", "type"]
@@ -64,6 +65,7 @@ class Evaluation(_Record):
         tries: attempts of which the one that counts was chosen; `calls`: model calls of all of them, 0 for one try.
         tasks: one row a task.
         card: what was measured.
+        improved: after 0, 1, ..., K times asking to improve on the latest attempt; empty where nobody asked.
     """
 
     label: str
@@ -83,6 +85,7 @@ class Evaluation(_Record):
     calls: int = 0
     tasks: tuple[TaskResult, ...]
     card: EvaluationCard
+    improved: tuple[Improvement, ...] = ()
 
 
 class Comparison(_Record):
@@ -234,6 +237,7 @@ def evaluate(
     conversation: Conversation | None = None,
     seed: int = 0,
     cluster: Cluster = "task",
+    improve: int = 0,
     label: str = "",
     concurrency: int = 8,
     progress: Progress | Literal["auto", "bar", "lines", "quiet"] = "auto",
@@ -250,6 +254,7 @@ def evaluate(
         samples: episodes a task.
         protocol: name of an evaluation protocol that the environment knows.
         cluster: what the intervals draw: tasks, or whole task types (how would it go on another type).
+        improve: K, how often every episode is then improved on (see `improvements`).
         label: what it is an evaluation of.
         concurrency, progress, env_factory: see `collect`.
         command: for the card.
@@ -286,6 +291,21 @@ def evaluate(
             env_factory=env_factory,
         )
         found = _episodes(chosen, samples, policy, recipe, store)
+        improved: tuple[Improvement, ...] = ()
+        if improve:
+            improved = improvements(
+                found,
+                policy,
+                store,
+                improve,
+                conversation=conversation,
+                recipe=recipe,
+                env_settings=settings,
+                concurrency=concurrency,
+                progress=progress,
+                seed=seed,
+                env_factory=env_factory,
+            )
         card = EvaluationCard(
             env=spec.id,
             env_settings=settings,
@@ -311,7 +331,8 @@ def evaluate(
         )
     finally:
         instance.close()
-    return summarise(label or policy.name, chosen, found, len(chosen) * samples, card, cluster, report.seconds / 60)
+    done = summarise(label or policy.name, chosen, found, len(chosen) * samples, card, cluster, report.seconds / 60)
+    return done.model_copy(update={"improved": improved})
 
 
 def summarise(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
 
 from palaestra.trainers.objective import FitReport
@@ -35,3 +37,25 @@ class Fitted(Record):
     model: str
     samples: int
     report: FitReport | None
+
+
+def together(done: Sequence[tuple[Plan | None, Collected, Fitted]]) -> tuple[Plan | None, Collected, Fitted]:
+    """Several iterations in a row as one: counts and losses added up, the last weights."""
+    if len(done) == 1:
+        return done[0]
+    plans = [plan for plan, _, _ in done if plan is not None]
+    fitted = [each for _, _, each in done]
+    reports = [each.report for each in fitted if each.report is not None]
+    added = ("epochs", "samples", "dropped", "tokens_seen", "tokens_trained", "seconds")
+    changes: dict[str, object] = {name: sum(getattr(report, name) for report in reports) for name in added}
+    changes["losses"] = tuple(loss for report in reports for loss in report.losses)
+    whole = reports[-1].model_copy(update=changes) if reports else None
+    return (
+        Plan(rollouts=sum(plan.rollouts for plan in plans), before=plans[0].before) if plans else None,
+        Collected(
+            episodes=tuple(id for _, each, _ in done for id in each.episodes),
+            successes=sum(each.successes for _, each, _ in done),
+            faults=sum(each.faults for _, each, _ in done),
+        ),
+        fitted[-1].model_copy(update={"samples": sum(each.samples for each in fitted), "report": whole}),
+    )

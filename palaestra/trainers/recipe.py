@@ -397,6 +397,7 @@ class Recipe(ABC, Generic[C]):
             conversation=self.config.conversation,
             seed=self.config.seed,
             cluster=plan.cluster,
+            improve=plan.improve,
             label=label,
             concurrency=self.concurrency,
             progress=self.progress,

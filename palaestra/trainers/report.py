@@ -13,7 +13,7 @@ from typing import Any
 from palaestra.envs import BadInput
 from palaestra.trainers.evaluate import Cluster, Comparison, Evaluation, compare
 from palaestra.trainers.objective import FitReport
-from palaestra.trainers.phases import Collected, Fitted, Plan
+from palaestra.trainers.phases import Collected, Fitted, Plan, together
 from palaestra.trainers.rundir import read_record, read_run, write_whole
 
 HEADS = ("weights", "success (95 %)", "score (95 %)", "episodes", "invalid", "rollouts", "trained tokens", "minutes")
@@ -21,7 +21,7 @@ HEADS = ("weights", "success (95 %)", "score (95 %)", "episodes", "invalid", "ro
 
 @dataclass(frozen=True)
 class Round:
-    """What one iteration did; the start model is round -1."""
+    """What one iteration did, with those before it that were not measured; the start model is round -1."""
 
     number: int
     evaluation: Evaluation
@@ -74,20 +74,19 @@ def rounds(run: str | Path) -> list[Round]:
     numbers = sorted(
         int(folder.name.removeprefix("iteration-"))
         for folder in run.glob("iteration-[0-9]*")
-        if folder.name.removeprefix("iteration-").isdecimal() and (folder / "evaluation.json").is_file()
+        if folder.name.removeprefix("iteration-").isdecimal() and (folder / "fit.json").is_file()
     )
+    since: list[tuple[Plan | None, Collected, Fitted]] = []
     for number in numbers:
         folder = run / f"iteration-{number}"
         plan = read_record(folder / "plan.json", Plan) if (folder / "plan.json").is_file() else None
-        found.append(
-            Round(
-                number,
-                read_record(folder / "evaluation.json", Evaluation),
-                read_record(folder / "collected.json", Collected),
-                plan,
-                read_record(folder / "fit.json", Fitted),
-            )
-        )
+        collected = read_record(folder / "collected.json", Collected)
+        since.append((plan, collected, read_record(folder / "fit.json", Fitted)))
+        if (folder / "evaluation.json").is_file():
+            plan, collected, fitted = together(since)
+            evaluation = read_record(folder / "evaluation.json", Evaluation)
+            found.append(Round(number, evaluation, collected, plan, fitted))
+            since = []
     return found
 
 
@@ -156,6 +155,17 @@ def _by_task(done: list[Round]) -> tuple[list[str], list[list[str]]]:
     return ["task type (success / score)", *(each.evaluation.label for each in done)], rows
 
 
+def _improved(done: list[Round]) -> tuple[list[str], list[list[str]]] | None:
+    """Heads and rows of the table of self-improvement: score after k times improving, and its change. None without."""
+    heads = ["weights", "k", "success", "score", "change of score"]
+    rows = [
+        [each.evaluation.label, str(at.k), at.success.text(percent=True), at.score.text(), at.change.text()]
+        for each in done
+        for at in each.evaluation.improved
+    ]
+    return (heads, rows) if rows else None
+
+
 def _facts(record: dict[str, Any]) -> list[str]:
     versions = "; ".join(", ".join(f"{name} {number}" for name, number in each.items()) for each in record["versions"])
     commands = [f"Command: {command}" for command in record["commands"]]
@@ -167,6 +177,8 @@ def _markdown(record: dict[str, Any], done: list[Round], differences: list[Compa
     parts = [f"# {_title(record)}", _protocol(done), _table(list(HEADS), [each.cells() for each in done])]
     parts += ["\n".join(f"- {_sentence(difference)}" for difference in differences)] if differences else []
     parts += ["## By task type", _table(heads, rows)]
+    if steps := _improved(done):
+        parts += ["## Self-improvement", _table(*steps)]
     fits = [(each.evaluation.label, each.fit) for each in done if each.fit is not None]
     if fits:
         parts += ["## Fits", _table(["weights", *_FIT], [[label, *_fit_cells(fit)] for label, fit in fits])]
@@ -208,6 +220,8 @@ def _html(record: dict[str, Any], done: list[Round], differences: list[Compariso
     parts.append("<ul>" + "".join(f"<li>{html.escape(_sentence(each))}</li>" for each in differences) + "</ul>")
     parts.append(_bars([each.evaluation for each in done]))
     parts += ["<h2>By task type</h2>", _html_table(heads, rows)]
+    if steps := _improved(done):
+        parts += ["<h2>Self-improvement</h2>", _html_table(*steps)]
     fits = [(each.evaluation.label, each.fit) for each in done if each.fit is not None]
     if fits:
         parts.append("<h2>Fits</h2>" + "".join(_curve(label, fit.losses) for label, fit in fits))
