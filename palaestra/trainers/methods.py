@@ -15,10 +15,12 @@ from palaestra.trainers.agent_r import AgentR
 from palaestra.trainers.best_of_k import BestOfK
 from palaestra.trainers.eef import EEF
 from palaestra.trainers.eto import ETO
+from palaestra.trainers.exit import ExIt
+from palaestra.trainers.grpo import GRPO
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT
 
-METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF, AgentR, ETO, BestOfK)}
+METHODS: dict[str, type[Recipe[Any]]] = {method.name: method for method in (RFT, EEF, AgentR, ETO, GRPO, ExIt, BestOfK)}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ CONTESTANTS: dict[str, Contestant] = {
         Contestant("direct-revision", AgentR, {"transition": "end"}, what="Agent-R that keeps the whole bad path"),
         Contestant("eto", ETO, what="preference of what won over what lost on the same task"),
         Contestant("textual-splice", AgentR, {"splice": "textual"}, what="Agent-R that joins texts unexecuted"),
+        Contestant("grpo", GRPO, what="group-relative policy optimisation on tasks that are drawn uniformly"),
+        Contestant("exit", ExIt, what="GRPO whose tasks are also steps of its own earlier attempts"),
+        Contestant("exit-plain", ExIt, {"embedder": None}, what="ExIt without its diversity bonus"),
+        Contestant("exit-improve", ExIt, {"embedder": None, "p_div": 0.0}, what="ExIt that never asks to diverge"),
+        Contestant("exit-curriculum", ExIt, {"embedder": None, "ask": "continue"}, what="ExIt that goes on, unasked"),
         Contestant("best-of-k", BestOfK, what="cloned experts, the best of k tries by the environment's own score"),
         Contestant(
             "best-of-k-likely",
