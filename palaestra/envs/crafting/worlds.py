@@ -66,7 +66,8 @@ class World:
 
     def __init__(self, task: Task, target: str, recipes: Mapping[str, Recipe], raw: Sequence[str]) -> None:
         self.task, self.target, self.recipes, self.raw = task, target, dict(recipes), tuple(raw)
-        self.route = tuple(sorted(_closure(target, recipes), key=self.depth_of, reverse=True))
+        # By name first: the order of a set differs between processes, and the planner follows the route.
+        self.route = tuple(sorted(sorted(_closure(target, recipes)), key=self.depth_of, reverse=True))
 
     def __reduce__(self) -> tuple[object, tuple[Task]]:
         return world_of, (self.task,)
