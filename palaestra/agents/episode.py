@@ -252,6 +252,12 @@ class Episode(_Record):
             raise ValueError(f"episode {self.id} spans steps {self.start.fork_step}..{self.end_step}, not {step}")
         return Start(task=self.start.task, parent=self.id, fork_step=step)
 
+    def forks(self, count: int) -> list[Start]:
+        """The starts of up to `count` forks inside this episode, with equal distances, all before its last action."""
+        length = len(self.turns)
+        apart = max(1, length // (count + 1))
+        return [self.fork(self.start.fork_step + k * apart) for k in range(1, count + 1) if k * apart < length]
+
 
 def acting(actor: Actor, task: Task) -> Actor:
     """As whom an actor is recorded in a task: whoever acts where a model makes up what happens is `imagined`."""

@@ -4,13 +4,15 @@ section 3.2; the words are ours)."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from palaestra.agents.episode import Turn
+from palaestra.agents.episode import Path, Turn
 from palaestra.agents.message import Message
 from palaestra.agents.policy import Policy, Request
+from palaestra.envs import Task
 
 _RULES = (
     "You judge one action of an agent. You are told the task, what the agent did and saw before, the action, and what "
@@ -71,6 +73,50 @@ def judge(cases: Sequence[Case], policy: Policy, *, shown: int = 6, seed: int = 
         for answer in policy.act(requests[first : first + policy.batch_size]):
             found.append(Judgement(_verdict(answer.text), answer.error or answer.text))
     return found
+
+
+def first_bad(
+    paths: Sequence[Path],
+    begin: Sequence[int],
+    limits: Sequence[int],
+    policy: Policy,
+    instructions: Callable[[Task], str],
+    *,
+    seed: int = 0,
+) -> tuple[list[int], Counter[Verdict]]:
+    """Of each path, how many steps there are up to the first one that is judged bad, that one included.
+
+    The next steps of all paths are judged together, and a step that several paths share is judged once.
+
+    Args:
+        paths: what is judged, from the root's reset on; begin: the first step of each that is asked about.
+        limits: steps of each that are asked about at the most; the answer where none of them is bad.
+        policy, seed: see `judge`.
+        instructions: what the environment tells an agent of a task.
+
+    Returns:
+        One number a path, and how often each verdict was given.
+    """
+    found, at = list(limits), list(begin)
+    said: dict[tuple[str, int], Verdict] = {}
+    going = [place for place in range(len(paths)) if at[place] < limits[place]]
+    while going:
+        asked = {(paths[place].episode.id, at[place]): paths[place] for place in going}
+        new = [(key, path) for key, path in asked.items() if key not in said]
+        cases = [
+            Case(instructions(path.episode.start.task), path.turns[:n], path.turns[n], path.observations()[n + 1])
+            for (_, n), path in new
+        ]
+        answers = judge(cases, policy, seed=seed)
+        said |= {key: answer.verdict for (key, _), answer in zip(new, answers, strict=True)}
+        for place in going:
+            verdict = said[paths[place].episode.id, at[place]]
+            at[place] += 1
+            if verdict is Verdict.BAD:
+                found[place] = at[place]
+                at[place] = limits[place]
+        going = [place for place in going if at[place] < limits[place]]
+    return found, Counter(said.values())
 
 
 def _request(case: Case, policy: Policy, shown: int, seed: int) -> Request:

@@ -6,7 +6,9 @@ through its environment it shows what it is worth, which the paper's joining of 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +17,50 @@ from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Path, Start, Turn, episode_id
 from palaestra.agents.policies.recited import RecitedPolicy
+from palaestra.agents.search import Tree, path_to
 from palaestra.agents.store import EpisodeStore
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two paths of one task, one of which ended better.
+
+    Attributes:
+        bad, good: the paths, from the root's reset on.
+        wanted: what the good one is worth.
+    """
+
+    bad: Path
+    good: Path
+    wanted: float
+
+    @property
+    def parting(self) -> int:
+        """Steps that the two share, answer for answer."""
+        steps = zip(self.bad.turns, self.good.turns, strict=False)
+        shorter = min(len(self.bad.turns), len(self.good.turns))
+        return next((n for n, (a, b) in enumerate(steps) if a.completion != b.completion), shorter)
+
+    @property
+    def limit(self) -> int:
+        """Steps of the bad path that can be kept: all but the one that ended the episode."""
+        cut = self.bad.episode.labels.get("truncated_by") == "turns"
+        return len(self.bad.turns) - (not cut)
+
+
+def contrasts(
+    tree: Tree, store: EpisodeStore, *, worth: float, gap: float, most: int | None, seed: int
+) -> list[Contrast]:
+    """Ends of one tree against better ones, at most so many of them, drawn by the seed.
+
+    Args:
+        worth: what the better end is worth at least; gap: how much more than the other: more than this.
+        most: how many; None takes all.
+    """
+    ends = tree.ends()
+    found = [(bad, good) for bad in ends for good in ends if good.score >= worth and good.score - bad.score > gap]
+    random.Random(f"{seed}|{tree.task.id}").shuffle(found)
+    return [Contrast(path_to(bad, store), path_to(good, store), good.score) for bad, good in found[:most]]
 
 
 class Splice(BaseModel):
@@ -116,6 +161,11 @@ def start_of(splice: Splice, store: EpisodeStore) -> Start:
     """The fork after the steps that are kept."""
     path = store.path(splice.bad)
     return Start(task=path.episode.start.task, parent=path.origins[splice.kept - 1], fork_step=splice.kept)
+
+
+def spliced(splice: Splice, store: EpisodeStore, conversation: Conversation) -> Path:
+    """The path of a splice: as executed, or, where it never was, as joined texts."""
+    return store.path(splice.episode) if splice.episode else pasted(splice, store, conversation)
 
 
 def pasted(splice: Splice, store: EpisodeStore, conversation: Conversation) -> Path:

@@ -15,18 +15,15 @@ scores of the ends.
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from palaestra.agents.episode import Path
-from palaestra.agents.judge import Case, Judgement, Verdict, judge
+from palaestra.agents.judge import Verdict, first_bad
 from palaestra.agents.policy import Policy, Sampling
-from palaestra.agents.search import Node, Search, Tree, path_to, search
-from palaestra.agents.splice import Splice, execute, pasted
+from palaestra.agents.search import Search, Tree, search
+from palaestra.agents.splice import Contrast, Splice, contrasts, execute, spliced
 from palaestra.trainers.chat_data import mixed, read_chats
 from palaestra.trainers.config import RecipeConfig
 from palaestra.trainers.evaluate import Evaluation
@@ -104,27 +101,6 @@ class Reflection(Record):
     verdicts: dict[str, int]
 
 
-@dataclass(frozen=True)
-class _Pair:
-    bad: Node
-    good: Node
-    bad_path: Path
-    good_path: Path
-
-    @property
-    def parting(self) -> int:
-        """Steps that the two paths share, answer for answer."""
-        steps = zip(self.bad_path.turns, self.good_path.turns, strict=False)
-        shorter = min(len(self.bad_path.turns), len(self.good_path.turns))
-        return next((n for n, (a, b) in enumerate(steps) if a.completion != b.completion), shorter)
-
-    @property
-    def limit(self) -> int:
-        """Steps of the bad path that can be kept: all but the one that ended the episode."""
-        cut = self.bad_path.episode.labels.get("truncated_by") == "turns"
-        return len(self.bad_path.turns) - (not cut)
-
-
 class AgentR(Recipe[AgentRConfig]):
     """Reflection by splicing."""
 
@@ -143,21 +119,14 @@ class AgentR(Recipe[AgentRConfig]):
 
     def mine(self, iteration: int) -> list[Sample]:
         if iteration == 0:
-            experts = [self.store.path(id) for id in self.experts() if self.store.head(id).success]
-            return [sample for path in experts for sample in self.samples_of(path, kind="expert")]
+            return self.cloned()
         found = self.run.load(f"iteration-{iteration}/reflection.json", Reflection)
         agent: list[Sample] = []
         for id in found.good if self.config.good else ():
             path = self.store.path(id)
             agent += self.samples_of(path, range(len(path.turns)), kind="good")
-        for splice in found.splices:
-            if splice.accepted:
-                done = (
-                    self.store.path(splice.episode)
-                    if splice.episode
-                    else pasted(splice, self.store, self.config.conversation)
-                )
-                agent += self.samples_of(done, kind="revision")
+        for splice in (splice for splice in found.splices if splice.accepted):
+            agent += self.samples_of(spliced(splice, self.store, self.config.conversation), kind="revision")
         if self.config.general is None:
             return agent
         chats = read_chats(self.config.general, self._template(), self.splits[0])
@@ -180,7 +149,7 @@ class AgentR(Recipe[AgentRConfig]):
         judge_by = self._policy(self.model(number - 1), Sampling(temperature=0.0, max_tokens=config.judge_tokens))
         alpha = config.alpha[min(number, len(config.alpha)) - 1]
         pairs = [pair for tree in report.trees for pair in self._pairs(tree, alpha)]
-        kept, verdicts = self._transitions(pairs, judge_by)
+        kept, verdicts = self._kept(pairs, judge_by)
         splices = [self._splice(pair, steps) for pair, steps in zip(pairs, kept, strict=True) if steps > 0]
         if config.splice == "executed":
             splices = execute(splices, self.store, version=policy.version, iteration=number, **self.collecting())
@@ -192,54 +161,26 @@ class AgentR(Recipe[AgentRConfig]):
         self.run.save(f"iteration-{number}/reflection.json", record)
         return [*ends, *(splice.episode for splice in splices if splice.episode is not None)]
 
-    def _pairs(self, tree: Tree, alpha: float) -> list[_Pair]:
-        """Bad and good ends of one tree with a distinguishable gap, at most `pairs` of them."""
-        ends = tree.ends()
-        found = [
-            (bad, good)
-            for bad in ends
-            for good in ends
-            if good.score >= alpha and good.score - bad.score > self.config.beta
-        ]
-        random.Random(f"{self.config.seed}|{tree.task.id}").shuffle(found)
-        return [
-            _Pair(bad, good, path_to(bad, self.store), path_to(good, self.store))
-            for bad, good in found[: self.config.pairs]
-        ]
+    def _pairs(self, tree: Tree, alpha: float) -> list[Contrast]:
+        config = self.config
+        return contrasts(tree, self.store, worth=alpha, gap=config.beta, most=config.pairs, seed=config.seed)
 
-    def _transitions(self, pairs: Sequence[_Pair], judge_by: Policy) -> tuple[list[int], dict[str, int]]:
+    def _kept(self, pairs: Sequence[Contrast], judge_by: Policy) -> tuple[list[int], dict[str, int]]:
         """Of each pair, how many steps of the bad path are kept; and how the actor judged in all."""
-        kept = [pair.limit for pair in pairs]
-        said: dict[tuple[str, int], Judgement] = {}
+        limits = [pair.limit for pair in pairs]
         if self.config.transition == "end":
-            return kept, {}
-        at = [0 if self.config.judge_from == "first" else pair.parting for pair in pairs]
-        going = [place for place, pair in enumerate(pairs) if at[place] < pair.limit]
-        while going:  # the next step of every bad path whose error was not found yet, all together
-            asked = {(pairs[place].bad_path.episode.id, at[place]): pairs[place].bad_path for place in going}
-            new = [(key, path) for key, path in asked.items() if key not in said]
-            cases = [self._case(path, step) for (_, step), path in new]
-            said |= zip((key for key, _ in new), judge(cases, judge_by, seed=self.config.seed), strict=True)
-            for place in going:
-                verdict = said[pairs[place].bad_path.episode.id, at[place]].verdict
-                at[place] += 1
-                if verdict is Verdict.BAD:
-                    kept[place] = at[place]
-                    at[place] = pairs[place].limit
-            going = [place for place in going if at[place] < pairs[place].limit]
-        counts = {verdict.value: sum(j.verdict is verdict for j in said.values()) for verdict in Verdict}
-        return kept, counts
+            return limits, {}
+        begin = [0 if self.config.judge_from == "first" else pair.parting for pair in pairs]
+        bad = [pair.bad for pair in pairs]
+        kept, said = first_bad(bad, begin, limits, judge_by, self.env.instructions, seed=self.config.seed)
+        return kept, {verdict.value: said[verdict] for verdict in Verdict}
 
     def _reflects(self) -> bool:
         revision = self.config.revision
         return self.config.conversation.style == "react" if revision is None else revision != "none"
 
-    def _case(self, path: Path, step: int) -> Case:
-        instructions = self.env.instructions(path.episode.start.task)
-        return Case(instructions, path.turns[:step], path.turns[step], path.observations()[step + 1])
-
-    def _splice(self, pair: _Pair, kept: int) -> Splice:
-        task, bad, good = pair.bad_path.episode.start.task, pair.bad_path.episode.id, pair.good_path.episode.id
+    def _splice(self, pair: Contrast, kept: int) -> Splice:
+        task, bad, good = pair.bad.episode.start.task, pair.bad.episode.id, pair.good.episode.id
         drawn = int.from_bytes(hashlib.blake2b(f"{self.config.seed}|{bad}|{good}".encode(), digest_size=4).digest())
         return Splice(
             task=task.id,
@@ -249,5 +190,5 @@ class AgentR(Recipe[AgentRConfig]):
             resumes=min(pair.parting, kept),
             thought=REVISIONS[drawn % len(REVISIONS)] if self._reflects() else "",
             place="turn" if self.config.revision == "turn" else "thought",
-            wanted=pair.good.score,
+            wanted=pair.wanted,
         )

@@ -42,10 +42,7 @@ class BestOfK(Recipe[BestOfKConfig]):
         return []
 
     def mine(self, iteration: int) -> list[Sample]:
-        if iteration > 0:
-            return []
-        experts = [self.store.path(id) for id in self.experts() if self.store.head(id).success]
-        return [sample for path in experts for sample in self.samples_of(path, kind="expert")]
+        return self.cloned() if iteration == 0 else []
 
     def evaluation(self, number: int, label: str) -> Evaluation:
         if number < 1:

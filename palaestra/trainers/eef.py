@@ -25,9 +25,9 @@ from pydantic import Field, model_validator
 from palaestra.agents.episode import Episode, Start
 from palaestra.agents.selection import Head
 from palaestra.trainers.config import RecipeConfig
-from palaestra.trainers.phases import Record
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.sample import Sample
+from palaestra.trainers.wins import Row, WinMatrix, row_of, share
 
 
 class EEFConfig(RecipeConfig):
@@ -54,37 +54,6 @@ class EEFConfig(RecipeConfig):
         if self.experts is None:
             raise ValueError("EEF explores expert episodes: give 'experts', failed ones among them")
         return self
-
-
-class Row(Record):
-    """One expert episode in the win matrix.
-
-    Attributes:
-        task, expert: the task's id and the expert episode's.
-        steps: where the states s_0 .. s_M lie, in actions from the root's reset.
-        tries, wins: rollouts from each, and those that won.
-        won: w_0 .. w_M; None where no rollout was made (the budget ended).
-        beneficial: (j, k): the expert's actions from state j to k carried the policy from losing to winning.
-        harmful: k: the expert's actions from state k to k+1 lost what was won; k+1 is a recovery state.
-    """
-
-    task: str
-    expert: str
-    steps: tuple[int, ...]
-    tries: tuple[int, ...]
-    wins: tuple[int, ...]
-    won: tuple[bool | None, ...]
-    beneficial: tuple[tuple[int, int], ...]
-    harmful: tuple[int, ...]
-
-
-class WinMatrix(Record):
-    """What an iteration explored: the rows, success by state over all experts, and how much was learnt of each kind."""
-
-    rows: tuple[Row, ...]
-    success_by_state: tuple[float | None, ...]
-    initial: int
-    recovery: int
 
 
 @dataclass(frozen=True)
@@ -115,8 +84,7 @@ class EEF(Recipe[EEFConfig]):
         return self.config.model if self.config.start == "base" else self.model(iteration - 1)
 
     def mine(self, iteration: int) -> list[Sample]:
-        experts = [self.store.get(id) for id in self.experts()]
-        samples = [s for e in experts if e.success for s in self.samples_of(self.store.path(e.id), kind="expert")]
+        samples = self.cloned()
         first = iteration if self.config.data == "latest" else 1
         for number in range(max(first, 1), iteration + 1):
             samples += self._explored(number)
@@ -136,13 +104,13 @@ class EEF(Recipe[EEFConfig]):
             ways = [_Way(0, head.n_turns, head.id) for head in rollouts.get(f"{task.id} 0", ()) if head.success]
             for expert in experts.get(task.id, ()):
                 found = [rollouts.get(f"{s.parent or s.task.id} {s.fork_step}", []) for s in self._states(expert)]
-                row = self._row(expert, found)
+                row = row_of(expert, self._states(expert), found, self.config.win)
                 rows.append(row)
                 ways += self._ways(row, found, 0)
                 for k in row.harmful:
                     recovery += self._solution("recovery", row.steps[k + 1], self._ways(row, found, k + 1))
             initial += self._solution("initial", 0, ways)
-        shares = tuple(_share(rows, k) for k in range(self.config.states + 1))
+        shares = tuple(share(rows, k) for k in range(self.config.states + 1))
         matrix = WinMatrix(rows=tuple(rows), success_by_state=shares, initial=len(initial), recovery=len(recovery))
         self.run.save(f"iteration-{iteration}/wins.json", matrix)
         return [
@@ -160,24 +128,7 @@ class EEF(Recipe[EEFConfig]):
         return found
 
     def _states(self, expert: Episode) -> list[Start]:
-        return [expert.start, *inner_states(expert, self.config.states)]
-
-    def _row(self, expert: Episode, found: Sequence[Sequence[Head]]) -> Row:
-        tries = [len(heads) for heads in found]
-        wins = [sum(head.success for head in heads) for heads in found]
-        needed = [1 if self.config.win == "any" else count / 2 for count in tries]
-        won = [w >= n if t else None for w, n, t in zip(wins, needed, tries, strict=True)]
-        later = {j: next((k for k in range(j + 1, len(won)) if won[k]), None) for j, w in enumerate(won) if w is False}
-        return Row(
-            task=expert.start.task.id,
-            expert=expert.id,
-            steps=tuple(start.fork_step for start in self._states(expert)),
-            tries=tuple(tries),
-            wins=tuple(wins),
-            won=tuple(won),
-            beneficial=tuple((j, k) for j, k in later.items() if k is not None),
-            harmful=tuple(k for k in range(len(won) - 1) if won[k] and won[k + 1] is False),
-        )
+        return [expert.start, *expert.forks(self.config.states)]
 
     def _ways(self, row: Row, found: Sequence[Sequence[Head]], j: int) -> list[_Way]:
         """The winning ways on from state j: through the rollouts of state j and of the states after it."""
@@ -200,16 +151,3 @@ class EEF(Recipe[EEFConfig]):
 
     def _drawn(self, way: _Way) -> str:
         return hashlib.blake2b(f"{self.config.seed}|{way.rollout}".encode(), digest_size=8).hexdigest()
-
-
-def inner_states(expert: Episode, count: int) -> list[Start]:
-    """Up to `count` states with equal distances inside an episode, all before its last action."""
-    length = len(expert.turns)
-    apart = max(1, length // (count + 1))
-    return [expert.fork(expert.start.fork_step + k * apart) for k in range(1, count + 1) if k * apart < length]
-
-
-def _share(rows: Sequence[Row], k: int) -> float | None:
-    """Success of the rollouts from state k, over all experts; None where there were none."""
-    tries = sum(row.tries[k] for row in rows if k < len(row.tries))
-    return sum(row.wins[k] for row in rows if k < len(row.wins)) / tries if tries else None

@@ -22,7 +22,6 @@ from pydantic import Field, model_validator
 from palaestra.agents.episode import Start
 from palaestra.agents.selection import Head
 from palaestra.trainers.config import RecipeConfig
-from palaestra.trainers.eef import inner_states
 from palaestra.trainers.objective import Objective, Preference
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.sample import Pair, Sample
@@ -75,7 +74,7 @@ class ETO(Recipe[ETOConfig]):
         """Task by task: s_0, then the states of its experts."""
         inner: dict[str, list[Start]] = {}
         for expert in (self.store.get(id) for id in self.experts()) if self.config.forks else ():
-            inner.setdefault(expert.start.task.id, []).extend(inner_states(expert, self.config.forks))
+            inner.setdefault(expert.start.task.id, []).extend(expert.forks(self.config.forks))
         return [start for task in self.tasks for start in (Start(task=task), *inner.get(task.id, ()))]
 
     def base(self, iteration: int) -> str:
@@ -91,8 +90,7 @@ class ETO(Recipe[ETOConfig]):
 
     def mine(self, iteration: int) -> Sequence[Sample | Pair]:
         if iteration == 0:
-            experts = [self.store.path(id) for id in self.experts() if self.store.head(id).success]
-            return [sample for path in experts for sample in self.samples_of(path, kind="expert")]
+            return self.cloned()
         first = iteration if self.config.data == "latest" else 1
         return [pair for number in range(first, iteration + 1) for pair in self._contrasts(number)]
 

@@ -153,6 +153,11 @@ class Recipe(ABC, Generic[C]):
         """Ids of the expert episodes; empty without experts."""
         return list(self.collected(0).episodes) if self.config.experts is not None else []
 
+    def cloned(self) -> list[Sample]:
+        """What the successful experts teach."""
+        won = [self.store.path(id) for id in self.experts() if self.store.head(id).success]
+        return [sample for path in won for sample in self.samples_of(path, kind="expert")]
+
     def collecting(self) -> dict[str, Any]:
         """The arguments of `collect` that all of this run's collecting shares."""
         return {

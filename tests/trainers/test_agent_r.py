@@ -20,10 +20,10 @@ from palaestra.agents.judge import Case, Verdict, judge
 from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.agents.policy import Completion, PolicyBase, Request
 from palaestra.agents.search import Search, search
-from palaestra.agents.splice import Splice, execute, lines, pasted
+from palaestra.agents.splice import Contrast, Splice, execute, lines, pasted
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Reply, Task, TextEnv, register
-from palaestra.trainers.agent_r import AgentR, AgentRConfig, Reflection, _Pair
+from palaestra.trainers.agent_r import AgentR, AgentRConfig, Reflection
 from palaestra.trainers.chat_data import mixed, read_chats
 from palaestra.trainers.config import config_of
 from palaestra.trainers.rundir import RunDir
@@ -108,8 +108,8 @@ def ends(tmp_path: Path, *paths: str) -> tuple[EpisodeStore, dict[str, Any]]:
     return store, {**found, "tree": tree}
 
 
-def pair_of(store: EpisodeStore, found: dict[str, Any], bad: str, good: str) -> _Pair:
-    return _Pair(found[bad], found[good], store.path(found[bad].head.id), store.path(found[good].head.id))
+def pair_of(store: EpisodeStore, found: dict[str, Any], bad: str, good: str) -> Contrast:
+    return Contrast(store.path(found[bad].head.id), store.path(found[good].head.id), found[good].score)
 
 
 def splice_of(found: dict[str, Any], bad: str, good: str, kept: int, resumes: int, **more: Any) -> Splice:
@@ -143,13 +143,13 @@ def test_pairs_are_two_ends_of_one_tree_with_a_gap(tmp_path: Path, model: Path) 
     store, found = ends(tmp_path, "a b c", "a b stop", "a stop", "stop")
     agent = method(tmp_path / "run", model, beta=0.4, pairs=None)
     agent.store = store
-    pairs = {(p.bad_path.actions, p.good_path.actions) for p in agent._pairs(found["tree"], 0.5)}
+    pairs = {(p.bad.actions, p.good.actions) for p in agent._pairs(found["tree"], 0.5)}
     assert pairs == {
         (("a", "stop"), ("a", "b", "c")),
         (("stop",), ("a", "b", "c")),
         (("stop",), ("a", "b", "stop")),
     }
-    assert {p.good_path.actions for p in agent._pairs(found["tree"], 1.0)} == {("a", "b", "c")}
+    assert {p.good.actions for p in agent._pairs(found["tree"], 1.0)} == {("a", "b", "c")}
     agent.config = agent.config.model_copy(update={"pairs": 1})
     assert len(agent._pairs(found["tree"], 0.5)) == 1
 
@@ -178,20 +178,20 @@ def test_the_bad_path_is_left_at_the_first_step_judged_bad(tmp_path: Path, model
     pair = pair_of(store, found, "a x x stop", "a b c")
     assert (pair.parting, pair.limit) == (1, 3)
     strict = Strict("x")
-    assert agent._transitions([pair], strict) == ([2], {"good": 1, "bad": 1, "uncertain": 0})
-    assert agent._transitions([pair, pair], Strict())[0] == [3, 3]
-    assert agent._transitions([pair], Strict("a", "x"))[0] == [1]  # judged from the first step, as released
+    assert agent._kept([pair], strict) == ([2], {"good": 1, "bad": 1, "uncertain": 0})
+    assert agent._kept([pair, pair], Strict())[0] == [3, 3]
+    assert agent._kept([pair], Strict("a", "x"))[0] == [1]  # judged from the first step, as released
     agent.config = agent.config.model_copy(update={"judge_from": "parting"})
-    assert agent._transitions([pair], Strict("a", "x"))[0] == [2]  # only from where the paths part
+    assert agent._kept([pair], Strict("a", "x"))[0] == [2]  # only from where the paths part
     agent.config = agent.config.model_copy(update={"transition": "end"})
-    assert agent._transitions([pair], strict) == ([3], {})
+    assert agent._kept([pair], strict) == ([3], {})
     assert strict.asked == 2
 
 
 def test_every_step_is_judged_once_however_many_pairs_have_it(tmp_path: Path, model: Path) -> None:
     store, found = ends(tmp_path, "a b c", "a b x stop")
     judged = Strict()
-    method(tmp_path / "run", model)._transitions([pair_of(store, found, "a b x stop", "a b c")] * 5, judged)
+    method(tmp_path / "run", model)._kept([pair_of(store, found, "a b x stop", "a b c")] * 5, judged)
     assert judged.asked == 3
 
 

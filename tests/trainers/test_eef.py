@@ -13,10 +13,11 @@ from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start,
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Task
 from palaestra.trainers.config import config_of
-from palaestra.trainers.eef import EEF, EEFConfig, WinMatrix
+from palaestra.trainers.eef import EEF, EEFConfig
 from palaestra.trainers.phases import Collected, Plan
 from palaestra.trainers.rundir import RunDir
 from palaestra.trainers.sample import Sample
+from palaestra.trainers.wins import WinMatrix
 
 TASK = Task(env="toy/Lamps-v0", name="two/0", split="train")
 OTHER = Task(env="toy/Lamps-v0", name="two/1", split="train")
