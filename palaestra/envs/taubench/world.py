@@ -55,9 +55,10 @@ class World:
 
     def edit(self, table: str, id: str) -> Record:
         """A row to change. Raises Refused where there is none."""
+        row = self.need(table, id)
         rows = self.changes.setdefault(table, {})
         if id not in rows:
-            rows[id] = copy.deepcopy(self.need(table, id))
+            rows[id] = copy.deepcopy(row)
         return rows[id]
 
     def add(self, table: str, id: str, row: Record) -> None:
