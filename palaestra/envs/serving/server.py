@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import threading
@@ -112,6 +113,8 @@ def serve(
         server_header=False,
         date_header=False,
     )
+    # uvicorn takes a WebSocket that was refused with a status for one that was forgotten, and says so each time.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "completing handshake" not in record.getMessage())
     try:
         listening = socket.create_server(
             (host, port), backlog=256, family=socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,0 +1,219 @@
+"""A served environment is played by its address like one in this process: checked, collected, evaluated."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_processes import Server, serving
+from websockets.sync.server import ServerConnection, serve
+
+import palaestra
+from palaestra.agents.collect import TooManyFaults, collect
+from palaestra.agents.policies.oracle import OraclePolicy
+from palaestra.agents.store import EpisodeStore
+from palaestra.cli import run
+from palaestra.envs import Fidelity, Snapshot
+from palaestra.envs.check import check
+from palaestra.envs.errors import BadInput, EnvFault
+
+
+@pytest.mark.parametrize("name", ["bandit", "webshop"])
+def test_a_served_environment_keeps_every_promise(name: str, request: pytest.FixtureRequest) -> None:
+    server: Server = request.getfixturevalue(name)
+    report = check("remote", settings={"url": server.url}, fast=True)
+    assert report.passed, f"\n{report}"
+    assert report.fidelity is Fidelity.EXACT
+    assert "solved" in next(result.detail for result in report.results if result.name == "oracle")
+
+
+@pytest.mark.parametrize("name", ["crafting", "bandit", "webshop"])
+def test_many_episodes_at_once_are_those_of_the_environment_in_process(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    server: Server = request.getfixturevalue(name)
+    local = {"webshop": "webshopsmall"}.get(name, name)
+    found = []
+    for env, settings in ((local, {}), ("remote", {"url": server.url})):
+        with EpisodeStore(tmp_path / env) as store:
+            tasks = list(palaestra.make(env, **settings).tasks("train")[:48])
+            policy = OraclePolicy(palaestra.find(env))
+            report = collect(tasks, policy, store, env_settings=settings, concurrency=24, progress="quiet")
+            assert (report.episodes, report.faults) == (48, 0)
+            episodes = {episode.start.task.name: episode for episode in store.episodes()}
+            found.append({name: (each.actions, each.score, each.outcome) for name, each in episodes.items()})
+    assert found[0] == found[1]
+
+
+def test_forks_of_remote_episodes_are_collected(crafting: Server, tmp_path: Path) -> None:
+    settings = {"url": crafting.url}
+    with EpisodeStore(tmp_path / "store") as store:
+        tasks = list(palaestra.make("remote", **settings).tasks("train")[-8:])
+        policy = OraclePolicy(palaestra.find("remote"))
+        collect(tasks, policy, store, env_settings=settings, concurrency=8, progress="quiet")
+        forks = [episode.fork(len(episode.turns) // 2) for episode in store.episodes()]
+        report = collect(forks, policy, store, env_settings=settings, concurrency=8, progress="quiet")
+        assert (report.episodes, report.successes, report.faults) == (8, 8, 0)
+
+
+def test_a_collection_whose_server_dies_ends_in_one_line_and_nothing_is_taken_for_a_failure(tmp_path: Path) -> None:
+    with serving("crafting") as server, EpisodeStore(tmp_path / "store") as store:
+        settings = {"url": server.url}
+        tasks = list(palaestra.make("remote", **settings).tasks("train")[:40])
+        server.end()
+        policy = OraclePolicy(palaestra.find("remote"))
+        with pytest.raises(TooManyFaults, match="no environment server answers"):
+            collect(tasks, policy, store, env_settings=settings, concurrency=8, progress="quiet")
+        assert store.count() == 0
+        assert store.n_faults > 0
+
+
+def test_a_served_environment_is_evaluated_from_the_command_line(
+    crafting: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["-s", f"url={crafting.url}"]
+    command = ["eval", "remote", *settings, "--policy", "oracle", "--split", "test", "--tasks", "5", "--json"]
+    assert run([*command, "--out", str(tmp_path / "evaluation")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["success"]["mean"] == 1.0
+    assert told["card"]["env_fingerprint"].startswith("palaestra/Crafting-v0() palaestra ")
+    assert told["card"]["step_cap"] == 40
+
+
+def test_the_settings_of_the_server_are_part_of_the_fingerprint() -> None:
+    with serving("crafting", "-s", "max_steps=3") as server:
+        env = palaestra.make("remote", url=server.url)
+        assert env.fingerprint().startswith("palaestra/Crafting-v0(max_steps=3) palaestra ")
+        assert env.step_cap(env.tasks("train")[0]) == 3
+        env.reset()
+        assert [env.step("look")[3] for _ in range(3)] == [False, False, True]
+        env.close()
+
+
+def test_an_environment_that_cannot_copy_its_state_is_rewound_by_replay(tmp_path: Path) -> None:
+    script = tmp_path / "steps.py"
+    script.write_text(
+        "from palaestra import Reply, TextEnv, Fidelity, register\n"
+        "class Steps(TextEnv):\n"
+        "    '''Count.'''\n"
+        "    fidelity = Fidelity.REPLAY\n"
+        "    def begin(self, task, rng): return [], 'Begin.'\n"
+        "    def act(self, state, action):\n"
+        "        state.append(action)\n"
+        "        return Reply(f'{len(state)}: {action[:20]!a}')\n"
+        "register('steps/Steps-v0', Steps, splits={'train': range(5)}, fidelity=Fidelity.REPLAY, max_steps=50)\n"
+    )
+    with serving("steps", "--load", str(script), "--no-oracle") as server:
+        report = check("remote", settings={"url": server.url}, fast=True, cycles=20)
+        assert report.passed, f"\n{report}"
+        assert report.fidelity is Fidelity.REPLAY
+        env = palaestra.make("remote", url=server.url)
+        env.reset()
+        env.step("one")
+        snapshot = env.snapshot()
+        assert isinstance(snapshot, Snapshot)
+        assert snapshot.payload == b""
+        with pytest.raises(BadInput, match="does not tell what the oracle would do"):
+            palaestra.find("remote").oracle()(env)
+        env.close()
+
+
+def test_the_token_is_read_from_the_environment_and_never_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = os.urandom(12).hex()
+    with serving("crafting", environ={"PALAESTRA_TOKEN": token}) as server:
+        monkeypatch.delenv("PALAESTRA_TOKEN", raising=False)
+        with pytest.raises(BadInput, match=r"refused this client \(401: .*\); set PALAESTRA_TOKEN to its token"):
+            palaestra.make("remote", url=server.url).reset()
+        monkeypatch.setenv("PALAESTRA_TOKEN", token[:-1])
+        with pytest.raises(BadInput, match="401"):
+            palaestra.make("remote", url=server.url).reset()
+        monkeypatch.setenv("OTHER", token)
+        env = palaestra.make("remote", url=server.url, token_variable="OTHER")
+        env.reset()
+        assert token not in repr((env.settings, env.snapshot(), env.about, env.fingerprint()))
+        env.close()
+        with pytest.raises(BadInput, match="refused this client"):
+            palaestra.make("remote", url=server.url.replace("127.0.0.1", "127.1"), token_variable="OTHER").reset()
+
+
+@contextmanager
+def answering(hello: str) -> Iterator[str]:
+    """A server whose first answer is this text."""
+
+    def talk(line: ServerConnection) -> None:
+        line.recv()
+        line.send(hello)
+
+    with serve(talk, "127.0.0.1", 0, compression=None) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("hello", "error", "told"),
+    [
+        (
+            '{"type": "hello", "data": {"wire": 2, "palaestra": "9.9"}}',
+            BadInput,
+            r"speaks version 2 of the protocol \(Palaestra 9.9\), this client version 1; install the same",
+        ),
+        ('{"type": "hello", "data": {}}', BadInput, "speaks version None"),
+        ("no JSON", EnvFault, "no message of an environment server"),
+        ('{"type": "hello", "data": 5}', EnvFault, "no message of an environment server"),
+        ('{"type": "error", "data": {"message": "closed today"}}', EnvFault, "closed today"),
+    ],
+)
+def test_a_server_of_another_kind_or_version_is_one_clear_line(hello: str, error: type[Exception], told: str) -> None:
+    with answering(hello) as url, pytest.raises(error, match=told) as raised:
+        palaestra.make("remote", url=url).reset()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_web_server_without_environments_is_one_clear_line() -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with pytest.raises(BadInput, match="is no environment server"):
+            palaestra.make("remote", url=f"http://127.0.0.1:{server.server_port}").reset()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "needs its address: -s url=http://HOST:PORT"),
+        ({"url": 8000}, "must be the address of a server"),
+        ({"url": "127.0.0.1:8000"}, "not of the form http://HOST:PORT"),
+        ({"url": "ftp://127.0.0.1"}, "not of the form http://HOST:PORT"),
+        ({"url": "http://127.0.0.1:port"}, "is no address"),
+        ({"url": "http://me:secret@127.0.0.1"}, "a token goes into an environment variable"),
+        ({"url": "http://127.0.0.1", "deadline": 0}, "deadline is a number of seconds above 0"),
+        ({"url": "http://127.0.0.1", "token": "x"}, "no setting 'token'"),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_one_clear_line(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(told)) as raised:
+        palaestra.make("remote", **settings)
+    assert "secret" not in str(raised.value)
