@@ -19,6 +19,8 @@ from palaestra.envs.serving.wire import MEGABYTE, WIRE, one_line
 
 TRAIN, TEST = range(1000), range(1000, 1200)
 _ASIDE = ("metadata", "done", "reward")
+_LONGEST_TEXT = 50_000
+"""Characters of an observation that are shown: some of these environments echo whatever they are told."""
 
 
 class OpenEnvDialect:
@@ -193,7 +195,10 @@ class OpenEnvSession:
         self._sum += value
         over = bool(answer.get("done"))
         rest = {key: each for key, each in observation.items() if key != self._dialect.observation_field}
-        return self._answer(self._dialect.text(observation), value, over, True, rest)
+        text = self._dialect.text(observation).encode("utf-8", "replace").decode()
+        if len(text) > _LONGEST_TEXT:
+            text = f"{text[:_LONGEST_TEXT]}… ({len(text) - _LONGEST_TEXT:,} characters more)"
+        return self._answer(text, value, over, True, rest)
 
     def _unreadable(self, text: str) -> dict[str, Any]:
         return self._answer(text, 0.0, False, False, {})
