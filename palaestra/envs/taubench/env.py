@@ -63,18 +63,23 @@ class TauBench(TextEnv[State]):
             None is the policy that the variable PALAESTRA_USER names, or the script where it names none.
         protocol: see `palaestra.envs.taubench.protocols`; None for the files' own splits with any user.
         release: "current", or "recorded" for the databases as the GPT-4o episodes saw them.
+        docs: "json" for the tools' schemas as the benchmark gives them, "brief" for a line each: half the tokens.
 
     Raises:
-        BadInput: a user, protocol or release that there is not.
+        BadInput: a user, protocol, release or form of documentation that there is not.
     """
 
     name: ClassVar[str]
 
-    def __init__(self, user: object = None, protocol: str | None = None, release: str = "current") -> None:
+    def __init__(
+        self, user: object = None, protocol: str | None = None, release: str = "current", docs: str = "json"
+    ) -> None:
         super().__init__()
+        if docs not in ("json", "brief"):
+            raise BadInput(f"tau-bench's docs are 'json' or 'brief', not {docs!r}")
         if release not in data.RELEASES:
             raise BadInput(f"tau-bench has no release {release!r}; it has: {', '.join(data.RELEASES)}")
-        self.protocol, self.release = protocol, release
+        self.protocol, self.release, self.docs = protocol, release, docs
         self._wanted = named(user)
         protocols.check(self.name, protocol, self._wanted)
         self._recited: Mapping[int, str] = {}
@@ -107,12 +112,16 @@ class TauBench(TextEnv[State]):
         return [Task(env=self._id, name=name, split=split) for name in protocols.half(self.domain, split)]
 
     def fingerprint(self) -> str:
+        """Names who plays the user, in words: figures with different users are not comparable."""
         cls: type = type(self)
-        return code_fingerprint(cls, self.domain.digest, _grammar(), self.user.name)
+        return f"{code_fingerprint(cls, self.domain.digest, _grammar())}, user {self.user.name}"
 
     def instructions(self, task: Task) -> str:
         tools = toolbox.tools(self.domain).values()
-        shown = "\n".join(json.dumps(each.schema(), ensure_ascii=False) for each in tools)
+        if self.docs == "brief":
+            shown = "\n".join(map(toolbox.brief, tools))
+        else:
+            shown = "\n".join(json.dumps(each.schema(), ensure_ascii=False) for each in tools)
         return _RULES.format(policy=self.domain.policy, tools=shown)
 
     # -- an episode --------------------------------------------------------------------------------------------------

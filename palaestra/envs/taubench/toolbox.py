@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
+from typing import Any
 
 from palaestra.envs.errors import BadInput
 from palaestra.envs.taubench import airline, retail
@@ -47,6 +48,22 @@ def tools(domain: Domain) -> Mapping[str, Tool]:
         checked = partial(check, name, parameters)
         made[name] = Tool(name, str(schema["description"]), parameters, order, checked, functions[name])
     return made
+
+
+def brief(tool: Tool) -> str:
+    """A line about a tool: `name(argument: kind, ...) - what it does`."""
+    arguments = ", ".join(f"{name}: {_kind(part)}" for name, part in tool.parameters["properties"].items())
+    return f"{tool.name}({arguments}) - {tool.about.split('. ')[0].rstrip('.')}"
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(map(repr, schema["enum"]))
+    if schema["type"] == "array":
+        return f"[{_kind(schema['items'])}]"
+    if schema["type"] == "object":
+        return "{" + ", ".join(f"{name!r}: {_kind(part)}" for name, part in schema["properties"].items()) + "}"
+    return str(schema["type"])
 
 
 def make(domain: Domain, world: World, call: Call) -> tuple[str, bool]:

@@ -77,6 +77,15 @@ def test_agents_are_told_the_policy_and_every_tool(name):
     assert all(f'"name": "{tool}"' in told for tool in toolbox.tools(env.domain))
 
 
+def test_brief_documentation_has_a_line_a_tool():
+    env = make("tauairline", docs="brief")
+    told = env.instructions(env.tasks("test")[0])
+    assert "\nsend_certificate(user_id: string, amount: number) - Send a certificate to a user\n" in told
+    assert "flights: [{'flight_number': string, 'date': string}]" in told
+    assert "insurance: 'yes' | 'no'" in told
+    assert len(told) < len(make("tauairline").instructions(env.tasks("test")[0])) * 0.65
+
+
 def test_agents_are_not_told_what_the_user_wants():
     env = make("tauretail")
     for task in env.tasks("test"):
@@ -454,6 +463,7 @@ def test_without_the_data_set_the_command_that_fetches_it_is_told(tmp_path, monk
     ("settings", "said"),
     [
         ({"protocol": "exit"}, "airline has no protocol 'exit'; it has: original, halves, or None"),
+        ({"docs": "long"}, "docs are 'json' or 'brief', not 'long'"),
         ({"release": "old"}, "no release 'old'; it has: current, recorded"),
         ({"protocol": "original", "user": "scripted"}, "protocol 'original' wants a user played by a model"),
         ({"user": 7}, "tau-bench's user is a policy, the name of one, or 'scripted', not 7"),
@@ -475,3 +485,4 @@ def test_the_fingerprint_names_data_and_user():
     one, other = make("tauairline", user="scripted"), make("tauairline", user="scripted", release="recorded")
     assert one.fingerprint() == make("tauairline", user="scripted").fingerprint()
     assert one.fingerprint() != other.fingerprint()
+    assert one.fingerprint().endswith(", user scripted")
