@@ -34,6 +34,7 @@ OPENENV = (
 # What the tests need of the system: Debian package -> the program that shows it is there.
 SYSTEM = {
     "bubblewrap": "bwrap",  # the embedded sandbox backend
+    "chromium-headless-shell": "chromium-headless-shell",  # the browser of the web pages
     "docker.io": "dockerd",  # an engine of the tests' own, for the docker backend,
     "runc": "runc",  # with what starts its containers
     "iptables": "iptables",  # and what it does not start without

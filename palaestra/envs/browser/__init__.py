@@ -26,6 +26,7 @@ def register_all() -> None:
         max_steps=20,
         extra="web",
         requires=("playwright", "miniwob"),
+        oracles={"scripted": "palaestra.envs.browser.miniwob_oracle:scripted"},
         family="miniwob",
         summary="130 small web tasks (MiniWoB++) in a real browser: click, type, choose, drag",
         fidelity=Fidelity.REPLAY,

@@ -237,12 +237,29 @@ async def _goto(session: Session, address: str) -> str | None:
     return await session.goto(url)
 
 
+_HIT = """function() {
+  const e = this.nodeType === 1 ? this : this.parentElement;
+  if (!e || window.top !== window) return null;
+  let boxes = [...e.getClientRects()];
+  if (this.nodeType === 3) { const r = document.createRange(); r.selectNode(this); boxes = [...r.getClientRects()]; }
+  for (const b of boxes) for (const [u, v] of
+      [[.5, .5], [.25, .5], [.75, .5], [.5, .25], [.5, .75], [.1, .1], [.9, .1], [.1, .9], [.9, .9]]) {
+    const x = b.left + b.width * u, y = b.top + b.height * v, hit = document.elementFromPoint(x, y);
+    if (hit && (hit === e || e.contains(hit))) return [x, y];
+  }
+  return null;
+}"""
+
+
 async def _point(session: Session, element: Element, *, scroll: bool = True) -> tuple[float, float]:
-    """The middle of the element's first visible box, scrolled into view."""
+    """A point of the element that nothing covers, or else its middle; scrolled into view."""
     cdp, node = session.tab.cdp, {"backendNodeId": element.backend}
     if scroll:
         await cdp.send("DOM.scrollIntoViewIfNeeded", node)
     quads = (await cdp.send("DOM.getContentQuads", node))["quads"]
+    free = await _on_node(session, element, _HIT)
+    if free is not None:
+        return float(free[0]), float(free[1])
     for quad in quads:
         xs, ys = quad[0::2], quad[1::2]
         if max(xs) - min(xs) >= 1 or max(ys) - min(ys) >= 1:

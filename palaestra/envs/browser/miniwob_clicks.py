@@ -7,8 +7,6 @@ import re
 from palaestra.envs.browser.actions import click, select
 from palaestra.envs.browser.miniwob_scene import Scene, Unsolved, number, ordinal, solves
 
-_BUTTONS = ("button", "link")
-
 
 @solves("click-test")
 def _only_button(page: Scene) -> str:
@@ -36,8 +34,9 @@ def _two_buttons_slowly(page: Scene) -> str:
     first = click(page.get("ONE", "button").number)
     if first not in page.done:
         return first
+    seconds = int(page.ask(r"wait (\d+) second")[0])
     waited = list(page.done)[page.done.index(first) + 1 :].count("wait")
-    return "wait" if waited < 6 else click(page.get("TWO", "button").number)
+    return "wait" if waited < 2 * seconds - 1 else click(page.get("TWO", "button").number)
 
 
 @solves("click-link")
@@ -124,7 +123,10 @@ def _widget(page: Scene) -> str:
 @solves("ascending-numbers")
 def _ascending(page: Scene) -> str:
     left = page.where(lambda e: e.role == "svg:text" and e.name.isdigit())
-    return click(min(left, key=number).number)
+    if left:
+        return click(min(left, key=number).number)
+    boxes = page.where(lambda e: e.role == "svg:rect")  # after the first click the numbers are hidden
+    return click(min(boxes, key=lambda e: int(re.findall(r"data-index=(\d+)", " ".join(e.states))[0])).number)
 
 
 @solves("grid-coordinate")
@@ -135,10 +137,11 @@ def _coordinate(page: Scene) -> str:
 
 @solves("click-color")
 def _colour(page: Scene) -> str:
-    wanted = page.js("document.querySelector('#query-color').dataset.color || "
-                     "document.querySelector('#query-color').style.backgroundColor")  # fmt: skip
-    known = page.where(lambda e: f"data-color={wanted}" in e.states and "id=query-color" not in e.states)
-    return click(known[0].number)
+    wanted = page.js(
+        "(e => e ? e.style.backgroundColor : document.querySelector('#query .bold').textContent)"
+        "(document.querySelector('#query-color'))"
+    )
+    return click(page.where(lambda e: f"data-color={wanted}" in e.states)[0].number)
 
 
 @solves("click-shades")
@@ -151,7 +154,7 @@ def _shades(page: Scene) -> str:
     return click(left[0].number) if left else page.submit()
 
 
-@solves("click-pie", "click-pie-nodelay")
+@solves("click-pie")
 def _pie(page: Scene) -> str:
     return click(page.get(page.quoted, "svg:text").number)
 
@@ -225,36 +228,31 @@ def _stock(page: Scene) -> str:
 @solves("social-media")
 def _post(page: Scene) -> str:
     user, what = page.ask(r'user (@\S+), click on the "(.*?)" button')
-    return page.point(*_control(page, user, what, 0))
+    return click(_controls(page, user, what)[0])
 
 
 @solves("social-media-all", "social-media-some")
 def _posts(page: Scene) -> str:
     what, count, user = page.ask(r'Click the "(.*?)" button on (all|\d+) posts? by (@\S+)')
-    total = page.js(f"[...document.querySelectorAll('.media')].filter(e => e.querySelector('.username')"
-                    f".textContent.trim() === '{user}').length")  # fmt: skip
-    for place in range(int(total) if count == "all" else int(count)):
-        action = page.point(*_control(page, user, what, place))
-        if action not in page.done:
-            return action
+    found = _controls(page, user, what)
+    for number_ in found if count == "all" else found[: int(count)]:
+        if click(number_) not in page.done:
+            return click(number_)
     return page.submit()
 
 
-def _control(page: Scene, user: str, what: str, place: int) -> tuple[str]:
-    """A selector of a post's control; of the menu's button first, where the control is in the closed menu."""
-    kinds = {"Share via DM": "share", "Copy link to Tweet": "copy", "Embed Tweet": "embed", "Mute": "menu-user",
-             "Block": "block-user", "Report": "report", "Reply": "reply", "Retweet": "retweet", "Like": "like",
-             "Share": "share"}  # fmt: skip
-    kind = kinds.get(what)
-    index = page.js(f"[...document.querySelectorAll('.media')].map((e, i) => [e.querySelector('.username').textContent"
-                    f".trim(), i]).filter(e => e[0] === '{user}').map(e => e[1])")  # fmt: skip
-    if kind is None or place >= len(index):
-        raise Unsolved(f"there is no {what!r} of {user}")
-    post = f".media[data-result='{index[place]}']"
-    page.js(f'document.querySelector("{post}").scrollIntoView()') if False else None
-    if page.js(f'!!document.querySelector("{post} ul.hide .{kind}")'):
-        return (f"{post} .more",)
-    return (f"{post} .{kind}",)
+_CONTROLS = {"Reply": "reply", "Retweet": "retweet", "Like": "like", "Share": "share"}
+
+
+def _controls(page: Scene, user: str, what: str) -> list[int]:
+    """The numbers of a control in all posts by a user; of the menu that holds it, while that is closed."""
+    authors = page.js("[...document.querySelectorAll('.media .username')].map(e => e.textContent.trim())")
+    opened = page.where(lambda e: e.name.startswith(what) and e.role == "StaticText")
+    if what not in _CONTROLS and opened:
+        return [opened[0].number]
+    name = _CONTROLS.get(what, "more")
+    shown = page.where(lambda e: any(re.fullmatch(rf"class='?{name}\b.*", state) for state in e.states))
+    return [each.number for each, author in zip(shown, authors, strict=True) if author == user]
 
 
 @solves("navigate-tree")
@@ -293,16 +291,20 @@ def _phone_book(page: Scene) -> str:
 
 @solves("order-food")
 def _food(page: Scene) -> str:
-    wanted = page.js("""(() => {
-      const rows = [...document.querySelectorAll('#menu .item, .menu-item, .food-item')];
-      return rows.length; })()""")
-    raise Unsolved(f"{wanted} rows")
-
-
-@solves("circle-center")
-def _centre(page: Scene) -> str:
-    action = page.point("svg circle")
-    return page.submit() if action in page.done else action
+    by_name = re.search(r"Order one of each item: (.*)", page.query)
+    if by_name is not None:
+        wanted = by_name[1].split(", ")
+    else:
+        count, kind = page.ask(r"Order (\d+) items that are (.*)")
+        wanted = page.js(f"MENU.filter(e => e.types.includes('{kind}')).map(e => e.name)")[: int(count)]
+        wanted += wanted[-1:] * (int(count) - len(wanted))
+    adds = page.where(lambda e: e.name == "+")
+    held = page.js("[...document.querySelectorAll('.food-item')].map(e => [MENU[e.dataset.id].name,"
+                   " +e.dataset.quantity || 0])")  # fmt: skip
+    for add, (name, quantity) in zip(adds, held, strict=True):
+        if quantity < wanted.count(name):
+            return click(add.number)
+    return page.fill(button=page.all("button")[-1].name)
 
 
 @solves("drag-circle", "drag-single-shape")
@@ -319,7 +321,8 @@ def _drag_way(page: Scene) -> str:
 def _drag_box(page: Scene) -> str:
     if page.done and page.done[-1].startswith("drag"):
         return page.submit()
-    return f"drag [{page.get('s').number}] [{page.get('L').number}]"
+    (x, y), (to_x, to_y) = page.middle("#draggableSmall"), page.middle("#draggableLarge")
+    return f"drag [{x},{y}] [{to_x - x},{to_y - y}]"
 
 
 @solves("choose-date", "choose-date-easy", "choose-date-medium", "choose-date-nodelay")
@@ -331,7 +334,8 @@ def _date(page: Scene) -> str:
     return pick_date(page, int(month), int(day)) or click(field.number)
 
 
-_MONTHS = ("January February March April May June July August September October November December").split()
+_YEAR = "January February March April May June July August September October November December"
+_MONTHS = _YEAR.split()
 
 
 def pick_date(page: Scene, month: int, day: int) -> str | None:

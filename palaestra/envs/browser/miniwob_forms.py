@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from palaestra.envs.browser.actions import click, typing
@@ -38,7 +39,7 @@ def _login(page: Scene) -> str:
     for field, now, text in zip(page.fields(), kept, (user, secret), strict=False):
         if now != text:
             return typing(field.number, text)
-    return click(page.where(lambda e: e.role == "button" and e.name == "Login")[0].number)
+    return click(page.where(lambda e: e.role == "button")[-1].number)
 
 
 @solves("text-transform")
@@ -79,20 +80,15 @@ def _last_word(page: Scene) -> str:
     return page.fill((page.fields()[1], word))
 
 
-@solves("copy-paste")
+@solves("copy-paste", "copy-paste-2")
 def _copy(page: Scene) -> str:
-    text = page.js("document.querySelector('textarea').value")
-    field = page.all("textbox")[0]
-    kept = page.js("document.querySelector('input').value")
-    return page.submit() if kept == text else typing(field.number, text)
-
-
-@solves("copy-paste-2")
-def _copy_nth(page: Scene) -> str:
-    texts = page.js("[...document.querySelectorAll('textarea')].map(e => e.value)")
-    text = texts[ordinal(page.query)]
-    kept = page.js("document.querySelector('input').value")
-    return page.submit() if kept == text else typing(page.all("textbox")[len(texts)].number, text)
+    kinds = page.js("[...document.querySelectorAll('input, textarea')].map(e => e.tagName)")
+    sources = [place for place, kind in enumerate(kinds) if kind == "TEXTAREA"]
+    boxes = page.all("textbox")
+    source = boxes[sources[ordinal(page.query) if len(sources) > 1 else 0]]
+    target = boxes[kinds.index("INPUT")]
+    copied = (click(source.number), "press [Control+a]", "press [Control+c]")
+    return page.follow(*copied, click(target.number), "press [Control+v]", page.submit())
 
 
 @solves("visual-addition")
@@ -125,9 +121,13 @@ def _guess(page: Scene) -> str:
 
 @solves("use-spinner")
 def _spinner(page: Scene) -> str:
-    wanted = page.ask(r"Select (-?\d+) with")[0]
-    kept = page.js("document.querySelector('#spinner').value")
-    return page.submit() if kept == wanted else typing(page.all("spinbutton")[0].number, wanted)
+    wanted, kept = int(page.ask(r"Select (-?\d+) with")[0]), int(page.js("+document.querySelector('#spinner').value"))
+    field = page.all("spinbutton")[0]
+    if wanted == kept:
+        return page.submit()
+    if "focused" not in field.states:
+        return click(field.number)
+    return "press [ArrowUp]" if wanted > kept else "press [ArrowDown]"
 
 
 @solves("use-autocomplete", "use-autocomplete-nodelay")
@@ -149,11 +149,14 @@ def _search(page: Scene) -> str:
     wanted, place = page.quoted, ordinal(page.query)
     if page.js("document.querySelector('#search-text').value") != wanted:
         return typing(page.fields()[0].number, wanted)
-    results = page.js("[...document.querySelectorAll('#page-content a, .search-title a, .search-title')].length")
-    if not results:
+    links = page.all("link")
+    titles = links[: next((n for n, link in enumerate(links) if link.name in ("<", "1")), len(links))]
+    if not titles:
         return page.submit("Search")
-    shown = page.js("[...document.querySelectorAll('.search-title')].map(e => +e.dataset.result || -1)")
-    raise Unsolved(f"{place} of {shown}")
+    shown = int(page.text(".active, .page-item.active") or "1")
+    if place // 3 + 1 != shown:
+        return click(page.get(str(place // 3 + 1), "link").number)
+    return click(titles[place % 3].number)
 
 
 @solves("read-table")
@@ -171,7 +174,7 @@ def _cells(page: Scene) -> str:
 
 def _beside(page: Scene, label: str) -> str:
     cells = page.all("cell", "gridcell", "rowheader")
-    for one, other in zip(cells, cells[1:], strict=False):
+    for one, other in itertools.pairwise(cells):
         if one.name == label:
             return other.name
     raise Unsolved(f"the table has no {label!r}")
@@ -205,31 +208,31 @@ def _sequence_2(page: Scene) -> str:
 @solves("multi-layouts", "multi-orderings")
 def _film(page: Scene) -> str:
     genre, director, year = page.ask(r"Search for (.*) movies directed by (.*) from year (\d+)")
-    fields = page.js("[...document.querySelectorAll('#area input')].map(e => [e.name || e.id || "
-                     "(e.closest('tr, div, p, label') || e.parentElement).textContent, e.value])")  # fmt: skip
-    boxes = page.fields()
-    for (label, kept), box in zip(fields, boxes, strict=False):
-        text = genre if "enre" in label else director if "irector" in label else year if "ear" in label else None
-        if text is not None and kept != text:
+    label = ""
+    for box in page.body:
+        label = box.name or label
+        if box.role != "textbox":
+            continue
+        text = (
+            genre
+            if "enre" in label
+            else director
+            if "irector" in label
+            else year
+            if re.search("[Yy]ear|[Dd]ate", label)
+            else None
+        )
+        if text is not None and box.value != text:
             return typing(box.number, text)
-    return click(page.where(lambda e: e.role == "button")[0].number)
-
-
-@solves("sign-agreement")
-def _sign(page: Scene) -> str:
-    name, button = page.ask(r'enter the name "(.*?)" then press "(.*?)"')
-    field = page.get("Name", "textbox")
-    if "disabled" in field.states:
-        return f"scroll [{page.all('textbox')[0].number}] [down]"
-    kept = page.js("document.querySelector('input').value")
-    return click(page.get(button, "button").number) if kept == name else typing(field.number, name)
+    return click(page.body[-1].number)
 
 
 @solves("scroll-text-2")
 def _scroll(page: Scene) -> str:
     way = "down" if "bottom" in page.query else "up"
     at_end = page.js(
-        "(e => [e.scrollTop < 1, e.scrollTop + e.clientHeight > e.scrollHeight - 2])(document.querySelector('textarea'))"
+        "(e => [e.scrollTop < 1, e.scrollTop + e.clientHeight > e.scrollHeight - 2])"
+        "(document.querySelector('textarea'))"
     )
     return page.submit() if at_end[way == "down"] else f"scroll [{page.all('textbox')[0].number}] [{way}]"
 

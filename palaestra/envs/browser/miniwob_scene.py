@@ -92,6 +92,13 @@ class Scene:
         """All text fields."""
         return self.all("textbox", "searchbox", "spinbutton")
 
+    def follow(self, *steps: str) -> str:
+        """The step behind the longest beginning of `steps` that was just done."""
+        for count in range(len(steps) - 1, 0, -1):
+            if tuple(self.done[-count:]) == steps[:count]:
+                return steps[count]
+        return steps[0]
+
     def text(self, selector: str) -> str:
         """The text of an element of the page, by CSS selector."""
         return str(self.js(f"(document.querySelector({json.dumps(selector)}) || {{}}).textContent || ''")).strip()

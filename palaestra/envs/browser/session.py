@@ -310,7 +310,8 @@ class Session:
         made = tree.elements(found, frames)
         if self.plan.shapes:
             snapshot = await tab.cdp.send(
-                "DOMSnapshot.captureSnapshot", {"computedStyles": ["background-color", "visibility", "cursor"]}
+                "DOMSnapshot.captureSnapshot",
+                {"computedStyles": ["background-color", "visibility", "cursor", "background-image", "content"]},
             )
             add_shapes(made, snapshot)
         text, numbered = tree.render(made, self.plan.longest)

@@ -24,7 +24,7 @@ def add_shapes(tree: list[Element], snapshot: Mapping[str, Any]) -> None:
     """Put shapes below the nearest element around them, in the order of the document.
 
     Args:
-        snapshot: of DOMSnapshot.captureSnapshot, with background-color, visibility and cursor.
+        snapshot: of DOMSnapshot.captureSnapshot, with background-color, visibility, cursor, background-image, content.
     """
     known: dict[int, Element] = {}
     _collect(tree, known)
@@ -101,7 +101,8 @@ def _shape(
     if name in _SHAPES:
         return Element(f"svg:{name}", "", "", _shown(attributes, bounds), None)
     colour, cursor = (styles[0] if styles else ""), (styles[2] if len(styles) > 2 else "")
-    painted = colour not in ("", "rgba(0, 0, 0, 0)", "rgb(255, 255, 255)") or cursor == "pointer"
+    drawn = any("url(" in style for style in styles[3:])
+    painted = drawn or colour not in ("", "rgba(0, 0, 0, 0)") or cursor == "pointer"
     if name in ("canvas", "img") or (
         name in ("div", "span", "td", "li", "a", "i", "button", "p") and painted and not inner
     ):
