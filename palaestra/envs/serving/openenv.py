@@ -77,6 +77,7 @@ class OpenEnvDialect:
 
     def action(self, text: str) -> dict[str, Any] | None:
         """The action that an agent's text stands for; None where it is none."""
+        text = _whole(text)
         if self.action_field is not None:
             return {self.action_field: text}
         try:
@@ -195,7 +196,7 @@ class OpenEnvSession:
         self._sum += value
         over = bool(answer.get("done"))
         rest = {key: each for key, each in observation.items() if key != self._dialect.observation_field}
-        text = self._dialect.text(observation).encode("utf-8", "replace").decode()
+        text = _whole(self._dialect.text(observation))
         if len(text) > _LONGEST_TEXT:
             text = f"{text[:_LONGEST_TEXT]}… ({len(text) - _LONGEST_TEXT:,} characters more)"
         return self._answer(text, value, over, True, rest)
@@ -215,6 +216,11 @@ class OpenEnvSession:
             "max_steps": None,
         }
         return {"observation": seen, "reward": reward, "done": over}
+
+
+def _whole(text: str) -> str:
+    """The text with question marks for halves of surrogate pairs, at which these servers break."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _fields(schema: Mapping[str, Any], which: str, address: Address) -> dict[str, dict[str, Any]]:
