@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from palaestra.agents.collect import TooManyFaults, collect
@@ -180,3 +184,50 @@ def test_a_user_of_ones_own_is_anything_that_says():
     env = make("tauairline", user=Parrot())
     env.reset(options={"task": "1"})
     assert env.step("Nice day?")[0] == "Nice day?"
+
+
+class Chat(BaseHTTPRequestHandler):
+    """A server of the OpenAI chat format that says how many messages it was sent."""
+
+    def log_message(self, format, *args):
+        pass
+
+    def do_GET(self):
+        self._answer({"data": [{"id": "chatter"}]})
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(asked)
+        text = f"Message {len(asked['messages'])}."
+        self._answer({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
+
+    def _answer(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def chat():
+    """The server, while it runs."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
+    server.asked = []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_model_behind_a_server_plays_the_user_by_its_name_and_greedily(chat):
+    name = f"openai:chatter@http://127.0.0.1:{chat.server_address[1]}/v1"
+    first, second = (make("tauretail", user=name, protocol="original") for _ in range(2))
+    assert first.reset(options={"task": "test/0"})[0] == "Message 2."
+    assert first.step("Who are you?")[0] == "Message 4."
+    assert second.reset(options={"task": "test/0"})[0] == "Message 2."
+    assert {asked["temperature"] for asked in chat.asked} == {0.0}
+    assert first.user.name == "chatter chatter"
+    assert first.fingerprint().endswith("user chatter chatter")
