@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from palaestra import __version__
+from palaestra.cli import run
 from palaestra.envs.sandbox.image import dockerfile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +64,36 @@ def test_the_compose_file_follows_the_compose_specification() -> None:
 
 def test_the_compose_file_names_this_version() -> None:
     assert set(re.findall(r"VERSION:-([^}]+)}", COMPOSE.read_text())) == {__version__}
+
+
+SERVERS = [path for path in DOCKERFILES if '"serve"' in path.read_text()]
+
+
+def test_the_environment_images_serve() -> None:
+    assert [path.parent.name for path in SERVERS] == ["alfworld", "browser", "scienceworld"]
+
+
+@pytest.mark.parametrize("path", SERVERS, ids=lambda path: path.parent.name)
+def test_a_served_image_starts_the_server_and_only_with_a_token(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = path.read_text()
+    command = json.loads(re.findall(r"^CMD (\[.*\])$", text, re.MULTILINE)[-1])
+    assert re.search(r'"\.\[[a-z,]+,serve\]"', text), "the extra `serve` is not installed"
+    assert "EXPOSE 8000" in text
+    monkeypatch.delenv("PALAESTRA_TOKEN", raising=False)
+    assert run(command) == 2  # the image's own command line, as it is
+    assert "needs a token of 16 characters or more: set PALAESTRA_TOKEN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [path.parent.name for path in SERVERS])
+def test_served_images_are_reached_from_this_machine_only_and_are_given_the_token(name: str) -> None:
+    service = yaml.safe_load(COMPOSE.read_text())["services"][name]
+    (port,) = service["ports"]
+    assert re.fullmatch(r"127\.0\.0\.1:80\d\d:8000", port)
+    assert service["environment"] == {"PALAESTRA_TOKEN": "${PALAESTRA_TOKEN:-}"}
+    assert service["read_only"] is True
+    assert service["networks"] == ["served"]
 
 
 def test_the_sandbox_dockerfile_is_part_of_the_package() -> None:
