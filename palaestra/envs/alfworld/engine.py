@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
-from palaestra.envs.alfworld.game import Answer, GameFile, World, compiled
+from palaestra.envs.alfworld.game import Answer, Game, GameFile, World, compiled
 from palaestra.envs.errors import BadInput, EnvFault
 
 __all__ = ["ENGINES", "Answer", "Engine", "NativeEngine", "engine"]
@@ -51,19 +51,22 @@ class Engine(Protocol):
 
 
 class NativeEngine:
-    """Our own engine. Holds nothing: the state is in the worlds."""
+    """Our own engine. The state is in the worlds; it holds only the game that was asked for last."""
 
     exact: ClassVar[bool] = True
     alive: ClassVar[bool] = True
 
+    def __init__(self) -> None:
+        self._game: Game | None = None
+
     def begin(self, file: GameFile) -> Answer:
         """Start a game. Raises BadInput for one that cannot be read."""
-        game = compiled(file)
+        game = self._of(file)
         return Answer(game.start, game.intro(), True, game.won(game.start))
 
     def act(self, file: GameFile, world: World | None, command: str) -> Answer:
         """Take a command. Raises EnvFault where the game's grammar turns out to be broken."""
-        game = compiled(file)
+        game = self._of(file)
         try:
             return Answer(*game.step(world or game.start, command))
         except BadInput as error:  # found on the way: no agent can be blamed for it
@@ -71,14 +74,21 @@ class NativeEngine:
 
     def admissible(self, file: GameFile, world: World | None) -> Sequence[str]:
         """The admissible commands, sorted."""
-        game = compiled(file)
+        game = self._of(file)
         return game.admissible(world or game.start)
 
     def kill(self) -> None:
         """Nothing to kill: it never hangs."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Let the game go."""
+        self._game = None
+
+    def _of(self, file: GameFile) -> Game:
+        game = self._game
+        if game is None or game.file.digest != file.digest:
+            game = self._game = compiled(file)
+        return game
 
 
 def engine(name: str) -> Engine:

@@ -57,6 +57,7 @@ class ALFWorld(TextEnv[State]):
         self.max_steps = self.protocol.steps
         self._engine: Engine = _engine(engine)
         self._engine_name = engine
+        self._here: tuple[str, GameFile] | None = None  # task and file of the current game
         if not self._engine.exact:
             vars(self)["fidelity"] = Fidelity.REPLAY  # of this instance: its state cannot be copied
 
@@ -66,6 +67,7 @@ class ALFWorld(TextEnv[State]):
         """Start a game. Raises BadInput: no such task, or it is not here or unreadable; EnvFault: a broken engine."""
         file = self._file(task.name)
         answer = self._engine.begin(file)
+        self._here = (task.name, file)
         return State(task.name, file.digest, answer.world), self.protocol.intro(answer.text)
 
     def act(self, state: State, action: str) -> Reply:
@@ -111,9 +113,12 @@ class ALFWorld(TextEnv[State]):
             return "no games"
 
     def _file_of(self, state: State) -> GameFile:
+        if self._here is not None and self._here[0] == state.name and self._here[1].digest == state.digest:
+            return self._here[1]
         file = self._file(state.name)
         if file.digest != state.digest:
             raise EnvFault(f"the game {state.name} here ({file.where}) is another one than that of the snapshot")
+        self._here = (state.name, file)
         return file
 
     # -- the engine --------------------------------------------------------------------------------------------------
@@ -129,6 +134,7 @@ class ALFWorld(TextEnv[State]):
     def close(self) -> None:
         """Give the engine back. May be called twice; a later reset starts it again."""
         super().close()
+        self._here = None
         self._engine.close()
 
 

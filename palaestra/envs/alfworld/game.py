@@ -10,10 +10,13 @@ has said so, and they believe every conditional effect.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from palaestra.envs.alfworld.actions import Ground, Schema, ground, slots_of
 from palaestra.envs.alfworld.files import GameFile
@@ -210,26 +213,29 @@ def parsed(file: GameFile) -> tuple[Domain, Problem, Grammar]:
     return domain, problem, grammar
 
 
-class _Key:
-    """A game file that is the same as any other with its digest."""
+_HELD = 32
+"""Games that are kept though no episode plays them."""
 
-    __slots__ = ("file",)
-
-    def __init__(self, file: GameFile) -> None:
-        self.file = file
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.file.digest == other.file.digest
-
-    def __hash__(self) -> int:
-        return hash(self.file.digest)
-
-
-@lru_cache(maxsize=32)
-def _made(key: _Key) -> Game:
-    return Game(key.file)
+_live: WeakValueDictionary[str, Game] = WeakValueDictionary()
+_last: OrderedDict[str, Game] = OrderedDict()
+_lock = threading.Lock()
 
 
 def compiled(file: GameFile) -> Game:
-    """The game of a file; the last 32 are kept. Raises BadInput: it cannot be read; one line with file and line."""
-    return _made(_Key(file))
+    """The game of a file: the one that somebody still holds, or one of the last 32, or a new one.
+
+    Whoever plays on holds it: then it is never made twice, however many games are played at once.
+
+    Raises:
+        BadInput: it cannot be read; one line with file and line.
+    """
+    with _lock:
+        game = _live.get(file.digest)
+    made = game or Game(file)
+    with _lock:
+        game = _live.setdefault(file.digest, made)
+        _last[file.digest] = game
+        _last.move_to_end(file.digest)
+        while len(_last) > _HELD:
+            _last.popitem(last=False)
+    return game

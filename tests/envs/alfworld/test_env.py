@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import tracemalloc
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palaestra.envs import BadInput, Task, TextEnv, make
+from palaestra.envs.alfworld import game as game_module
+from palaestra.envs.alfworld import generate as generate_module
 from palaestra.envs.alfworld.env import ALFWorld, GeneratedALFWorld, State
+from palaestra.envs.alfworld.files import GameFile
 from palaestra.envs.alfworld.game import NOTHING
 from palaestra.envs.alfworld.games import SPLITS, TYPES, names, release
 from palaestra.envs.alfworld.oracle import expert
@@ -184,6 +188,38 @@ def test_many_episodes_of_one_game_go_side_by_side() -> None:
     alone = [play(number) for number in range(15)]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(play, range(15))) == alone
+
+
+def test_games_that_are_played_at_once_are_made_once_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    read: list[str] = []
+
+    class Counted(game_module.Game):
+        def __init__(self, file: GameFile) -> None:
+            made.append(file.where)
+            super().__init__(file)
+
+    def counted(name: str) -> GameFile:
+        read.append(name)
+        return generate(name)
+
+    generate = generate_module.generated
+    monkeypatch.setattr(game_module, "Game", Counted)
+    monkeypatch.setattr(generate_module, "generated", counted)
+    tasks = make("alfworldgenerated").tasks("train")[-140:]
+    envs = [make("alfworldgenerated") for _ in tasks]
+    for env, task in zip(envs, tasks, strict=True):
+        env.reset(options={"task": task})
+    for _ in range(3):
+        for env in envs:
+            env.step("look")
+            assert env.unwrapped.game.won(env.state.world) is False  # type: ignore[attr-defined]  # as oracles look
+    assert len(made) == len(set(made)) == len(read) == len(tasks)
+    for env in envs:
+        env.close()
+    del env, envs
+    gc.collect()
+    assert len(game_module._live) <= 40  # nobody plays them: only the last ones are kept
 
 
 # -- hostile commands --------------------------------------------------------------------------------------------------
