@@ -2,7 +2,7 @@
 
     python -m palaestra.envs.taubench.recorded                    how much replaying reproduces, and why not the rest
     python -m palaestra.envs.taubench.recorded --out experts.jsonl --protocol halves --split train
-    palaestra train eef --env tauairline --protocol halves --experts experts.jsonl ...
+    palaestra train eef --env tauairline --set protocol=halves --experts experts.jsonl ...
 
 The agent's answers are the recorded ones, the user says what it said then, and the tools are ours: every answer of a
 tool, every reward and the hash of every final database are worked out anew and compared. Expert files hold the episodes
@@ -164,6 +164,8 @@ class Report:
             yield f"  {self.renamed} differ by a key alone: {RENAMED} (-s release=recorded has them)"
         yield f"rewards: {self.rewards} of {self.episodes} equal"
         yield f"databases after the ground truth: {self.hashes_same} of {self.hashes} have the hash that was recorded"
+        if self.renamed and not self.hashes_same:
+            yield "  a hash is of the whole database, so the renamed key is in every one"
         yield f"tasks: {self.tasks} of {self.episodes} have the ground truth of today"
         yield f"unexplained: {len(self.unexplained)}"
         yield from self.unexplained
@@ -232,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         assert isinstance(env, TauBench)
         replays = [replay(env, recording) for recording in read()]
         found = report(replays, env.domain)
-        print(*list(found.lines())[: 6 + chosen.show], sep="\n")
+        print(*list(found.lines())[: 8 + chosen.show], sep="\n")
         if chosen.out is not None:
             count = write(chosen.out, chosen.protocol, chosen.split)
             print(f"{count} expert episodes are in {chosen.out}")
