@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from palaestra.agents.policies.named import flaws, model_name, policy_by_name
 from palaestra.agents.store import EpisodeStore
+from palaestra.cli.beside import Beside
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
@@ -225,6 +226,12 @@ def evaluate(
     tasks: Tasks = None,
     samples: Annotated[int, typer.Option(help="Episodes a task.")] = 1,
     improve: Annotated[int, typer.Option(min=0, help="Ask so often to improve on each episode.")] = 0,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            help="A run, or what eval wrote, of a start model: success by difficulty, recovery from failures."
+        ),
+    ] = None,
     protocol: Annotated[str | None, typer.Option(help="A named evaluation protocol of the environment.")] = None,
     sandbox: Sandbox = None,
     settings: Settings = None,
@@ -252,6 +259,7 @@ def evaluate(
 
     load_environments(load)
     spec = find(env)
+    start = Beside.read(beside) if beside is not None else None
     conversation = conversation_of(window, style or spec.style, actions)
     env_settings = with_sandbox(spec, parse_settings(settings), sandbox)
     made = make(env, **with_protocol(spec, env_settings, protocol))
@@ -283,6 +291,20 @@ def evaluate(
             progress=shown(quiet, as_json),
             command=shlex.join(["palaestra", *sys.argv[1:]]),
         )
+        bins = start.bins(result) if start is not None else {}
+        recovered = None
+        if start is not None:
+            recovered = start.recovery(
+                acting,
+                store,
+                env_settings=with_protocol(spec, env_settings, protocol),
+                conversation=conversation,
+                seed=seed,
+                concurrency=concurrency,
+                progress=shown(quiet, as_json),
+            )
+    if recovered is not None:
+        write_whole(where / "recovery.json", recovered.model_dump_json(indent=2).encode())
     write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())
     write_whole(where / "card.md", result.card.markdown().encode())
     if as_json:
@@ -295,6 +317,10 @@ def evaluate(
     for at in result.improved:
         change = f"   change {at.change.text()}" if at.k else ""
         console.print(f"  after {at.k} improvements: score {at.score.text()}{change}")
+    for name, found in bins.items():
+        console.print(f"  solved {name} by the start model ({found.clusters} tasks): {found.text(percent=True)}")
+    if recovered is not None and recovered.success is not None:
+        console.print(f"  recovery from {recovered.failures} of its failures: {recovered.success.text(percent=True)}")
     by_type: dict[str, list[bool]] = {}
     for row in result.tasks:
         by_type.setdefault(row.type, []).extend(row.successes)
