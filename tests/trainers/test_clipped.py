@@ -17,7 +17,7 @@ from palaestra.trainers.policy_gradient import Graded, PolicyGradient
 from palaestra.trainers.sample import Sample
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 Make = Callable[..., "LlamaForCausalLM"]
 
@@ -43,7 +43,7 @@ THREE = [
 ]
 
 
-def logprobs_of(model: LlamaForCausalLM, sample: Sample, temperature: float = 1.0) -> list[float]:
+def logprobs_of(model: PreTrainedModel, sample: Sample, temperature: float = 1.0) -> list[float]:
     """Of every id given those before it, by the plain model; 0 for the first."""
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([sample.ids])).logits[0] / temperature
@@ -141,7 +141,8 @@ def folders(
         model = llama()
         with torch.no_grad():
             for weights in model.parameters():
-                weights += shift * torch.sin(torch.arange(weights.numel()).float()).reshape(weights.shape) * 0.1
+                wave = torch.sin(torch.arange(weights.numel()).float()).reshape(weights.shape)
+                weights.add_(wave, alpha=0.1 * shift)
         save_model(model, tokenizer, where / name, name=name)
     return where / "one", where / "two"
 

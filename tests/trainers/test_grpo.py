@@ -1,0 +1,302 @@
+"""GRPO over environments: groups, advantages, masks, budget, what is kept, and that it learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lamps
+import numpy as np
+import pytest
+
+from palaestra.agents.episode import Episode, Outcome, Provenance, Start, TokenRecord, Turn, episode_id, episode_key
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, Reply, Task, TextEnv, register
+from palaestra.trainers.config import config_of
+from palaestra.trainers.grpo import GRPO, Grades, Group, Groups, GRPOConfig
+from palaestra.trainers.phases import Collected, Plan
+from palaestra.trainers.policy_gradient import Graded
+from palaestra.trainers.report import rounds
+from palaestra.trainers.rundir import RunDir
+
+TASK = Task(env="toy/Lamps-v0", name="two/0", split="train")
+
+
+@dataclass
+class State:
+    """Nothing changes."""
+
+    pulled: int = 0
+
+
+class Levers(TextEnv[State]):
+    """Pull a lever."""
+
+    def begin(self, task: Task, rng: np.random.Generator) -> tuple[State, str]:
+        return State(), "Three levers."
+
+    def act(self, state: State, action: str) -> Reply:
+        won = action == "press green"
+        return Reply("Done.", score=float(won), success=won, over=True, valid=action in self.admissible(state))
+
+    def admissible(self, state: State) -> Sequence[str]:
+        return [f"press {colour}" for colour in lamps.COLOURS]
+
+
+register("toy/Levers-v0", Levers, splits={"train": ["a", "b"], "test": ["c"]}, max_steps=1)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lamps.tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def settings(model: Path, **more: Any) -> dict[str, Any]:
+    whole = lamps.settings(model, conversation={}, constrain=False, group=4, prompts=2, budget=8)
+    return {name: value for name, value in whole.items() if name not in ("per_task", "iterations")} | more
+
+
+def grpo(out: Path, model: Path, **more: Any) -> GRPO[Any]:
+    return GRPO(config_of(GRPOConfig, settings(model, **more)), out, progress="quiet")
+
+
+def episode(start: Start, actions: str, score: float, sample: int = 0, tokens: TokenRecord | None = None) -> Episode:
+    """One action a letter; the observation before the action x is "see x"."""
+    provenance = Provenance(policy="p", recipe="grpo", iteration=1)
+    return Episode(
+        id=episode_id(episode_key(start, provenance, sample)),
+        start=start,
+        sample=sample,
+        turns=tuple(Turn(observation=f"see {x}", completion=x, action=x, tokens=tokens) for x in actions),
+        outcome=Outcome.SUCCESS if score == 1 else Outcome.FAILURE,
+        score=score,
+        provenance=provenance,
+    )
+
+
+def mined(
+    tmp_path: Path, model: Path, groups: Sequence[Group], made: Sequence[Episode], **more: Any
+) -> tuple[list[Graded], Grades, list[str]]:
+    """What GRPO mines of these, its grades, and each sample as text with brackets around what is trained."""
+    method = grpo(tmp_path / "run", model, **more)
+    with (
+        EpisodeStore(tmp_path / "episodes.sqlite") as method.store,
+        RunDir.open(tmp_path / "run", "grpo", method.config) as method.run,
+    ):
+        method.store.add_all(made)
+        ids = tuple(e.id for e in made if e.provenance.iteration == 1)
+        method.run.save("iteration-1/collected.json", Collected(episodes=ids, successes=0, faults=0))
+        method.run.save("iteration-1/groups.json", Groups(groups=tuple(groups)))
+        samples = [sample for sample in method.mine(1) if isinstance(sample, Graded)]
+        tokenizer = method._template().tokenizer
+        texts = []
+        for sample in samples:
+            text, before = "", 0.0
+            for id, weight in zip(sample.ids, sample.weights, strict=True):
+                text += "[" * (weight > before) + "]" * (weight < before) + tokenizer.decode([id])
+                before = weight
+            texts.append(text + "]" * (before > 0))
+        return samples, method.run.load("iteration-1/grades.json", Grades), texts
+
+
+def test_advantages_and_masked_positions_by_hand(tmp_path: Path, model: Path) -> None:
+    """Four rollouts of one task are worth 1, 0.5, 0.5 and 0: their mean is 0.5, their standard deviation is
+
+    sqrt((.25 + .25) / 3) = 0.4082, so the advantages are 0.5 / (0.4082 + 0.0001) = 1.2244, 0, 0 and -1.2244. In
+    brackets is what is trained: the answers with their end of turn, nothing of the instructions, the observations or
+    the template.
+    """
+    start = Start(task=TASK)
+    scores = {"ab": 1.0, "c": 0.5, "de": 0.5, "f": 0.0}
+    made = [episode(start, actions, score, n) for n, (actions, score) in enumerate(scores.items())]
+    samples, grades, texts = mined(tmp_path, model, [Group(start=start, first=0, size=4)], made)
+    assert grades.grades[0].rewards == (1.0, 0.5, 0.5, 0.0)
+    expected = pytest.approx([1.2244, 0, 0, -1.2244], abs=1e-4)
+    assert list(grades.grades[0].advantages) == expected
+    assert [sample.advantage for sample in samples] == expected
+    assert (grades.reward, grades.alike) == (0.5, 0.0)
+    told = (
+        "<|im_start|>system\nPress the button of the lamp's colour.\n"
+        "Answer with one action and nothing else.<|im_end|>\n"
+        "<|im_start|>user\nsee a<|im_end|>\n<|im_start|>assistant\n[a<|im_end|>]\n"
+        "<|im_start|>user\nsee b<|im_end|>\n<|im_start|>assistant\n[b<|im_end|>]"
+    )
+    assert texts[0] == told
+    assert texts[3].endswith("assistant\n[f<|im_end|>]")
+    assert all(set(sample.weights) == {0.0, 1.0} for sample in samples)
+
+
+def test_without_scaling_advantages_are_differences_to_the_mean(tmp_path: Path, model: Path) -> None:
+    start = Start(task=TASK)
+    made = [episode(start, "a", score, n) for n, score in enumerate([1.0, 0.0, 0.0, 0.0])]
+    group = Group(start=start, first=0, size=4)
+    _, grades, _ = mined(tmp_path / "plain", model, [group], made, scale="none")
+    assert grades.grades[0].advantages == (0.75, -0.25, -0.25, -0.25)
+    _, grades, _ = mined(
+        tmp_path / "won", model, [group], [episode(start, "a", 0.9, n) for n in range(4)], reward="success"
+    )
+    assert grades.grades[0].rewards == (0.0,) * 4
+
+
+def test_what_came_before_a_fork_is_context(tmp_path: Path, model: Path) -> None:
+    root = episode(Start(task=TASK), "ab", 0.0).model_copy(
+        update={"provenance": Provenance(policy="p", recipe="grpo", iteration=0)}
+    )
+    fork = root.fork(1)
+    made = [root, episode(fork, "x", 1.0), episode(fork, "y", 0.0, 1)]
+    samples, _, texts = mined(tmp_path, model, [Group(start=fork, first=0, size=2)], made)
+    assert texts[0].endswith(
+        "see a<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"
+        "<|im_start|>user\nsee x<|im_end|>\n<|im_start|>assistant\n[x<|im_end|>]"
+    )
+    assert samples[0].advantage == -samples[1].advantage > 0
+
+
+def test_what_broke_is_in_no_group(tmp_path: Path, model: Path) -> None:
+    """Of the first group two of three came back, of the second one of two: it has nothing to be compared with."""
+    one, two = Start(task=TASK), Start(task=TASK.model_copy(update={"name": "two/1"}))
+    made = [episode(one, "a", 1.0, 0), episode(one, "b", 0.0, 2), episode(two, "c", 1.0, 1)]
+    groups = [Group(start=one, first=0, size=3), Group(start=two, first=0, size=2)]
+    _, grades, _ = mined(tmp_path, model, groups, made)
+    assert [len(grade.episodes) for grade in grades.grades] == [2, 1]
+    assert grades.grades[0].advantages == pytest.approx((0.7070, -0.7070), abs=1e-4)
+    assert grades.grades[1].advantages == (0.0,)
+
+
+def test_two_groups_of_one_start_are_graded_apart(tmp_path: Path, model: Path) -> None:
+    start = Start(task=TASK)
+    made = [episode(start, "a", score, n) for n, score in enumerate([1.0, 1.0, 1.0, 0.0])]
+    groups = [Group(start=start, first=first, size=2) for first in (0, 2)]
+    samples, grades, _ = mined(tmp_path, model, groups, made)
+    assert grades.grades[0].advantages == (0.0, 0.0)
+    assert grades.grades[1].advantages[0] > 0
+    assert (grades.alike, [sample.group for sample in samples]) == (0.5, ["1/0", "1/0", "1/1", "1/1"])
+
+
+def test_without_a_kl_term_groups_that_are_all_alike_teach_nothing(tmp_path: Path, model: Path) -> None:
+    start = Start(task=TASK)
+    made = [episode(start, "a", 1.0, n) for n in range(2)]
+    group = Group(start=start, first=0, size=2)
+    samples, _, _ = mined(tmp_path / "plain", model, [group], made, policy={"beta": 0.0})
+    assert samples == []
+    samples, _, _ = mined(tmp_path / "kl", model, [group], made, policy={"beta": 0.1})
+    assert len(samples) == 2
+
+
+def test_an_answer_that_was_cut_off_gives_no_gradient_but_counts_in_its_group(tmp_path: Path, model: Path) -> None:
+    start = Start(task=TASK)
+    cut = TokenRecord(context=(1,), completion=(5, 6), logprobs=(-1.0, -2.0), fresh=True)
+    made = [episode(start, "a", 1.0), episode(start, "b", 0.0, 1, cut)]
+    group = Group(start=start, first=0, size=2)
+    samples, grades, _ = mined(tmp_path / "drop", model, [group], made)
+    assert [sample.advantage > 0 for sample in samples] == [True]
+    assert len(grades.grades[0].advantages) == 2
+    samples, _, _ = mined(tmp_path / "learn", model, [group], made, overlong="learn")
+    assert len(samples) == 2
+
+
+# -- budget and configuration -----------------------------------------------------------------------------------------
+
+
+def test_the_budget_says_how_many_iterations_there_are(tmp_path: Path, model: Path) -> None:
+    """22 rollouts in groups of 4, two groups an iteration: 8, 8 and 6, which is a group of 4 and one of 2."""
+    method = grpo(tmp_path / "run", model, budget=22, iterations=9)
+    assert method.iterations == 3
+    with RunDir.open(tmp_path / "run", "grpo", method.config) as method.run:
+        assert [method._plan(n).rollouts for n in (1, 2, 3)] == [8, 8, 6]
+        assert [group.size for group in method.groups(3)] == [4, 2]
+        assert method._plan(3) == Plan(rollouts=6, before=16)
+        drawn = [method.groups(n) for n in (1, 2, 3)]
+    again = grpo(tmp_path / "again", model, budget=22)
+    with RunDir.open(tmp_path / "again", "grpo", again.config) as again.run:
+        assert [again.groups(n) for n in (1, 2, 3)] == drawn
+    other = grpo(tmp_path / "other", model, budget=22, seed=1)
+    with RunDir.open(tmp_path / "other", "grpo", other.config) as other.run:
+        assert [other.groups(n) for n in (1, 2, 3)] != drawn
+
+
+def test_without_prompts_the_budget_is_shared_out(tmp_path: Path, model: Path) -> None:
+    method = grpo(tmp_path / "run", model, budget=22, iterations=2, prompts=None)
+    with RunDir.open(tmp_path / "run", "grpo", method.config) as method.run:
+        assert [method._plan(n).rollouts for n in (1, 2)] == [12, 10]
+
+
+def test_one_start_drawn_twice_has_samples_for_both(tmp_path: Path, model: Path) -> None:
+    method = grpo(tmp_path / "run", model, tasks=1)
+    with RunDir.open(tmp_path / "run", "grpo", method.config) as method.run:
+        assert [(group.first, group.size) for group in method.groups(1)] == [(0, 4), (4, 4)]
+        assert [count for _, count in method.starts(1, 8)] == [8]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"samples": 2}, "give 'budget'"),
+        ({"sampling": {"temperature": 0.0}}, "temperature 0 is all alike"),
+        ({"policy": {"reference": "x"}}, "policy.reference follows from the run"),
+        ({"policy": {"temperature": 0.5}}, "policy.temperature follows from the run"),
+        ({"group": 1}, "group"),
+    ],
+)
+def test_what_cannot_be_is_told(more: dict[str, Any], told: str, model: Path) -> None:
+    with pytest.raises(BadInput, match=told):
+        config_of(GRPOConfig, settings(model, **more))
+
+
+def test_a_comparisons_tokens_are_shared_out_over_the_rounds(tmp_path: Path, model: Path) -> None:
+    """Two fits of 900 ids for other methods are three of 600 here."""
+    method = grpo(tmp_path / "run", model, budget=22, iterations=2, objective={"tokens": 900}, policy={"beta": 0.0})
+    objective = method.objective(1)
+    assert (objective.kind, objective.model_dump()["tokens"]) == ("policy_gradient", 600)
+    assert method.objective(0) == method.config.objective
+
+
+# -- the whole loop ---------------------------------------------------------------------------------------------------
+
+LEARNING: dict[str, Any] = {
+    "env": "toy/Levers-v0",
+    "constrain": True,
+    "group": 8,
+    "prompts": 2,
+    "budget": 96,
+    "policy": {"learning_rate": 3e-3, "beta": 0.001, "horizon": 8, "batch": 8, "epochs": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    grpo(run, model, **LEARNING).train()
+    return run
+
+
+def test_it_learns_what_pays(trained: Path) -> None:
+    """One of three levers pays. A fresh model finds it; chance is a third."""
+    rewards = [json.loads((trained / f"iteration-{n}/grades.json").read_text())["reward"] for n in range(1, 7)]
+    assert rewards[0] < 0.7
+    assert rewards[-1] > 0.8
+    assert rounds(trained)[-1].evaluation.success.mean == 1.0
+
+
+def test_rounds_that_were_not_measured_count_in_the_next_one_that_was(trained: Path) -> None:
+    """Six iterations, measured every second."""
+    found = rounds(trained)
+    assert [each.number for each in found] == [-1, 2, 4, 6]
+    assert [each.plan.rollouts for each in found if each.plan] == [32, 32, 32]
+    reports = [each.fit for each in found if each.fit]
+    assert [len(fit.losses) for fit in reports] == [8, 8, 8]  # two iterations of two steps and two passes
+
+
+def test_only_the_weights_that_are_still_needed_are_kept(trained: Path) -> None:
+    assert sorted(path.parent.name for path in trained.glob("iteration-*/model")) == [
+        f"iteration-{n}" for n in (2, 4, 6)
+    ]
+    assert [path.parent.parent.name for path in trained.glob("iteration-*/model/optimizer.pt")] == ["iteration-6"]
+
+
+def test_a_finished_run_goes_on_with_a_larger_budget(trained: Path, model: Path) -> None:
+    grpo(trained, model, **LEARNING | {"budget": 112}).train()
+    assert rounds(trained)[-1].number == 7
