@@ -27,6 +27,9 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 LONGEST_WORD = 255
 """UTF-16 units; a longer word is cut into pieces of this length, as Lucene does."""
 
+_WORTH = 32
+"""Letters of a word whose term is remembered."""
+
 _SKIN = r"\U0001F3FB-\U0001F3FF"
 _PASSED_OVER = rf"[[[\p{{WB=Extend}}\p{{WB=Format}}\p{{WB=ZWJ}}]--[{_SKIN}]][{PASSED_OVER_THEN}]]*+"
 
@@ -128,8 +131,16 @@ def _pieces(word: str) -> list[str]:
     return [*pieces, word[start:]]
 
 
-@lru_cache(maxsize=1 << 16)
 def _term(word: str) -> str | None:
+    return _kept(word) if len(word) <= _WORTH else _made(word)
+
+
+@lru_cache(maxsize=1 << 16)
+def _kept(word: str) -> str | None:
+    return _made(word)
+
+
+def _made(word: str) -> str | None:
     if len(word) >= 2 and word[-1] in "sS" and word[-2] in "'\u2019\uff07":
         word = word[:-2]
     word = word.lower() if word.isascii() else "".join(map(_lower, word))

@@ -26,6 +26,9 @@ Number = TypeVar("Number", bound=np.generic)
 _MOST = 65_535  # occurrences in one document that are told apart
 
 
+_WORTH = 32  # letters of a term whose place is remembered
+
+
 class Postings(NamedTuple):
     """The documents that hold a term, in order, and how often each holds it. Shapes (n,), uint32 and uint16."""
 
@@ -129,7 +132,7 @@ class PostingsReader:
 
     def get(self, term: str) -> Postings | None:
         """Where a term occurs; None if nowhere."""
-        place = self._place(term)
+        place = (self._place if len(term) <= _WORTH else self._find)(term)
         if place is None:
             return None
         return Postings(self._documents[place[0] : place[1]], self._counts[place[0] : place[1]])

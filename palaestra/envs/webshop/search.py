@@ -30,7 +30,16 @@ K1, B = np.float32(0.9), np.float32(0.4)
 TOP = 50
 """Products that a search finds at most."""
 
+_REMEMBERED, _WORTH = 1 << 10, 64
+"""Queries whose results are remembered, and the most terms and eight times that many letters of such a one: what an
+agent writes must not fill the memory."""
+
 _EXACT = 24  # lengths below this have a norm of their own
+
+
+def short(text: str, terms: int) -> bool:
+    """Is a query so short that its results are worth remembering."""
+    return terms <= _WORTH and len(text) <= 8 * _WORTH
 
 
 def norm(length: int) -> int:
@@ -87,11 +96,12 @@ class Search:
         lengths = np.asarray([length(byte) for byte in range(256)], dtype=np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):  # a catalogue without a single word
             self._inverse = np.float32(1) / (K1 * ((np.float32(1) - B) + B * lengths / mean))
-        self._cached = lru_cache(maxsize=1 << 12)(self._search)
+        self._cached = lru_cache(maxsize=_REMEMBERED)(self._search)
 
     def __call__(self, text: str, top: int = TOP) -> tuple[int, ...]:
         """The numbers of the best documents for a query, best first; empty where it holds no known word."""
-        return self._cached(tuple(Counter(terms(text)).items()), top)
+        query = tuple(Counter(terms(text)).items())
+        return (self._cached if short(text, len(query)) else self._search)(query, top)
 
     def _search(self, query: Sequence[tuple[str, int]], top: int) -> tuple[int, ...]:
         totals = np.zeros(len(self._norms), dtype=np.float64)

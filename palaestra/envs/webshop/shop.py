@@ -10,6 +10,7 @@ from palaestra.envs.webshop.catalogue import Catalogue
 from palaestra.envs.webshop.goals import Benchmark, Goal
 from palaestra.envs.webshop.product import Product
 from palaestra.envs.webshop.reward import Reward, reward
+from palaestra.envs.webshop.search import short
 
 
 class Shop:
@@ -25,6 +26,7 @@ class Shop:
         self.catalogue, self.benchmark, self.show_attributes = catalogue, benchmark, show_attributes
         # A page asks for its search several times. A category of the largest catalogue has 300,000 products.
         self._ranked = lru_cache(maxsize=1024)(catalogue.find)
+        self._long = lru_cache(maxsize=2)(catalogue.find)  # what an agent writes must not fill the memory
         self._kinds = lru_cache(maxsize=2)(catalogue.find)
 
     @property
@@ -53,7 +55,9 @@ class Shop:
         """
         if words[0] == "<r>":
             return self.catalogue.find(words, random.Random(f"{seed}:{draw}"))
-        return (self._kinds if words[0] in ("<c>", "<q>", "<a>") else self._ranked)(words)
+        if words[0] in ("<c>", "<q>", "<a>"):
+            return self._kinds(words)
+        return (self._ranked if short(" ".join(words), len(words)) else self._long)(words)
 
     def reward(self, goal: int, asin: str, chosen: Mapping[str, str]) -> Reward:
         """What buying a product with these options is worth. Raises MissingExtra without rapidfuzz."""

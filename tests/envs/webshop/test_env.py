@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -279,3 +281,31 @@ def test_what_is_kept_of_a_visit_does_not_grow_with_its_length() -> None:
         return len(pickle.dumps(env.state))
 
     assert play(7) == play(70)
+
+
+_SEARCHES = """
+import random, resource
+from palaestra.envs import make
+
+def grown():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+env = make("webshopsmall", max_steps=10**9)
+env.reset(options={"task": "small-synthetic/0"})
+draw = random.Random(0)
+
+def search(times, letters):
+    for _ in range(times):
+        words = ("".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=letters)) for _ in range(4000 // (letters + 1)))
+        env.step(f"search[{' '.join(words)[:3990]}]")
+
+search(150, 3), search(50, 60)
+before = grown()
+search(500, 3), search(300, 60)
+print(grown() - before)
+"""
+
+
+def test_long_searches_leave_nothing_behind() -> None:
+    told = subprocess.run([sys.executable, "-c", _SEARCHES], capture_output=True, text=True, check=True, timeout=300)
+    assert int(told.stdout) < 25_000  # KB; remembering all of them takes 80,000
