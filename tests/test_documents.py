@@ -45,7 +45,10 @@ def test_the_environment_in_contributing_passes_the_check(tmp_path: Path) -> Non
     assert report.passed, str(report)
 
 
-@pytest.mark.parametrize(("name", "least"), [("README.md", 12), ("docs/environments.md", 10), ("docs/security.md", 2)])
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("README.md", 12), ("docs/environments.md", 10), ("docs/security.md", 2), ("docs/serving.md", 5)],
+)
 def test_every_command_of_a_document_parses(name: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
     """With an unknown option behind it a command is refused for that option and for nothing before it."""
     found = commands(name)
