@@ -26,6 +26,9 @@ from palaestra.envs.webshop.sources import SMALL, Source
 
 __all__ = ["SMALL", "TOP", "Catalogue", "Human", "Product", "Synthetic", "Told"]
 
+OTHER_SEARCHES = ("<r>", "<c>", "<q>", "<a>")
+"""Searches that begin with one of these ask no search engine (see `Catalogue.find`)."""
+
 _KEPT = 2048
 """Products that are held in memory, some 10 KB each."""
 

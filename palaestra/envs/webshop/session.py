@@ -17,6 +17,8 @@ import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from palaestra.envs.webshop.analysis import terms
+from palaestra.envs.webshop.catalogue import OTHER_SEARCHES
 from palaestra.envs.webshop.pages import (
     BACK,
     BUY,
@@ -39,8 +41,11 @@ from palaestra.envs.webshop.shop import Shop
 BASE = "http://127.0.0.1:3000"
 """What every address begins with, in the observation mode `url`."""
 
-LONGEST_SEARCH = 4000
-"""Characters. The original passes on searches of any length, up to an exception of its search engine."""
+MOST_TERMS = 1024
+"""Different terms of a search; with more the original's search engine raises (`TooManyClauses`)."""
+
+LONGEST_SEARCH = 100_000
+"""Characters; for safety. The original takes searches of any length."""
 
 
 class View(StrEnum):
@@ -125,7 +130,7 @@ def clicking(text: str) -> str | None:
 
 def searching(text: str) -> str | None:
     """The action that searches for a text, without its brackets and line ends; None where nothing is left."""
-    words = " ".join(text.translate(_BRACKETS).split())[:LONGEST_SEARCH]
+    words = " ".join(text.translate(_BRACKETS).split())[:MOST_TERMS]  # no letter makes more than one term
     return f"search[{words}]" if words else None
 
 
@@ -174,10 +179,13 @@ def take(visit: Visit, action: str, shop: Shop, page: Page | None = None) -> Res
 
 
 def _search(visit: Visit, words: tuple[str, ...], shop: Shop) -> Result:
-    if sum(map(len, words)) + len(words) - 1 > LONGEST_SEARCH:
+    letters = sum(map(len, words)) + len(words) - 1
+    if letters > LONGEST_SEARCH:
         return Result(f"a search has at most {LONGEST_SEARCH} characters")
     if any("\ud800" <= letter <= "\udfff" for word in words for letter in word):
         return Result("the search holds half of a surrogate pair, which is no text")
+    if letters > MOST_TERMS and words[0] not in OTHER_SEARCHES and len(set(terms(" ".join(words)))) > MOST_TERMS:
+        return Result(f"a search has at most {MOST_TERMS} different words")
     if shop.find(words, visit.seed, visit.draws + 1) is None:
         return Result(f"a search that begins with {words[0]} needs something behind it, as in search[<c> beauty]")
     _results(visit, words, 1)

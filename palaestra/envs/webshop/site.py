@@ -16,13 +16,16 @@ from urllib.parse import parse_qs, quote, urlencode
 from palaestra.envs.errors import BadInput, MissingExtra
 from palaestra.envs.webshop.markup import html
 from palaestra.envs.webshop.pages import SUB_PAGES, ItemPage, Page, ResultsPage, SubPage
-from palaestra.envs.webshop.session import LONGEST_SEARCH, View, Visit, enter, show
+from palaestra.envs.webshop.session import View, Visit, enter, show
 from palaestra.envs.webshop.shop import Shop
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+
+LONGEST_SEARCH = 4000
+"""Characters; addresses hold the search."""
 
 _LAST_PAGE = 1_000_000
 

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from palaestra.cli import run
 from palaestra.envs.webshop.pages import plain_text, visible
-from palaestra.envs.webshop.session import LONGEST_SEARCH, enter, show, take
-from palaestra.envs.webshop.site import application
+from palaestra.envs.webshop.session import enter, show, take
+from palaestra.envs.webshop.site import LONGEST_SEARCH, application
 
 from .odd_shop import ODD, odd_shop
 from .reading import Read, read

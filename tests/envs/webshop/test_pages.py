@@ -94,8 +94,13 @@ def test_an_ignored_action_leaves_the_visit_as_it_was_and_says_why(action: str) 
     assert asdict(visit) == before
 
 
-@pytest.mark.parametrize("words", ["<c>", chr(0xD800) + " lamp", "x" * (LONGEST_SEARCH + 1), "lamp " * LONGEST_SEARCH])
-def test_searches_that_made_the_original_raise_are_refused(words: str) -> None:
+def different(count: int) -> str:
+    """So many words that are searched for one by one."""
+    return " ".join(f"q{number}z" for number in range(count))
+
+
+@pytest.mark.parametrize("words", ["<c>", chr(0xD800) + " lamp", "x" * (LONGEST_SEARCH + 1), different(1025)])
+def test_searches_that_made_the_original_raise_are_refused_and_endless_ones(words: str) -> None:
     visit = enter(DESK_LAMP)
     assert take(visit, f"search[{words}]", odd_shop()).problem
     assert visit == enter(DESK_LAMP)
@@ -110,6 +115,21 @@ def test_strange_searches_show_a_page_of_results(words: str) -> None:
     assert take(visit, f"search[{words}]", shop).problem is None
     assert visit.view is View.RESULTS
     assert "Total results: " in plain_text(show(visit, shop))
+
+
+@pytest.mark.parametrize("words", [different(1024), "lamp " * 19_999, "x" * LONGEST_SEARCH, f"<a> {different(1025)}"])
+def test_long_searches_are_made_as_the_original_makes_them(words: str) -> None:
+    shop = odd_shop()
+    visit = enter(DESK_LAMP)
+    assert take(visit, f"search[{words}]", shop).problem is None
+    assert visit.url == f"http://127.0.0.1:3000/search_results/{DESK_LAMP}/{'+'.join(words.split(' '))}/1"
+    assert ("oddlamp001" in show(visit, shop).targets) is ("lamp" in words)
+
+
+def test_a_search_that_is_offered_has_no_more_words_than_a_search_may_have() -> None:
+    search = searching(" ".join(map(chr, range(0x4E00, 0x4E00 + 4000))))
+    assert search is not None
+    assert take(enter(DESK_LAMP), search, odd_shop()).problem is None
 
 
 def test_a_search_for_an_attribute_finds_the_products_that_have_it() -> None:
