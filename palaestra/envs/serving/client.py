@@ -267,11 +267,10 @@ class RemoteEnv(TextEnv[Standing]):
                 f"{self._address.http} speaks version {about.get('wire')} of the protocol (Palaestra "
                 f"{about.get('palaestra')}), this client version {WIRE}; install the same Palaestra on both sides"
             )
-        if self._about is not None and self._about["fingerprint"] != about["fingerprint"]:
-            raise BadInput(
-                f"{self._address.http} now serves {about['env']} {about['fingerprint']}, before it was "
-                f"{self._about['env']} {self._about['fingerprint']}; make the environment anew"
-            )
+        before, same = self._about, ("env", "settings", "fingerprint")
+        if before is not None and any(before[key] != about[key] for key in same):
+            was, now = (" ".join(str(one[key]) for key in same) for one in (before, about))
+            raise BadInput(f"{self._address.http} now serves {now}, before it was {was}; make the environment anew")
         self._about = about
         # What other classes say of all their instances is said here of each, once its server is known.
         self.__dict__.update(fidelity=Fidelity(about["fidelity"]), loose_listing=float(about["loose_listing"]))

@@ -54,6 +54,8 @@ class Served:
         spec = find(env)
         if spec.family == "remote":
             raise BadInput("serving what another server serves only adds a detour; serve the environment itself")
+        if spec.imagined:
+            raise BadInput(f"{spec.id} is imagined, which a client could not see; what is served is real")
         if reason := spec.why_not_ready():
             raise BadInput(f"{spec.id} cannot be served here: {reason}")
         return cls(spec, dict(settings), oracle, longest, Seal())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _STARTING_S = 600.0
 """How long it may take to make the first environment and to list its tasks: some read a data set for that."""
-_MOST_WAITING = 16
+_MOST_WAITING = 2
 """Messages of one connection that may wait while an earlier one is answered; what comes beyond that stays unread."""
 
 
@@ -80,7 +80,7 @@ class EnvServer:
     async def running(self, _app: object = None) -> AsyncIterator[None]:
         """The sessions' time: what is still open at its end is closed."""
         bounds = self.bounds
-        self._front = Session(lambda: Front(self.served), _STARTING_S)
+        self._front = Session(lambda: Front(self.served), _STARTING_S, shared=True)
         self.about = read(await self._front.call(lambda front: json.dumps(front.about)))
         self.sessions = Sessions(lambda: EpisodePlayer(self.served), bounds.sessions, bounds.deadline_s, bounds.idle_s)
         reaper = asyncio.ensure_future(self.sessions.reap())
@@ -99,6 +99,7 @@ class EnvServer:
         session: Session[EpisodePlayer] | None = None
         try:
             session = self.sessions.begin()
+            session.attached = True
             await self._serve(websocket, session)
         except Refusal as refusal:  # this connection is over; other refusals are answered inside
             with contextlib.suppress(Exception):
@@ -149,9 +150,9 @@ class EnvServer:
         if kind == "hello":
             return frame("hello", self.about)
         if kind == "tasks":
-            return await self._front.call(lambda front: front.tasks(data), gone)
+            return await self._front.call(lambda front: front.tasks(data))
         if kind == "task":
-            return await self._front.call(lambda front: front.task(data), gone)
+            return await self._front.call(lambda front: front.task(data))
         return await session.call(lambda player: player.answer(kind, data), gone)
 
     async def _answer_front(self, data: Any) -> str:

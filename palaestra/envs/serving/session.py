@@ -43,13 +43,17 @@ class Session(Generic[P]):
     Args:
         create: makes the player.
         deadline_s: how long a call may take, the making included.
+        shared: many clients' calls come here, so none that is given up ends it.
+
+    Attributes:
+        attached: a connection holds it, and looks itself whether it is left alone.
     """
 
-    def __init__(self, create: Callable[[], P], deadline_s: float) -> None:
+    def __init__(self, create: Callable[[], P], deadline_s: float, *, shared: bool = False) -> None:
         self.id = secrets.token_urlsafe(16)
         self.used = time.monotonic()
-        self.over = False
-        self._create, self._deadline_s = create, deadline_s
+        self.over = self.attached = False
+        self._create, self._deadline_s, self._shared = create, deadline_s, shared
         self._player: P | None = None
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
@@ -91,7 +95,8 @@ class Session(Generic[P]):
                 self.used = time.monotonic()
                 if not answer.done():
                     answer.cancel()
-                    self.abandon()
+                    if not self._shared:
+                        self.abandon()
             return answer.result()
 
     async def _long(self, answer: asyncio.Future[str], gone: Callable[[], Awaitable[None]] | None) -> None:
@@ -225,8 +230,9 @@ class Sessions(Generic[P]):
         while True:
             await asyncio.sleep(min(5.0, self.idle_s / 4))
             until = time.monotonic() - self.idle_s
-            for session in [one for one in self._open.values() if one.over or (one.used < until and not one.busy)]:
-                self.end(session)
+            for session in [one for one in self._open.values() if not one.attached and not one.busy]:
+                if session.over or session.used < until:
+                    self.end(session)
 
     async def close(self, seconds: float) -> None:
         """Close all sessions and wait until their environments are closed, `seconds` at the most."""

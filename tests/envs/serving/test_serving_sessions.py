@@ -246,6 +246,7 @@ def test_a_step_without_an_episode_is_as_in_every_environment(crafting: Server) 
         (["crafting", "--deadline", "nan"], "--deadline must be at least"),
         (["crafting", "-s", "nonsense=1"], "no setting 'nonsense'"),
         (["nowhere"], "unknown environment"),
+        (["worldmodel"], "is imagined"),
         (["remote", "-s", "url=http://127.0.0.1:1"], "serve the environment itself"),
     ],
     ids=str,
