@@ -10,16 +10,22 @@ A folder holds files by what their names say (each also as `.xz` or `.gz`):
 - `*noun*.jsonl`, may be missing: `{"name": title, "nouns": [...]}` (or "title", or "asin" of a product), or
   `{title: [...], ...}`: lower-case, in order, with repetitions.
 
-`palaestra data freeze webshop --seed S` writes such a folder.
+`palaestra data freeze webshop --seed S` writes such a folder, which appears under its name when it is whole. Its
+`frozen.json` names the files with their lines and SHA-256 (of what is packed, where a file is packed later), and no
+other folder is read as it: with a file that is missing, cut off, changed or added it is refused. Folders without a
+`frozen.json` are taken as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from palaestra.envs.data import read_data
 from palaestra.envs.errors import BadInput
@@ -33,6 +39,19 @@ _MOST = 10**12
 """Dollars; more for a price or a ceiling is a slip."""
 
 _ENDINGS = (".jsonl", ".jsonl.xz", ".jsonl.gz")
+
+_ABOUT = "frozen.json"
+
+
+_Read = Callable[[Path], bytes]
+"""Reads a file, and checks it."""
+
+
+class _Promised(NamedTuple):
+    """What `frozen.json` says of a file."""
+
+    lines: int
+    sha256: str
 
 
 def freeze(
@@ -54,25 +73,42 @@ def freeze(
     drawn = {kind: benchmark for kind, benchmark in drawn.items() if len(benchmark.goals)}
     if not drawn:
         raise BadInput(f"the catalogue {catalogue.name} has no goals of the kinds {', '.join(kinds)}")
+    folder = folder.absolute()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            names = _write_all(half, catalogue, seed, drawn)
+            half.chmod(0o755)
+            os.replace(half, folder)
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error.strerror or error}") from None
+    return tuple(folder / name for name in names)
+
+
+def _write_all(folder: Path, catalogue: Catalogue, seed: int, drawn: Mapping[Kind, Benchmark]) -> list[str]:
+    """Write the files of a benchmark; their names."""
     any_of_them = next(iter(drawn.values()))
-    written = [
-        _write(folder / f"goals_{kind}.jsonl", (goal.record() for goal in benchmark.goals))
-        for kind, benchmark in drawn.items()
-    ]
-    prices = ({"asin": product.asin, "price": any_of_them.price(product.asin)} for product in catalogue)
-    written.append(_write(folder / "prices.jsonl", prices))
     titles = dict.fromkeys(product.title for product in catalogue)
-    nouns = ({"name": title, "nouns": any_of_them.nouns(title)} for title in titles)
-    written.append(_write(folder / "nouns.jsonl", nouns))
+    contents: dict[str, Iterable[Mapping[str, object]]] = {
+        f"goals_{kind}.jsonl": (goal.record() for goal in benchmark.goals) for kind, benchmark in drawn.items()
+    }
+    contents["prices.jsonl"] = (
+        {"asin": product.asin, "price": any_of_them.price(product.asin)} for product in catalogue
+    )
+    contents["nouns.jsonl"] = ({"name": title, "nouns": any_of_them.nouns(title)} for title in titles)
     about = {
         "catalogue": catalogue.name,
         "content": catalogue.fingerprint,
         "seed": seed,
         "nouns": any_of_them.nouns.tagger,
         "goals": {str(kind): len(benchmark.goals) for kind, benchmark in drawn.items()},
+        "files": {name: _write(folder / name, rows)._asdict() for name, rows in contents.items()},
     }
-    write_whole(folder / "frozen.json", [json.dumps(about, indent=1).encode()])
-    return (*written, folder / "frozen.json")
+    write_whole(folder / _ABOUT, [json.dumps(about, indent=1).encode()])
+    return [*contents, _ABOUT]
 
 
 def load(folder: Path, catalogue: Catalogue, kind: Kind) -> Benchmark:
@@ -84,28 +120,82 @@ def load(folder: Path, catalogue: Catalogue, kind: Kind) -> Benchmark:
     if not goal_files or not price_files:
         lacking = f"goals (*goal*.jsonl) of the kind {kind}" if not goal_files else "prices (*price*.jsonl)"
         raise BadInput(f"{folder} holds no {lacking}")
-    digest = hashlib.sha256()
-    goals = [goal for path in goal_files for goal in _goals(path, catalogue, kind, digest)]
+    promised, digest = _promised(folder), hashlib.sha256()
+
+    def read(path: Path) -> bytes:
+        content = read_data(path)
+        _keep(path, content, promised)
+        digest.update(content)
+        return content
+
+    goals = [goal for path in goal_files for goal in _goals(path, catalogue, kind, read)]
     if not goals:
         raise BadInput(f"{folder} holds no goals of the kind {kind}")
     prices: dict[str, float] = {}
     for path in price_files:
-        prices.update(_prices(path, catalogue, digest))
+        prices.update(_prices(path, catalogue, read))
     missing = next((asin for asin in map(catalogue.asin, range(len(catalogue))) if asin not in prices), None)
     if missing is not None:
         raise BadInput(f"{price_files[0]} has no price of {missing}; every product of {catalogue.name} needs one")
     nouns: dict[str, tuple[str, ...]] = {}
     for path in _files(folder, "noun"):
-        nouns.update(_nouns(path, catalogue, digest))
+        nouns.update(_nouns(path, catalogue, read))
     return Benchmark(f"{kind} frozen {digest.hexdigest()[:12]}", goals, prices.__getitem__, Nouns(nouns or None))
 
 
-def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
+def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> _Promised:
+    lines, digest = 0, hashlib.sha256()
+    with path.open("wb") as file:
+        for row in rows:
+            line = f"{json.dumps(row, ensure_ascii=False)}\n".encode()
+            file.write(line)
+            digest.update(line)
+            lines += 1
+    return _Promised(lines, digest.hexdigest())
+
+
+def _promised(folder: Path) -> Mapping[str, _Promised] | None:
+    """What `frozen.json` says of the files of a folder, by their names; None where it is not there or says nothing.
+
+    Raises:
+        BadInput: it cannot be read, or a file is not there, or is there and not named.
+    """
+    place = folder / _ABOUT
+    if not place.is_file():
+        return None
     try:
-        write_whole(path, (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror or error}") from None
-    return path
+        about = json.loads(place.read_bytes())
+        if "files" not in about:
+            return None
+        told = {name: _Promised(int(each["lines"]), str(each["sha256"])) for name, each in about["files"].items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise BadInput(f"{place} cannot be read ({type(error).__name__}: {error}); {_MEND}") from None
+    here = {_plain_name(path) for word in ("goal", "price", "noun") for path in _files(folder, word)}
+    lacking, added = sorted(told.keys() - here), sorted(here - told.keys())
+    if lacking:
+        raise BadInput(f"{folder} has no {lacking[0]}, which its {_ABOUT} names; {_MEND}")
+    if added:
+        raise BadInput(f"{folder} has a file {added[0]}, which its {_ABOUT} does not name; {_MEND}")
+    return told
+
+
+_MEND = f"freeze again into a new folder, or delete {_ABOUT} to use the files as they are"
+
+
+def _keep(path: Path, content: bytes, promised: Mapping[str, _Promised] | None) -> None:
+    """Raises BadInput where a file's content is not what `frozen.json` says."""
+    if promised is None:
+        return
+    wanted = promised[_plain_name(path)]
+    lines = content.count(b"\n")
+    if lines != wanted.lines:
+        raise BadInput(f"{path} has {lines} whole lines, {_ABOUT} says {wanted.lines}; {_MEND}")
+    if hashlib.sha256(content).hexdigest() != wanted.sha256:
+        raise BadInput(f"{path} was changed: its SHA-256 is not the one in {_ABOUT}; {_MEND}")
+
+
+def _plain_name(path: Path) -> str:
+    return path.name.removesuffix(".xz").removesuffix(".gz")
 
 
 def _files(folder: Path, word: str) -> list[Path]:
@@ -116,10 +206,9 @@ def _told_kind(path: Path) -> Kind | None:
     return next((kind for kind in Kind if kind in path.name.lower()), None)
 
 
-def _rows(path: Path, digest: hashlib._Hash) -> Iterator[tuple[str, object]]:
+def _rows(path: Path, read: _Read) -> Iterator[tuple[str, object]]:
     """Each line's place ("FILE, line N") and what it holds."""
-    content = read_data(path)
-    digest.update(content)
+    content = read(path)
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -144,9 +233,9 @@ def _rows(path: Path, digest: hashlib._Hash) -> Iterator[tuple[str, object]]:
         yield place, row
 
 
-def _goals(path: Path, catalogue: Catalogue, kind: Kind, digest: hashlib._Hash) -> Iterator[Goal]:
+def _goals(path: Path, catalogue: Catalogue, kind: Kind, read: _Read) -> Iterator[Goal]:
     told = _told_kind(path)
-    for place, row in _rows(path, digest):
+    for place, row in _rows(path, read):
         if not isinstance(row, dict):
             raise BadInput(f"{place}: a goal should be an object")
         goal = read_goal(row, place, told)
@@ -181,16 +270,16 @@ def _options(options: object, place: str, kind: Kind | None) -> Mapping[str, str
     raise BadInput(f"{place}: 'goal_options' should be an object of texts (synthetic) or a list of texts (human)")
 
 
-def _prices(path: Path, catalogue: Catalogue, digest: hashlib._Hash) -> Iterator[tuple[str, float]]:
-    for place, row in _rows(path, digest):
+def _prices(path: Path, catalogue: Catalogue, read: _Read) -> Iterator[tuple[str, float]]:
+    for place, row in _rows(path, read):
         for asin, price in _entries(row, ("asin",), "price", place):
             if asin not in catalogue:
                 raise BadInput(f"{place}: the catalogue {catalogue.name} has no product {asin[:20]!r}")
             yield asin, _number(price, "price", place)
 
 
-def _nouns(path: Path, catalogue: Catalogue, digest: hashlib._Hash) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for place, row in _rows(path, digest):
+def _nouns(path: Path, catalogue: Catalogue, read: _Read) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for place, row in _rows(path, read):
         for key, nouns in _entries(row, ("name", "title", "asin"), "nouns", place):
             if not _texts(nouns):
                 raise BadInput(f"{place}: 'nouns' should be a list of texts")

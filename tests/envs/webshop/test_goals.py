@@ -149,6 +149,63 @@ def test_the_command_line_freezes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "other").exists()
 
 
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
+    "cut off in a line": ("nouns.jsonl", lambda whole: whole[:-10], r"nouns\.jsonl has 119 whole lines, .* says 120"),
+    "cut off between lines": (
+        "prices.jsonl",
+        lambda whole: whole[: whole.rindex(b"\n", 0, -1) + 1],
+        r"prices\.jsonl has 119 whole lines, frozen\.json says 120",
+    ),
+    "missing": ("nouns.jsonl", lambda whole: None, r"has no nouns\.jsonl, which its frozen\.json names"),
+    "changed": ("prices.jsonl", lambda whole: whole.replace(b"1", b"2", 1), r"prices\.jsonl was changed"),
+    "added": ("more_goals.jsonl", lambda whole: b"", r"has a file more_goals\.jsonl, which its frozen\.json does not"),
+    "no record": ("frozen.json", lambda whole: whole[:-10], r"frozen\.json cannot be read"),
+    "another record": ("frozen.json", lambda whole: b'{"files": [1]}', r"frozen\.json cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_frozen_folder_that_is_not_what_was_written_is_refused(case: str, small: Catalogue, tmp_path: Path) -> None:
+    file, damage, says = DAMAGES[case]
+    folder = tmp_path / "frozen"
+    freeze(folder, small, 1, [Kind.SYNTHETIC])
+    place = folder / file
+    damaged = damage(place.read_bytes() if place.exists() else b"")
+    place.unlink(missing_ok=True)
+    if damaged is not None:
+        place.write_bytes(damaged)
+    with pytest.raises(BadInput, match=says) as raised:
+        Benchmark.load(folder, small)
+    assert "\n" not in str(raised.value)
+    assert "delete frozen.json" in str(raised.value)
+
+
+def test_frozen_files_may_be_packed_afterwards(small: Catalogue, tmp_path: Path) -> None:
+    folder = tmp_path / "frozen"
+    freeze(folder, small, 1)
+    before = Benchmark.load(folder, small).name
+    plain = folder / "goals_synthetic.jsonl"
+    (folder / "goals_synthetic.jsonl.xz").write_bytes(lzma.compress(plain.read_bytes()))
+    plain.unlink()
+    assert Benchmark.load(folder, small).name == before
+
+
+def test_a_freeze_that_fails_half_way_leaves_nothing(
+    small: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "frozen").mkdir()  # an empty one may be there
+    with monkeypatch.context() as patched:
+        patched.setattr("palaestra.envs.webshop.frozen.write_whole", full)
+        with pytest.raises(BadInput, match="cannot be written: No space left") as raised:
+            freeze(tmp_path / "frozen", small)
+    assert "\n" not in str(raised.value)
+    assert [path.name for path in tmp_path.rglob("*")] == ["frozen"]
+    assert freeze(tmp_path / "frozen", small)
+
+
 def handed_in(folder: Path, **files: str) -> Path:
     """A folder of frozen files: two goals and a price for each, or what `files` says instead ("" for no file)."""
     folder.mkdir()
