@@ -222,8 +222,7 @@ class BrowserEnv(TextEnv[PageState]):
         """End this instance's page, from any thread. What hangs on it raises EnvFault; the next reset opens another."""
         session = self._session
         if session is not None:
-            session.fault = "the page was aborted"
-            session.thread.later(session.close())
+            session.die("the page was aborted")
 
     def close(self) -> None:
         """Close the page and its context. May be called twice; a later reset opens another."""
@@ -240,8 +239,10 @@ class BrowserEnv(TextEnv[PageState]):
 
     def _call(self, work: Coroutine[object, object, T], seconds: float, action: str = "") -> T:
         try:
-            assert self._session is not None
-            result = self._session.thread.call(work, seconds, f"the page of {type(self).__name__}")
+            if self._session is None:
+                work.close()
+                raise EnvFault("the page of this instance is closed")
+            result = self._session.thread.call(self._session.guard(work), seconds, f"the page of {type(self).__name__}")
         except (EnvFault, BadInput):
             self._leave()
             raise

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from palaestra.envs.browser import tree
 from palaestra.envs.browser.gate import Allowed, Gate, Site
@@ -19,6 +19,8 @@ from palaestra.envs.errors import EnvFault
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, CDPSession, Dialog, Page, Request
+
+T = TypeVar("T")
 
 MOST_TABS = 5
 QUIET_SECONDS = 2.0
@@ -103,6 +105,7 @@ class Session:
         self._shared: Shared | None = None
         self._context: BrowserContext | None = None
         self._opening: set[asyncio.Future[None]] = set()
+        self._dead: asyncio.Future[None] = thread.loop.create_future()
 
     # -- opening and ending ------------------------------------------------------------------------------------------
 
@@ -113,18 +116,8 @@ class Session:
             EnvFault: the browser does not start, or the page cannot be opened. BadInput: there is no browser.
         """
         try:
-            self._shared = await self.thread.borrow()
-            proxy = await self.gate.open()
-            width, height = self.plan.viewport
-            self._context = await self._shared.browser.new_context(
-                proxy={"server": proxy, "bypass": "<-loopback>"},
-                service_workers="block",
-                accept_downloads=False,
-                viewport={"width": width, "height": height},
-                reduced_motion="reduce",
-                locale="en-US",
-                timezone_id="UTC",
-            )
+            self._context = await self._new_context(await self.gate.open())
+            self._context.on("close", lambda _: self._broke("the browser died"))
             if self.plan.clock is not None:
                 await self._context.clock.install(time=0)
                 await self._context.clock.pause_at(1000)
@@ -147,9 +140,59 @@ class Session:
                 raise EnvFault(f"the page {url} could not be opened: {first_line(error)}") from error
             raise
 
+    async def _new_context(self, proxy: str) -> BrowserContext:
+        """A context in a browser that has room; in a fresh one where that turns out to be dead."""
+        width, height = self.plan.viewport
+        for attempt in range(3):
+            self._shared = await self.thread.borrow()
+            try:
+                return await self._shared.browser.new_context(
+                    proxy={"server": proxy, "bypass": "<-loopback>"},
+                    service_workers="block",
+                    accept_downloads=False,
+                    viewport={"width": width, "height": height},
+                    reduced_motion="reduce",
+                    locale="en-US",
+                    timezone_id="UTC",
+                )
+            except Exception:
+                shared, self._shared = self._shared, None
+                await self.thread.discard(shared)
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def guard(self, work: Coroutine[object, object, T]) -> T:
+        """Do something with the page; a page or browser that dies meanwhile ends it at once.
+
+        Raises:
+            EnvFault: the session is, or becomes, unusable. And what the work raises.
+        """
+        if self.fault is not None:
+            work.close()
+            raise EnvFault(self.fault)
+        task = asyncio.ensure_future(work)
+        try:
+            both: set[asyncio.Future[Any]] = {task, self._dead}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise EnvFault(self.fault or "the page died")
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=5)
+
+    def die(self, why: str) -> None:
+        """Make the session unusable and close it. From any thread."""
+        self.fault = self.fault or why
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self.thread.loop.call_soon_threadsafe(self._broke, why)
+        self.thread.later(self.close())
+
     async def close(self) -> None:
         """Close the context and everything in it. May be called twice."""
-        self.fault = self.fault or "this session is closed"
+        self._broke("this session is closed")
         shared, self._shared = self._shared, None
         context, self._context = self._context, None
         self._tabs.clear()
@@ -204,6 +247,8 @@ class Session:
 
     def _broke(self, why: str) -> None:
         self.fault = self.fault or why
+        if not self._dead.done():
+            self._dead.set_result(None)
 
     def _closed(self, page: Page) -> None:
         self._tabs = [tab for tab in self._tabs if tab.page is not page]

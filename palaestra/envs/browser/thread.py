@@ -15,6 +15,7 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
+import selectors
 import signal
 import threading
 import time
@@ -60,7 +61,8 @@ class BrowserThread:
     """The thread with the event loop. `call` and `later` may be used from every thread, the rest inside the loop."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self._selector = selectors.DefaultSelector()
+        self.loop = asyncio.SelectorEventLoop(self._selector)
         # What is broken is found out by whoever waits for it; Playwright's own futures need no word on the terminal.
         self.loop.set_exception_handler(lambda loop, context: None)
         self._browsers: list[Shared] = []
@@ -139,6 +141,14 @@ class BrowserThread:
         shared.idle_since = time.monotonic()
         await self._trim()
 
+    async def discard(self, shared: Shared) -> None:
+        """A browser turned out to be dead: nobody gets it any more."""
+        shared.open -= 1
+        if shared in self._browsers:
+            self._browsers.remove(shared)
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(shared.browser.close(), 5)
+
     async def _trim(self) -> None:
         now, idle = time.monotonic(), 0
         for each in list(self._browsers):
@@ -194,11 +204,16 @@ class BrowserThread:
                 await asyncio.wait_for(self._playwright.stop(), 5)
 
     def let_go(self) -> None:
-        """In a forked child: close the copy of the driver's pipe, so that the driver ends with the parent."""
+        """In a forked child: let go of all that the loop reads, so that the driver ends with the parent.
+
+        The numbers of the files stay taken, by nothing: the objects that hold them may close them later.
+        """
         self._stopped = True
-        with contextlib.suppress(Exception):  # Playwright tells its pipe to nobody, so this looks inside
-            transport = self._playwright._impl_obj._connection._transport  # type: ignore[union-attr]
-            os.close(transport._proc.stdin.transport.get_extra_info("pipe").fileno())
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in [key.fd for key in self._selector.get_map().values()]:
+            with contextlib.suppress(OSError):
+                os.dup2(nothing, number, inheritable=False)
+        os.close(nothing)
 
 
 _current: BrowserThread | None = None
