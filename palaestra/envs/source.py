@@ -71,6 +71,7 @@ class Source:
         env: the environment's id.
         module, qualname, file: its class and where that is defined.
         splits, max_steps, instructions: of its spec, in case importing the module does not register it.
+        further: a file or module to import besides, such as that of another environment which it needs.
     """
 
     env: str
@@ -80,9 +81,10 @@ class Source:
     splits: tuple[str, ...]
     max_steps: int | None
     instructions: str
+    further: str | None = None
 
     @classmethod
-    def of(cls, spec: EnvSpec) -> Source:
+    def of(cls, spec: EnvSpec, further: str | None = None) -> Source:
         """Raises BadInput for a class that is defined inside a function: no other process can find it."""
         loaded: type[TextEnv[Any]] = spec.load()
         if "<locals>" in loaded.__qualname__:
@@ -98,6 +100,7 @@ class Source:
             tuple(spec.splits),
             spec.max_steps,
             spec.instructions,
+            further,
         )
 
     def load(self) -> None:
@@ -117,6 +120,8 @@ class Source:
                 max_steps=self.max_steps,
                 instructions=self.instructions,
             )
+        if self.further is not None:
+            load(self.further)
 
     def _importable(self) -> bool:
         try:

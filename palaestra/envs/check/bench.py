@@ -27,6 +27,7 @@ class Bench:
     seed: int
     cycles: int
     fidelity: Fidelity
+    load: str | None = None
     traces: list[Trace] = field(default_factory=list)
     _envs: list[TextEnv[Any]] = field(default_factory=list)
 

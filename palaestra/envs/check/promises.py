@@ -188,7 +188,7 @@ def other_process(bench: Bench) -> str:
     if not picked:
         raise Broken("there is no episode to try it on; see 'five-tuple'")
     jobs = [Job(snapshot, tuple(trace.actions[step:])) for trace, step, snapshot in picked]
-    answers = go_on(Source.of(bench.spec), bench.settings, jobs, timeout_s=120.0 if bench.fast else 600.0)
+    answers = go_on(Source.of(bench.spec, bench.load), bench.settings, jobs, timeout_s=120.0 if bench.fast else 600.0)
     if isinstance(answers, str):
         raise Broken(answers)
     wrong = []

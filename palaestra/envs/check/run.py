@@ -68,7 +68,7 @@ def check(
     finally:
         with suppress(Exception):
             made.close()
-    bench = Bench(spec, dict(settings or {}), chosen, fast=fast, seed=seed, cycles=rounds, fidelity=fidelity)
+    bench = Bench(spec, dict(settings or {}), chosen, fast=fast, seed=seed, cycles=rounds, fidelity=fidelity, load=load)
     results = []
     try:
         for name, promise in PROMISES.items():
