@@ -260,7 +260,7 @@ def _charge(world: World, reservation: Record, payment_id: str, price: int) -> N
 def update_reservation_passengers(world: World, reservation_id: str, passengers: Sequence[Record]) -> str:
     """Other passengers, as many as before."""
     if len(passengers) != len(world.need("reservations", reservation_id)["passengers"]):
-        raise Refused("number of passengers does not match")
+        raise Refused("a reservation keeps its number of passengers")
     reservation = world.edit("reservations", reservation_id)
     reservation["passengers"] = list(passengers)
     return json.dumps(reservation)

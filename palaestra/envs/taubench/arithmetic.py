@@ -18,7 +18,7 @@ def calculate(expression: str) -> str:
     if len(expression) > LONGEST:
         raise Refused(f"the expression has more than {LONGEST} characters")
     if not _ALLOWED.issuperset(expression):
-        raise Refused("invalid characters in expression")
+        raise Refused("an expression holds numbers, + - * /, parentheses and blanks only")
     try:
         value = float(_value(ast.parse(expression.strip(), mode="eval").body))
     except ZeroDivisionError:
