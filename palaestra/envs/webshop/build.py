@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -32,6 +33,8 @@ COMPLETE = "complete.json"
 TOLD = "instructions.jsonl"
 MOST_GOALS = 100_000_000
 """Synthetic goals that a catalogue may have; the official ones stay far below."""
+_CHECKED = 1 << 26
+"""Bytes of an index up to which its content is compared with its checksums whenever it is opened (0.1 s at most)."""
 _WORTH_A_WORD = 1 << 25  # bytes of a product file from which on building is announced
 
 
@@ -88,12 +91,20 @@ def _temporary_index(source: Source, content: str) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Is every file of an index there, with the size that it was written with."""
+    """Is every file of an index there, with the size that it was written with, and in a small one its content."""
     try:
-        sizes = json.loads((folder / COMPLETE).read_bytes())["bytes"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+        told = json.loads((folder / COMPLETE).read_bytes())
+        sizes, sums = told["bytes"], told["sha256"]
+        if not all((folder / name).stat().st_size == size for name, size in sizes.items()):
+            return False
+        return sum(sizes.values()) > _CHECKED or all(_checksum(folder / name) == sums[name] for name in sizes)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -128,8 +139,10 @@ def _build(source: Source, folder: Path) -> None:
                 raise BadInput(f"{source.products}, line {line}: {error} (product {writer.read})") from None
         written = writer.finish()
     (folder / "instructions.tmp").unlink()
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-    (folder / COMPLETE).write_text(json.dumps({"products": written, "bytes": sizes}))
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    sums = {name: _checksum(path) for name, path in files.items()}
+    (folder / COMPLETE).write_text(json.dumps({"products": written, "bytes": sizes, "sha256": sums}))
 
 
 class _Instructions:

@@ -7,9 +7,11 @@ under the hash of their content; then a catalogue opens at once and takes a few 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from palaestra.envs.errors import BadInput
 from palaestra.envs.webshop.build import ASIN, TOLD, facet, index_of
 from palaestra.envs.webshop.postings import PostingsReader, mapped
 from palaestra.envs.webshop.product import Product, unpack
@@ -147,18 +150,22 @@ class Catalogue:
         with (self.path / TOLD).open("rb") as lines:
             offset = 0
             for line in lines:
-                yield _told(offset, line)
+                with self._undamaged():
+                    told = _told(offset, line)
+                yield told
                 offset += len(line)
 
     def told_at(self, offset: int) -> Told:
         """What goals can be made of one product; `offset` as `told` gave it."""
         with (self.path / TOLD).open("rb") as lines:
             lines.seek(offset)
-            return _told(offset, lines.readline())
+            with self._undamaged():
+                return _told(offset, lines.readline())
 
     def search(self, text: str, top: int = TOP) -> tuple[str, ...]:
         """The numbers of the products that match best, best first."""
-        return tuple(self.asin(position) for position in self._search(text, top))
+        with self._undamaged():
+            return tuple(self.asin(position) for position in self._search(text, top))
 
     def find(self, keywords: Sequence[str], rng: random.Random | None = None) -> tuple[str, ...] | None:
         """The numbers of the products that the original's list of words finds.
@@ -190,7 +197,19 @@ class Catalogue:
 
     def _read_product(self, position: int) -> Product:
         start = int(self._ends[position - 1]) if position else 0
-        return unpack(self._products[start : int(self._ends[position])].tobytes())
+        with self._undamaged():
+            return unpack(self._products[start : int(self._ends[position])].tobytes())
+
+    @contextlib.contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Turns what reading a damaged index raises into one line."""
+        try:
+            yield
+        except (zlib.error, ValueError, LookupError, TypeError) as error:
+            raise BadInput(
+                f"the index {self.path} of the catalogue {self.name} is damaged ({type(error).__name__}: {error}); "
+                "delete this folder, and it will be built again"
+            ) from None
 
 
 def _told(offset: int, line: bytes) -> Told:

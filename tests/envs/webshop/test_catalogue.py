@@ -27,6 +27,8 @@ from palaestra.envs.webshop.small import make
 from palaestra.envs.webshop.sources import Source
 from tests.envs.webshop.stock import record, write
 
+SAID = {"attributes": ["clay"], "instruction": "a mug", "instruction_attributes": ["clay"]}
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -146,6 +148,36 @@ def test_an_index_that_was_cut_off_later_is_built_anew(file: str, tmp_path: Path
         assert index_of(source)[0] == built
         assert {path.relative_to(built): path.read_bytes() for path in built.rglob("*") if path.is_file()} == whole
     assert Catalogue.open(tmp_path / "shop").product("B000000001").title == "Green Mug"
+
+
+@pytest.mark.parametrize("file", ["products", "products.ends", "instructions.jsonl", "search/documents", "asins"])
+def test_an_index_that_was_damaged_later_is_built_anew(file: str, tmp_path: Path) -> None:
+    source = Source.find(write(tmp_path / "shop", [record()], {"B000000001": SAID}))
+    built, _ = index_of(source)
+    whole = (built / file).read_bytes()
+    (built / file).write_bytes(whole[:-1] + bytes([whole[-1] ^ 255]))
+    assert index_of(source)[0] == built
+    assert (built / file).read_bytes() == whole
+
+
+def test_damage_to_an_index_too_large_to_be_compared_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palaestra.envs.webshop.build._CHECKED", 0)
+    folder = write(tmp_path / "shop", [record()], {"B000000001": SAID})
+    built, _ = index_of(Source.find(folder))
+    for file, use in (
+        ("products", lambda shop: shop.at(0)),
+        ("instructions.jsonl", lambda shop: list(shop.told())),
+        ("instructions.jsonl", lambda shop: shop.told_at(0)),
+    ):
+        whole = (built / file).read_bytes()
+        (built / file).write_bytes(b"\xff" * len(whole))
+        with pytest.raises(BadInput, match=r"is damaged .*; delete this folder, and it will be built again") as raised:
+            use(Catalogue.open(folder))
+        assert str(built) in str(raised.value)
+        assert "\n" not in str(raised.value)
+        (built / file).write_bytes(whole)
 
 
 @pytest.mark.parametrize("cache_place", ["/proc/nope", "/dev/null"])
