@@ -1,0 +1,127 @@
+"""Small settings of every method on the lamps, and a program that trains a method in children which it kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lamps
+
+from palaestra.envs import Reply, Task, register
+from palaestra.envs.errors import EnvFault
+from palaestra.trainers.config import config_of
+from palaestra.trainers.methods import METHODS
+from palaestra.trainers.recipe import Recipe
+
+
+class Flaky(lamps.Lamps):
+    """Press the button of the lamp's colour."""
+
+    def act(self, state: lamps.State, action: str) -> Reply:
+        if self.task.name == "two/3" and action == "press blue":
+            raise EnvFault("the blue button is broken")  # of this task, and every time
+        return super().act(state, action)
+
+    @property
+    def task(self) -> Task:
+        assert self._now is not None
+        return self._now.task
+
+
+register(
+    "toy/FlakyLamps-v0",
+    Flaky,
+    splits={"train": [f"two/{n}" for n in range(10)], "test": [f"two/{n}" for n in range(20, 24)]},
+    max_steps=4,
+    oracles={"solve": lamps.solve},
+)
+
+_ONLINE: dict[str, Any] = {
+    "constrain": False,  # so that the log-probs of what was sampled are the model's own
+    "sampling": {"temperature": 1.0, "max_tokens": 3},
+    "overlong": "learn",
+    "objective": {"epochs": 10, "learning_rate": 3e-3, "batch": 8},  # so that it presses buttons, the broken one too
+    "group": 3,
+    "prompts": 4,
+    "policy": {"learning_rate": 1e-3, "batch": 6},
+}
+
+OWN: Mapping[str, dict[str, Any]] = {
+    "eef": {"states": 1},
+    "agent-r": {
+        "transition": "end",
+        "search": {"strategy": "best", "width": 4, "iterations": 6},
+        "alpha": [0.4],
+        "beta": 0.1,
+    },
+    "grpo": _ONLINE,
+    "exit": {**_ONLINE, "minimum": 2, "capacity": 6, "p": 0.8, "embedder": None},
+    "eto": {"forks": 1, "chosen": "best", "preference": {"learning_rate": 1e-3, "batch": 4, "epochs": 1}},
+}
+"""What a method needs besides the settings of all."""
+
+LEARNS = frozenset(METHODS) - {"best-of-k"}
+"""The methods whose rollouts teach something."""
+
+
+def method(name: str, out: Path, model: Path, **more: Any) -> Recipe[Any]:
+    """A method with small settings: two iterations, experts of both outcomes, a task that breaks."""
+    settings: dict[str, Any] = lamps.settings(model)
+    del settings["per_task"]
+    settings |= {
+        "env": "toy/FlakyLamps-v0",
+        "conversation": {},
+        "budget": 24,
+        "experts": {"oracle": "solve", "slip": 0.5},
+        "objective": {"epochs": 1, "learning_rate": 3e-3, "batch": 8},
+        "evaluation": {"tasks": 3, "recovery": True},
+    }
+    kind = METHODS[name]
+    return kind(config_of(kind.config_type, {**settings, **OWN.get(name, {}), **more}), out, progress="quiet")
+
+
+def lines(out: Path) -> int:
+    """Lines of a run's log so far."""
+    try:
+        return (out / "log.jsonl").read_text().count("\n")
+    except FileNotFoundError:
+        return 0
+
+
+def killed_child(name: str, out: Path, model: Path, moment: int | None, after: float) -> bool:
+    """Train in a child, and kill it `after` seconds after the log's line `moment`. Was it killed."""
+    child = os.fork()
+    if child == 0:
+        method(name, out, model).train()
+        os._exit(0)
+    while moment is not None:
+        if lines(out) >= moment:
+            time.sleep(after)
+            os.kill(child, signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def main(name: str, out: str, model: str, moments: str) -> None:
+    """Train in children that are killed, one after the other; the last one may finish.
+
+    Args:
+        moments: a JSON list of [log lines, seconds], one a child (see `killed_child`).
+    """
+    import palaestra.agents.policies.hf
+    import palaestra.trainers.cross_entropy
+    import palaestra.trainers.preference  # noqa: F401  # children need not load them again
+
+    for moment, after in [*json.loads(moments), (None, 0.0)]:
+        killed = killed_child(name, Path(out), Path(model), moment, after)
+        print("killed" if killed else "finished", flush=True)
+
+
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); import every_method; every_method.main(*sys.argv[2:])"
+"""Run with this folder and the arguments of `main`."""
