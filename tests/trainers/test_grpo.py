@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lamps
-import numpy as np
 import pytest
+from levers import LEARNING, episode, settings
 
-from palaestra.agents.episode import Episode, Outcome, Provenance, Start, TokenRecord, Turn, episode_id, episode_key
+from palaestra.agents.episode import Episode, Start, TokenRecord
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, Reply, Task, TextEnv, register
+from palaestra.envs import BadInput, Task
 from palaestra.trainers.config import config_of
 from palaestra.trainers.grpo import GRPO, Grades, Group, Groups, GRPOConfig
 from palaestra.trainers.phases import Collected, Plan
@@ -25,56 +24,13 @@ from palaestra.trainers.rundir import RunDir
 TASK = Task(env="toy/Lamps-v0", name="two/0", split="train")
 
 
-@dataclass
-class State:
-    """Nothing changes."""
-
-    pulled: int = 0
-
-
-class Levers(TextEnv[State]):
-    """Pull a lever."""
-
-    def begin(self, task: Task, rng: np.random.Generator) -> tuple[State, str]:
-        return State(), "Three levers."
-
-    def act(self, state: State, action: str) -> Reply:
-        won = action == "press green"
-        return Reply("Done.", score=float(won), success=won, over=True, valid=action in self.admissible(state))
-
-    def admissible(self, state: State) -> Sequence[str]:
-        return [f"press {colour}" for colour in lamps.COLOURS]
-
-
-register("toy/Levers-v0", Levers, splits={"train": ["a", "b"], "test": ["c"]}, max_steps=1)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lamps.tiny(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def settings(model: Path, **more: Any) -> dict[str, Any]:
-    whole = lamps.settings(model, conversation={}, constrain=False, group=4, prompts=2, budget=8)
-    return {name: value for name, value in whole.items() if name not in ("per_task", "iterations")} | more
-
-
 def grpo(out: Path, model: Path, **more: Any) -> GRPO[Any]:
     return GRPO(config_of(GRPOConfig, settings(model, **more)), out, progress="quiet")
-
-
-def episode(start: Start, actions: str, score: float, sample: int = 0, tokens: TokenRecord | None = None) -> Episode:
-    """One action a letter; the observation before the action x is "see x"."""
-    provenance = Provenance(policy="p", recipe="grpo", iteration=1)
-    return Episode(
-        id=episode_id(episode_key(start, provenance, sample)),
-        start=start,
-        sample=sample,
-        turns=tuple(Turn(observation=f"see {x}", completion=x, action=x, tokens=tokens) for x in actions),
-        outcome=Outcome.SUCCESS if score == 1 else Outcome.FAILURE,
-        score=score,
-        provenance=provenance,
-    )
 
 
 def mined(
@@ -142,9 +98,7 @@ def test_without_scaling_advantages_are_differences_to_the_mean(tmp_path: Path, 
 
 
 def test_what_came_before_a_fork_is_context(tmp_path: Path, model: Path) -> None:
-    root = episode(Start(task=TASK), "ab", 0.0).model_copy(
-        update={"provenance": Provenance(policy="p", recipe="grpo", iteration=0)}
-    )
+    root = episode(Start(task=TASK), "ab", 0.0, iteration=0)
     fork = root.fork(1)
     made = [root, episode(fork, "x", 1.0), episode(fork, "y", 0.0, 1)]
     samples, _, texts = mined(tmp_path, model, [Group(start=fork, first=0, size=2)], made)
@@ -255,15 +209,6 @@ def test_a_comparisons_tokens_are_shared_out_over_the_rounds(tmp_path: Path, mod
 
 
 # -- the whole loop ---------------------------------------------------------------------------------------------------
-
-LEARNING: dict[str, Any] = {
-    "env": "toy/Levers-v0",
-    "constrain": True,
-    "group": 8,
-    "prompts": 2,
-    "budget": 96,
-    "policy": {"learning_rate": 3e-3, "beta": 0.001, "horizon": 8, "batch": 8, "epochs": 2},
-}
 
 
 @pytest.fixture(scope="module")
