@@ -168,14 +168,7 @@ class WebShop(TextEnv[Visit]):
         self._page = None
 
     def _observe(self, visit: Visit) -> str:
-        if self.observation_mode == "url":
-            return visit.url
-        page = self.page(visit)
-        if self.observation_mode == "html":
-            return html(page, TextSite())
-        if self.observation_mode == "text_rich":
-            return rich_text(page, visit.url, visit.visited)
-        return plain_text(page)
+        return visit.url if self.observation_mode == "url" else observed(self.page(visit), visit, self.observation_mode)
 
     def _splits(self) -> Mapping[str, range]:
         count = self.shop.goal_count
@@ -219,6 +212,15 @@ class WebShopSmall(WebShop):
         protocol: str | None = None,
     ) -> None:
         super().__init__(observation_mode, SMALL, goals, price_seed, frozen, show_attributes, protocol)
+
+
+def observed(page: Page, visit: Visit, mode: str) -> str:
+    """What an agent sees of a page, in one of `MODES`."""
+    if mode == "url":
+        return visit.url
+    if mode == "html":
+        return html(page, TextSite())
+    return rich_text(page, visit.url, visit.visited) if mode == "text_rich" else plain_text(page)
 
 
 @lru_cache(maxsize=8)
