@@ -84,6 +84,11 @@ class WorldModelEnv(TextEnv[Imagined]):
         self.registration = find(ID)
         self.real = (spec.id, dict(env_settings or {}))
         self._spec: EnvSpec = spec
+        for folder in (model if model != REAL else None, judge):
+            if folder is not None:
+                from palaestra.worldmodel.loading import card_of  # needs no model code
+
+                card_of(folder, spec.id)
         self._model, self._judge_name = model, judge
         self._given: tuple[World, Judge] | None = None
         self._inner: TextEnv[Any] | None = None

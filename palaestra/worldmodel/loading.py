@@ -59,12 +59,19 @@ def load_world(folder: str | Path, env_id: str | None = None) -> LearnedWorld:
         BadInput: no world model there, or one of another environment. MissingExtra: `train`.
     """
     place = world_folder(folder)
-    card = read_card(place)
-    if env_id is not None and card.env != env_id:
-        raise BadInput(f"{place} is a world model of {card.env}, not of {env_id}")
+    card_of(place, env_id)
     measured = place / FIDELITY
     stamp = measured.stat().st_mtime_ns if measured.is_file() else 0
     return _loaded(str(place.resolve()), stamp)
+
+
+def card_of(folder: str | Path, env_id: str | None) -> WorldCard:
+    """What the world model in a folder is. Raises BadInput where there is none, or one of another environment."""
+    place = world_folder(folder)
+    card = read_card(place)
+    if env_id is not None and card.env != env_id:
+        raise BadInput(f"{place} is a world model of {card.env}, not of {env_id}")
+    return card
 
 
 def world_folder(folder: str | Path) -> Path:

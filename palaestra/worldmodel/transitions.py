@@ -86,7 +86,7 @@ def transitions_of(path: Path, env: TextEnv[Any] | None = None, page: PageFormat
         return []
     actions = tuple(_written(action) for action in path.actions)
     ended = episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
-    listed = _listed(path, env, page) if env is not None and page is not None and page.actions else {}
+    listed = _listed(path, env, page, ended) if env is not None and page is not None and page.actions else {}
     found = []
     for step in range(path.own, len(path.turns)):
         turn, end = path.turns[step], step == len(path.turns) - 1
@@ -197,7 +197,7 @@ def _written(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _listed(path: Path, env: TextEnv[Any], page: PageFormat) -> dict[int, tuple[str, ...] | None]:
+def _listed(path: Path, env: TextEnv[Any], page: PageFormat, ended: bool) -> dict[int, tuple[str, ...] | None]:
     """The admissible actions after each own turn, as the environment lists them when the episode is replayed."""
     found: dict[int, tuple[str, ...] | None] = {}
     seen: Sequence[str] = path.observations()
@@ -205,7 +205,8 @@ def _listed(path: Path, env: TextEnv[Any], page: PageFormat) -> dict[int, tuple[
     try:
         for step in range(path.own + 1, len(actions) + 1):
             _, info = env.replay(task, actions[:step], seen[: step + 1])
-            found[step] = page.listed(info["actions"])
+            cut = step == len(actions) and not ended and env.distance(task, actions) is None
+            found[step] = None if cut else page.listed(info["actions"])  # at a step limit none are listed
     except ReplayDiverged:
         pass  # what came before stands; from here on this environment is not the one that was recorded
     return found

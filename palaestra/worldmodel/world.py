@@ -15,8 +15,12 @@ from palaestra.worldmodel.judging import Judge, ModelJudge, TrueScore
 from palaestra.worldmodel.page import Asked, PageFormat, Prediction, Problem, Status
 from palaestra.worldmodel.together import Together
 
-STUCK = 4
-"""A page that a model writes so often in a row has no way on."""
+STUCK = 5
+"""A page that a model writes so often in a row has no way on (real pages stay for a few actions, as in a shop's
+options)."""
+
+KEPT = 4096
+"""Predictions that a learned world remembers: going back and taking the same step again asks nobody."""
 
 
 class World(Protocol):
@@ -85,18 +89,34 @@ class LearnedWorld:
         self.judge: Judge = judge or ModelJudge(policy, self.page)
         self.calls = self.batches = self.prompt_tokens = self.completion_tokens = 0
         self.problems: Counter[str] = Counter()
+        self._kept: OrderedDict[tuple[object, ...], Completion] = OrderedDict()
+        self._lock = threading.Lock()
         self._max_same = max_same
         self._together = Together(self._act)
 
     def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
         """Ask the model. What is no page comes back as a `problem`."""
-        requests = []
-        for step in steps:
-            said = self.page.messages(step)
-            prompt = self.policy.template.opening(said) if self.policy.template is not None else ()
-            requests.append(Request(said, step.seed, prompt))
-        answers = self._together.ask(requests)
-        return [self._prediction(step, answer) for step, answer in zip(steps, answers, strict=True)]
+        said = [self.page.messages(step) for step in steps]
+        keys = [(step.seed, *(m["content"] for m in each)) for step, each in zip(steps, said, strict=True)]
+        with self._lock:
+            known = {key: self._kept[key] for key in keys if key in self._kept}
+        asked: dict[tuple[object, ...], Request] = {}
+        for key, step, each in zip(keys, steps, said, strict=True):
+            if key not in known:
+                prompt = self.policy.template.opening(each) if self.policy.template is not None else ()
+                asked[key] = Request(each, step.seed, prompt)
+        answers = dict(zip(asked, self._together.ask(list(asked.values())), strict=True)) if asked else {}
+        with self._lock:
+            self._kept.update({key: answer for key, answer in answers.items() if answer.error is None})
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        found = []
+        for key, step in zip(keys, steps, strict=True):
+            if key in answers:
+                found.append(self._prediction(step, answers[key], asked=True))
+            else:
+                found.append(self._prediction(step, known[key], asked=False))
+        return found
 
     def _act(self, requests: Sequence[Request]) -> list[Completion]:
         answers: list[Completion] = []
@@ -108,7 +128,7 @@ class LearnedWorld:
         self.completion_tokens += sum(answer.completion_tokens for answer in answers)
         return answers
 
-    def _prediction(self, step: Asked, answer: Completion) -> Prediction:
+    def _prediction(self, step: Asked, answer: Completion, asked: bool) -> Prediction:
         found = self.page.read(answer.text)
         if answer.error is not None:
             found = Prediction("", problem=Problem.UNANSWERED, text=answer.error)
@@ -118,6 +138,8 @@ class LearnedWorld:
             found = Prediction("", problem=Problem.STUCK, text=answer.text)
         if found.problem is not None:
             self.problems[found.problem] += 1
+        if not asked:  # it cost nothing this time
+            return found
         return replace(found, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
 
 

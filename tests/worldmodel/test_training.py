@@ -1,0 +1,215 @@
+"""Training a world model: what its samples hold, what is refused before training, going on, and the real paths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rooms
+
+from palaestra.agents.collect import collect
+from palaestra.agents.policies.random import RandomPolicy
+from palaestra.agents.policy import Completion, PolicyBase, Request
+from palaestra.agents.store import EpisodeStore
+from palaestra.cli import run
+from palaestra.envs import BadInput, make
+from palaestra.envs.check import check
+from palaestra.trainers.config import config_of
+from palaestra.worldmodel.env import ID
+from palaestra.worldmodel.fidelity import Fidelity
+from palaestra.worldmodel.loading import load_world, read_card, template_of
+from palaestra.worldmodel.training import TrainConfig, held_out_episodes, rationales, samples_of, train_world
+from palaestra.worldmodel.transitions import gather, set_aside
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rooms.tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stores") / "episodes.sqlite"
+    with EpisodeStore(path) as store:
+        collect([rooms.task(pair) for pair in rooms.PAIRS], RandomPolicy(), store, samples=2, progress="quiet")
+    return path
+
+
+def config(file: Path, model: Path, **more: Any) -> TrainConfig:
+    fixed = {"env": "toy/Rooms-v0", "store": str(file), "model": str(model), "page": {"actions": 3}, "max_tokens": 48}
+    fit = {"epochs": 3, "learning_rate": 4e-3, "batch": 16, "micro_tokens": 4096}
+    return config_of(TrainConfig, {**fixed, "held_out": 0.2, "horizons": 2, "objective": fit, **more})
+
+
+@pytest.fixture(scope="module")
+def trained(file: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Fidelity]:
+    out = tmp_path_factory.mktemp("world") / "run"
+    report = train_world(config(file, tiny), out)
+    assert report is not None
+    return out, report
+
+
+def test_only_the_answer_has_weight(file: Path, tiny: Path) -> None:
+    how = config(file, tiny)
+    template = template_of(str(tiny))
+    with EpisodeStore(file, mode="r") as store:
+        found = gather(store, "toy/Rooms-v0", ("train",), env=make("toy/Rooms-v0"), page=how.page)
+        first = next(t for t in found if t.status == "going" and not t.done)
+    told = {first.task.id: "Rules."}
+    page, judgement = samples_of([first], how, template, told)
+    assert (page.kind, judgement.kind) == ("transition", "judgement")
+    answers = [
+        template.decode([id for id, weight in zip(sample.ids, sample.weights, strict=True) if weight])
+        for sample in (page, judgement)
+    ]
+    assert answers == [
+        f"{first.next}\n== actions\n" + "\n".join(rooms.ACTIONS) + "\n== going",
+        f"Score: {first.worth:.1f}",
+    ]
+    whole = template.decode(page.ids)
+    assert "Rules." in whole
+    assert f"Task: {first.first}\nAction: {first.action}" in whole
+    (alone,) = samples_of([first], config(file, tiny, judge=False), template, told)
+    assert alone == page
+
+
+def test_a_rationale_is_written_by_a_policy_and_stands_before_the_page(file: Path, tiny: Path) -> None:
+    class Explains(PolicyBase):
+        def act(self, requests: Sequence[Request]) -> list[Completion]:
+            return [Completion(f"Since\n{request.seed}.") for request in requests]
+
+    how = config(file, tiny, judge=False, page={"rationale": True})
+    with EpisodeStore(file, mode="r") as store:
+        found = list(gather(store, "toy/Rooms-v0", ("train",)))[:2]
+    thought = rationales(found, Explains())
+    assert [t.thought for t in thought] == ["Since 0.", "Since 1."]
+    template = template_of(str(tiny))
+    told = {t.task.id: "" for t in found}
+    sample = samples_of(thought, how, template, told)[1]
+    answer = template.decode([id for id, weight in zip(sample.ids, sample.weights, strict=True) if weight])
+    assert answer.startswith("Thought: Since 1.\n== page\n" + found[1].next)
+    assert how.page.read(answer).page == found[1].next
+
+
+def test_a_store_without_transitions_is_an_error_before_anything_is_written(
+    file: Path, tiny: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="holds no transitions of palaestra/Crafting-v0 in split train"):
+        train_world(config(file, tiny, env="crafting"), tmp_path / "run")
+    with pytest.raises(BadInput, match="neither an episode store nor a run directory"):
+        train_world(config(tmp_path / "nothing.sqlite", tiny), tmp_path / "run")
+    with pytest.raises(BadInput, match="unknown model 'huge'"):
+        train_world(config(file, Path("huge")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_writes_a_world_model_that_knows_what_it_is(trained: tuple[Path, Fidelity]) -> None:
+    out, report = trained
+    card = read_card(out / "model")
+    assert (card.env, card.page.actions, card.judges) == ("toy/Rooms-v0", 3, True)
+    aside = {rooms.task(pair).id for pair in rooms.PAIRS if set_aside(rooms.task(pair), 0.2)}
+    assert aside
+    assert not aside & set(card.tasks)
+    assert report.tasks == len(aside)
+    fit = json.loads((out / "fit.json").read_text())
+    losses = fit["report"]["losses"]
+    assert losses[-1] < 0.3 * losses[0]
+    assert fit["judgements"] == fit["transitions"] == card.transitions
+    world = load_world(out, "toy/Rooms-v0")
+    assert world.horizon == report.trusted
+    assert load_world(out / "model") is world  # in memory once
+    with pytest.raises(BadInput, match="is a world model of toy/Rooms-v0, not of palaestra/Crafting-v0"):
+        load_world(out, "palaestra/Crafting-v0")
+
+
+def test_the_same_command_goes_on_where_it_was_killed(
+    file: Path, tiny: Path, trained: tuple[Path, Fidelity], tmp_path: Path
+) -> None:
+    """What each phase leaves is what the next one needs: without the weights it fits again, to the same ones."""
+    import shutil
+
+    out, report = trained
+    before = (out / "fit.json").stat().st_mtime_ns
+    assert train_world(config(file, tiny), out) == report
+    assert (out / "fit.json").stat().st_mtime_ns == before
+    copy = tmp_path / "run"
+    shutil.copytree(out, copy)
+    for name in ("fit.json", "fidelity.json"):
+        (copy / name).unlink()
+    shutil.rmtree(copy / "model")
+    assert train_world(config(file, tiny), copy) == report
+    with pytest.raises(BadInput, match=r"begun with objective\.epochs=3, now it is 4"):
+        train_world(config(file, tiny, objective={"epochs": 4, "learning_rate": 4e-3, "batch": 16}), out)
+
+
+def test_a_learned_world_passes_the_check_of_an_environment(trained: tuple[Path, Fidelity]) -> None:
+    settings = {"env": "toy/Rooms-v0", "model": str(trained[0])}
+    report = check(ID, settings=settings, fast=True, tasks=1, cycles=24, load=rooms.__file__)
+    assert report.passed, str(report)
+
+
+def test_it_is_measured_only_on_tasks_that_it_did_not_learn_from(
+    file: Path, trained: tuple[Path, Fidelity], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out, _ = trained
+    card = read_card(out / "model")
+    with EpisodeStore(file, mode="r") as store:
+        found = held_out_episodes(store, make("toy/Rooms-v0"), card, card.page)
+    assert {steps[0].task.id for steps in found}.isdisjoint(card.tasks)
+    options = ["--load", rooms.__file__, "--episodes", "3", "--horizons", "2", "--json"]
+    assert run(["worldmodel", "eval", str(out), "--store", str(file), *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["episodes"], [row["steps"] for row in told["horizons"]]) == (3, [1, 2])
+    seen = tmp_path / "seen.sqlite"
+    with EpisodeStore(seen) as store:
+        collect([rooms.task("0-1"), rooms.task("1-0")], RandomPolicy(), store, progress="quiet")
+        left = [head for head in store.heads() if head.task not in card.tasks]
+    status = run(["worldmodel", "eval", str(out), "--store", str(seen), *options])
+    assert (status == 2) == (not left)
+
+
+def test_look_ahead_from_the_command_line(
+    trained: tuple[Path, Fidelity], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out, _ = trained
+    shared = ["--depth", "1", "--tasks", "3", "--after", "0", "--load", rooms.__file__, "--json", "--out"]
+    for name, world in (("imagined", str(out)), ("real", "real")):
+        where = str(tmp_path / name)
+        assert run(["worldmodel", "act", "toy/Rooms-v0", "-p", "random", "--world", world, *shared, where]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["evaluation"]["episodes"] == 3
+        assert told["spent"]["world"] > 0
+    assert run(["worldmodel", "act", "toy/Rooms-v0", "-p", "random", "--world", "real", "--out", str(tmp_path)]) == 2
+    assert "say --depth" in capsys.readouterr().err
+    assert run(["worldmodel", "eval", str(tmp_path), "--store", str(tmp_path)]) == 2
+    assert "holds no world model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("env", ["crafting", "webshopsmall"])
+def test_the_whole_way_in_a_real_environment(env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Episodes of random actions, a fresh model of that environment's words, training, measuring, imagining."""
+    from palaestra.agents.tiny import env_texts, make_tiny
+
+    model = make_tiny(env_texts(env, episodes=2), tmp_path / "tiny", vocab=500, hidden=32, layers=1, heads=2)
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        tasks = make(env).tasks("train")[:6]
+        collect(tasks, RandomPolicy(), store, progress="quiet", env_settings={"max_steps": 3})
+    out = str(tmp_path / "world")
+    quick = ["page.actions=2", "page.max_page=300", "page.history=2", "max_tokens=16", "horizons=1", "held_out=0.4"]
+    quick += ["objective.epochs=1", "objective.max_length=2048", "per_start=2"]
+    options = [word for each in quick for word in ("--set", each)]
+    made = ["--store", str(tmp_path), "--model", str(model), "-s", "max_steps=3", "--out", out, "--json"]
+    assert run(["worldmodel", "train", "--env", env, *made, *options]) == 0
+    told = json.loads(capsys.readouterr().out)["fidelity"]
+    assert told["env"] == make(env).registration.id  # type: ignore[union-attr]
+    assert told["horizons"][0]["count"] > 0
+    imagined = make("worldmodel", env=env, model=out)
+    _, info = imagined.reset(seed=0)
+    *_, over, _, info = imagined.step(info["actions"][0])
+    assert info["imagined"]
+    assert info["problem"] in ("malformed", "endless")  # one epoch of a model of 30,000 parameters
+    assert over
+    imagined.close()

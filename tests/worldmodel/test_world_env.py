@@ -1,0 +1,254 @@
+"""The environment that a model imagines: the contract, the marks, and what becomes of a model that writes nonsense."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rooms
+from pydantic import ValidationError
+from rooms import Draws, Writes, page, task, true_page, true_worth
+
+from palaestra.agents.collect import collect
+from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start
+from palaestra.agents.policies.random import RandomPolicy
+from palaestra.agents.policy import Completion, Request
+from palaestra.agents.search import Search, search
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, Fidelity, Task, find, make, specs
+from palaestra.envs.check import check
+from palaestra.trainers.evaluate import evaluate, measured, summarise
+from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
+from palaestra.worldmodel.judging import Case, ModelJudge, TrueScore, reading
+from palaestra.worldmodel.page import Asked, PageFormat, Problem
+from palaestra.worldmodel.together import Together
+from palaestra.worldmodel.transitions import transitions_of
+from palaestra.worldmodel.world import LearnedWorld, RealWorld
+
+FORM = PageFormat(actions=3)
+
+
+def oracle(**more: object) -> LearnedWorld:
+    """A world model that is always right, of text alone."""
+    return LearnedWorld(Writes(true_page, "oracle"), FORM, judge=ModelJudge(Writes(true_worth)), **more)  # type: ignore[arg-type]
+
+
+def imagined(world: LearnedWorld, **more: int) -> WorldModelEnv:
+    return WorldModelEnv.of(world, "toy/Rooms-v0", **more)
+
+
+def wish(pair: str) -> Task:
+    return task(pair).model_copy(update={"env": ID})
+
+
+def test_it_passes_the_check_and_rewinds_exactly() -> None:
+    report = check(ID, fast=True, cycles=20)
+    assert report.passed, str(report)
+    assert report.fidelity is Fidelity.EXACT
+    report = check(ID, settings={"env": "webshopsmall"}, fast=True, tasks=2, cycles=4)
+    assert report.passed, str(report)
+
+
+def test_the_real_environment_behind_the_interface_is_the_real_environment() -> None:
+    rng = np.random.default_rng(0)
+    real, other = make("crafting"), make("worldmodel")
+    for number in range(3):
+        wanted = real.tasks("train")[number]
+        seen = real.reset(options={"task": wanted})
+        same = other.reset(options={"task": wanted.name})
+        for _ in range(30):
+            assert (seen[0], seen[1]["score"], list(seen[1]["actions"])) == (
+                *(same[0], same[1]["score"]),
+                list(same[1]["actions"]),
+            )
+            action = str(rng.choice(list(seen[1]["actions"])))
+            *answer, info = real.step(action)
+            *again, told = other.step(action)
+            assert [answer[0], *answer[2:]] == [again[0], *again[2:]]
+            assert (info["success"], info["valid"]) == (told["success"], told["valid"])
+            seen, same = (answer[0], info), (again[0], told)
+            if answer[2]:
+                break
+
+
+def test_a_perfect_model_imagines_the_real_episode_and_a_judge_rewards_it() -> None:
+    env = imagined(oracle())
+    observation, info = env.reset(options={"task": wish("1-2")})
+    assert (observation, info["imagined"], info["judged"], info["actions"]) == (page(1, 2), True, True, rooms.ACTIONS)
+    observation, reward, over, _, info = env.step("jump")
+    assert (observation, reward, over, info["valid"]) == ("There is no such way.", 0.0, False, False)
+    env.step("right")
+    before = env.snapshot()
+    observation, reward, over, _, info = env.step("leave")
+    assert (observation, reward, over, info["success"], info["score"]) == ("You are out.", 1.0, True, True, 1.0)
+    assert env.restore(before)[0] == page(2, 2)
+    env.step("left")
+    *_, info = env.step("leave")
+    assert (info["success"], info["score"]) == (False, 0.0)
+    env.close()
+
+
+def test_the_last_step_is_told_and_judged_though_nothing_ended() -> None:
+    policy = Writes(true_page)
+    env = imagined(LearnedWorld(policy, FORM, judge=ModelJudge(Writes(true_worth))), max_steps=2)
+    env.reset(options={"task": wish("0-3")})
+    env.step("right")
+    assert "the last step" not in policy.asked[-1]
+    _, reward, over, truncated, info = env.step("right")
+    assert "This is the last step" in policy.asked[-1]
+    assert (round(reward, 3), over, truncated, info["success"]) == (0.8, False, True, False)
+
+
+NONSENSE = {
+    Problem.MALFORMED: "bla bla",
+    Problem.ENDLESS: Completion(f"{page(1, 2)}\n== going", finished=False),
+    Problem.UNANSWERED: Completion("", error="the prompt is too long"),
+    Problem.STUCK: f"{page(1, 2)}\n== going",
+}
+
+
+@pytest.mark.parametrize("problem", list(Problem))
+def test_a_model_that_writes_nonsense_is_cut_scored_zero_and_counted(problem: Problem) -> None:
+    judge = ModelJudge(Writes(lambda _: "Score: 1.0"))
+    world = LearnedWorld(Writes(lambda _: NONSENSE[problem]), judge=judge)
+    env = imagined(world)
+    env.reset(options={"task": wish("1-2")})
+    while True:
+        observation, reward, over, _, info = env.step("left")
+        if over:
+            break
+    assert len(env.history) == (5 if problem is Problem.STUCK else 1)
+    assert (observation, reward, info["score"], info["success"]) == (CUT[problem], 0.0, 0.0, False)
+    assert info["problem"] == problem
+    assert world.problems == {problem: 1}
+    assert judge.calls == 0
+
+
+def test_everything_made_there_is_marked_and_repeatable(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path / "episodes.sqlite")
+    tasks = [wish(pair) for pair in rooms.PAIRS[:6]]
+    report = collect(tasks, RandomPolicy(), store, progress="quiet", env_factory=lambda _: imagined(oracle()))
+    assert report.episodes == 6
+    for episode in store.episodes():
+        assert episode.provenance.actor is Actor.IMAGINED
+        assert (episode.labels["rewards"], episode.labels["acted_by"]) == ("judged", "policy")
+        assert episode.start.task.env == ID
+        assert episode.start.task.split == "train"
+        assert transitions_of(store.path(episode.id)) == []
+    again = collect(tasks, RandomPolicy(), store, progress="quiet", env_factory=lambda _: imagined(oracle()))
+    assert (again.episodes, again.skipped) == (0, 6)
+    (tree,) = search(
+        [wish("0-2")], Draws(), store, Search(iterations=2, width=3, depth=4), env_factory=lambda _: imagined(oracle())
+    ).trees
+    assert tree.ends()
+    assert {head.actor for head in store.heads()} == {Actor.IMAGINED}
+
+
+def test_no_episode_of_it_can_be_made_unmarked() -> None:
+    provenance = Provenance(actor=Actor.POLICY, policy="p")
+    with pytest.raises(ValidationError, match="imagined, so the actor must be 'imagined'"):
+        Episode(id="x", start=Start(task=wish("0-1")), turns=(), outcome=Outcome.SUCCESS, provenance=provenance)
+
+
+def test_imagined_episodes_never_enter_an_evaluation(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path / "episodes.sqlite")
+    with pytest.raises(BadInput, match="imagined; an evaluation needs the real environment"):
+        evaluate(ID, RandomPolicy(), store, progress="quiet")
+    with pytest.raises(BadInput, match="imagined; an evaluation needs the real environment"):
+        evaluate("toy/Rooms-v0", RandomPolicy(), store, progress="quiet", env_factory=lambda _: imagined(oracle()))
+    assert len(store) == 0
+    real = evaluate("toy/Rooms-v0", RandomPolicy(), store, tasks=2, progress="quiet")
+    (episode, *_) = store.episodes()
+    made_up = episode.model_copy(update={"provenance": episode.provenance.model_copy(update={"actor": Actor.IMAGINED})})
+    chosen = [episode.start.task]
+    with pytest.raises(BadInput, match="an imagined episode is no measure of anything"):
+        summarise("x", chosen, {chosen[0].id: [made_up]}, 1, real.card, "task", 0.0)
+
+
+def test_a_recipe_that_trains_there_is_measured_in_the_real_environment() -> None:
+    env = imagined(oracle())
+    where = measured(find(ID), env, {}, None)
+    assert (where.spec.id, where.settings, where.factory) == ("toy/Rooms-v0", {}, None)
+    where.check(None)
+    real = make("toy/Rooms-v0")
+    assert measured(find("toy/Rooms-v0"), real, {"a": 1}, None).settings == {"a": 1}
+
+
+def test_bad_input_is_told_in_one_line() -> None:
+    with pytest.raises(BadInput, match="imagined itself"):
+        make("worldmodel", env="worldmodel")
+    with pytest.raises(BadInput, match="holds no world model"):
+        make("worldmodel", model="nowhere").reset(seed=0)
+    with pytest.raises(BadInput, match="belongs to toy/Rooms-v0"):
+        imagined(oracle()).reset(options={"task": task("0-1")})
+    assert specs()[ID].imagined
+    assert not specs()["palaestra/Crafting-v0"].imagined
+
+
+def test_a_judge_is_read_by_its_last_number() -> None:
+    assert [reading(t) for t in ("Score: 1.0", "score: .5 but\nScore: 0.25", "Score: **1**", "none", "Score: 7")] == [
+        *(1.0, 0.25, 1.0, None),
+        None,
+    ]
+    judge = ModelJudge(Writes(lambda _: "I do not know"))
+    case = Case(task("0-1"), "", page(0, 1), (), page(0, 1), False)
+    assert judge.rate([case, case]) == [0.0, 0.0]
+    assert judge.unreadable == 2
+    with pytest.raises(BadInput, match="knows no true score"):
+        TrueScore().rate([case])
+
+
+def test_what_threads_ask_at_once_goes_to_the_model_together() -> None:
+    begun, go = threading.Event(), threading.Event()
+    sizes: list[int] = []
+
+    def act(requests: Sequence[Request]) -> list[Completion]:
+        sizes.append(len(requests))
+        begun.set()
+        go.wait(10)
+        return [Completion(str(request.seed)) for request in requests]
+
+    together, told = Together(act), dict[int, str]()
+
+    def ask(number: int) -> None:
+        told[number] = together.ask([Request((), seed=number)])[0].text
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    threads[0].start()
+    assert begun.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    while len(together._waiting) < 5:
+        pass
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert sizes == [1, 5]
+    assert told == {number: str(number) for number in range(6)}
+
+    def fails(requests: Sequence[Request]) -> list[Completion]:
+        raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        Together(fails).ask([Request(())])
+
+
+def test_the_real_world_goes_anywhere_and_remembers_where_it_was() -> None:
+    world = RealWorld("crafting")
+    (start,) = make("crafting").tasks("train")[:1]
+    env = make("crafting")
+    env.reset(options={"task": start})
+    actions: list[str] = []
+    rng = np.random.default_rng(1)
+    for _ in range(8):
+        action = str(rng.choice([each for each in env.admissible(env.state) if each.startswith("get")]))
+        wanted, _, _, _, info = env.step(action)
+        (found,) = world.predict([Asked(start, "", "", tuple(actions), "", action)])
+        assert (found.page, found.score) == (wanted, info["score"])
+        actions.append(action)
+    assert (world.calls, world.replayed) == (8, 0)
+    (found,) = world.predict([Asked(start, "", "", tuple(actions[:3]), "", actions[3])])
+    assert (world.calls, world.replayed) == (9, 0)
