@@ -24,8 +24,11 @@ from palaestra.envs import find
 from palaestra.trainers.compare import compare_methods, standings_of
 from palaestra.trainers.comparison import Standing, markdown
 from palaestra.trainers.config import config_of
+from palaestra.trainers.evaluate import Evaluation
 from palaestra.trainers.methods import CONTESTANTS, contestant
+from palaestra.trainers.report import rounds
 from palaestra.trainers.rft import RFT, RFTConfig
+from palaestra.trainers.rundir import read_record
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,7 +39,7 @@ class Study:
 
     Attributes:
         title: of its part of the page.
-        start: episodes that the start model has cloned, and the ids of that fit.
+        start: solved episodes that the start model clones, and the ids of each round of it.
         settings: of all contestants. own: of some.
     """
 
@@ -51,6 +54,8 @@ class Study:
 FIT = {"learning_rate": 1e-3, "batch": 8, "micro_tokens": 4096}
 SEARCH = {"width": 4, "iterations": 8}
 # The papers' preference and policy-gradient rates are for models a thousand times as large.
+GRADIENT = {"learning_rate": 3e-4, "micro_tokens": 4096}
+BUFFER = {"minimum": 32, "capacity": 256}
 OWN: dict[str, dict[str, Any]] = {
     "eef": {"states": 5},
     "eef-random": {"states": 5},
@@ -59,14 +64,21 @@ OWN: dict[str, dict[str, Any]] = {
     "direct-revision": {"search": SEARCH, "later_epochs": None},
     "textual-splice": {"search": SEARCH, "later_epochs": None},
     "eto": {"preference": {**FIT, "learning_rate": 1e-4}},
+    "grpo": {"policy": GRADIENT},
+    "exit": {"policy": GRADIENT, **BUFFER},
+    "exit-plain": {"policy": GRADIENT, **BUFFER},
+    "exit-improve": {"policy": GRADIENT, **BUFFER},
+    "exit-curriculum": {"policy": GRADIENT, **BUFFER},
 }
+IMPROVED = ("grpo", "exit", "exit-plain", "exit-improve", "exit-curriculum")
+"""The contestants that are also asked to improve on their attempts."""
 
 STUDIES = {
     "crafting": Study(
         "Crafting (targets of depth 1)",
         "palaestra/Crafting-v0",
         1024,
-        (300, 700_000),
+        (500, 700_000),
         {
             "env_settings": {"max_steps": 10},
             "tasks": ["d1"],
@@ -82,7 +94,7 @@ STUDIES = {
         "WebShop (120 products of our own making)",
         "palaestra/WebShopSmall-v0",
         1500,
-        (150, 500_000),
+        (301, 1_000_000),
         {
             "env_settings": {"max_steps": 8},
             "sampling": {"temperature": 1.0, "max_tokens": 64},
@@ -95,6 +107,11 @@ STUDIES = {
     ),
 }
 
+ENOUGH = 0.1
+"""Held-out success from which on the start model is cloned no further: what never wins has nothing to learn from."""
+ROUNDS = 6
+"""Rounds of cloning at the most."""
+
 CLAIMS = (
     ("At equal rollouts EEF beats RFT", "rft", "eef"),
     ("Agent-R beats direct revision", "direct-revision", "agent-r"),
@@ -105,7 +122,7 @@ CLAIMS = (
 
 
 def start_model(study: Study, out: Path) -> Path:
-    """The model that all contestants begin with; made once."""
+    """The model that all contestants begin with; made once: rounds of cloning until it wins often enough to learn."""
     model = out / "start-model"
     if (model / "config.json").is_file():
         return model
@@ -113,18 +130,26 @@ def start_model(study: Study, out: Path) -> Path:
     if not (fresh / "config.json").is_file():
         make_tiny(env_texts(study.env, episodes=40), fresh, vocab=study.vocab, hidden=96, layers=2, name="tiny")
     episodes, tokens = study.start
-    settings = {
-        **shared(study, fresh),
-        "budget": 0,
-        "experts": {"oracle": "default", "tasks": episodes},
-        "objective": {**FIT, "learning_rate": 3e-3, "tokens": tokens},
-        "evaluation": {**study.settings["evaluation"], "recovery": False},
-    }
-    run = out / "start-run"
-    RFT(config_of(RFTConfig, settings), run, progress="quiet").train()
+    before = fresh
+    for number in range(1, ROUNDS + 1):
+        settings = {
+            **shared(study, before),
+            "budget": 0,
+            "seed": number,
+            "experts": {"oracle": "default", "tasks": episodes},
+            "objective": {**FIT, "learning_rate": 3e-3, "tokens": tokens},
+            "evaluation": {**study.settings["evaluation"], "recovery": False},
+        }
+        run = out / f"start-{number}"
+        RFT(config_of(RFTConfig, settings), run, progress="quiet").train()
+        before = run / "iteration-0/model"
+        won = read_record(run / "iteration-0/evaluation.json", Evaluation).success.mean
+        print(f"{study.env}: the start model wins {100 * won:.1f} % after {number} rounds", flush=True)
+        if won >= ENOUGH:
+            break
     part = out / ".start-model"
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(run / "iteration-0/model", part)
+    shutil.copytree(before, part)
     part.rename(model)
     return model
 
@@ -150,10 +175,7 @@ def page(found: Mapping[str, list[Standing]], claims: Mapping[str, list[str]], m
         "are bootstraps over held-out tasks and seeds. A difference whose interval holds 0 is not shown here."
     ]
     for name, standings in found.items():
-        study, start = (
-            STUDIES[name],
-            json.loads((models[name].parent / "start-run/iteration-0/evaluation.json").read_text()),
-        )
+        study, start = STUDIES[name], rounds(models[name].parent / "rft-0")[0].evaluation
         settings = {
             **study.settings,
             "iterations": 2,
@@ -161,14 +183,24 @@ def page(found: Mapping[str, list[Standing]], claims: Mapping[str, list[str]], m
         }
         parts += [
             f"## {study.title}",
-            f"The start model wins {100 * start['success']['mean']:.1f} % of the held-out tasks "
-            f"(score {start['score']['mean']:.3f}).",
+            f"The start model wins {start.success.text(percent=True)} of the held-out tasks; its score is "
+            f"{start.score.text()}.",
             markdown(standings).strip(),
             "### The papers' claims",
             "\n".join(claims[name]),
             f"Settings: `{json.dumps(settings)}`; of single methods: `{json.dumps(study.own)}`.",
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def improvement(names: list[str], out: Path, seeds: int) -> list[str]:
+    """K-step self-improvement: the score when asked to improve, and its change, as means over seeds."""
+    found = []
+    for name in (name for name in names if name in IMPROVED):
+        last = [rounds(out / f"{name}-{seed}")[-1].evaluation.improved for seed in range(seeds)]
+        steps = [f"{sum(each[k].score.mean for each in last) / seeds:.3f}" for k in range(len(last[0]))]
+        found.append(f"- `{name}`: score after 0, 1, ... improvements: {', '.join(steps)}.")
+    return found
 
 
 def claims_of(names: list[str], out: Path, seeds: int) -> list[str]:
@@ -203,12 +235,13 @@ def main() -> None:
             study, out = STUDIES[name], given.out / name
             find(study.env)
             models[name] = start_model(study, out)
-            own = {key: value for key, value in study.own.items() if key in names}
             settings = shared(study, models[name])
+            again = {"evaluation": {**settings["evaluation"], "improve": 2}}
+            own = {key: {**study.own.get(key, {}), **(again if key in IMPROVED else {})} for key in names}
             found[name] = compare_methods(
                 [contestant(each) for each in names], settings, out, seeds=range(seeds), own=own, progress="quiet"
             )
-            claims[name] = claims_of(names, out, seeds)
+            claims[name] = [*claims_of(names, out, seeds), *improvement(names, out, seeds)]
             given.docs.write_text(page(found, claims, models), encoding="utf-8")
             record = {key: [s.model_dump(mode="json") for s in standings] for key, standings in found.items()}
             (given.out / "results.json").write_text(json.dumps(record, indent=1))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,34 +95,46 @@ def lines(out: Path) -> int:
         return 0
 
 
-def killed_child(name: str, out: Path, model: Path, moment: int | None, after: float) -> bool:
-    """Train in a child, and kill it `after` seconds after the log's line `moment`. Was it killed."""
-    child = os.fork()
-    if child == 0:
-        method(name, out, model).train()
+def child(name: str, out: Path, model: Path, moment: int | None = None, after: float = 0.0, **more: Any) -> str:
+    """Train in a child; with a moment it is killed `after` seconds after the log's line `moment`. How did it end."""
+    started = os.fork()
+    if started == 0:
+        try:
+            method(name, out, model, **more).train()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
     while moment is not None:
         if lines(out) >= moment:
             time.sleep(after)
-            os.kill(child, signal.SIGKILL)
+            os.kill(started, signal.SIGKILL)
             break
         time.sleep(0.002)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    status = os.waitpid(started, 0)[1]
+    return "killed" if os.WIFSIGNALED(status) else "failed" if status else "finished"
 
 
-def main(name: str, out: str, model: str, moments: str) -> None:
-    """Train in children that are killed, one after the other; the last one may finish.
-
-    Args:
-        moments: a JSON list of [log lines, seconds], one a child (see `killed_child`).
-    """
+def main(model: str, out: str) -> None:
+    """Of every method an undisturbed run (`whole`), one that is killed at ten random moments and resumed (`killed`),
+    and one of another seed (`other`); prints a JSON object of how the children ended."""
     import palaestra.agents.policies.hf
+    import palaestra.trainers.clipped
     import palaestra.trainers.cross_entropy
     import palaestra.trainers.preference  # noqa: F401  # children need not load them again
 
-    for moment, after in [*json.loads(moments), (None, 0.0)]:
-        killed = killed_child(name, Path(out), Path(model), moment, after)
-        print("killed" if killed else "finished", flush=True)
+    ends: dict[str, dict[str, list[str]]] = {}
+    for name in METHODS:
+        whole, killed, other = (Path(out, kind, name) for kind in ("whole", "killed", "other"))
+        ends[name] = {"whole": [child(name, whole, Path(model))]}
+        log = [json.loads(line)["event"] for line in (whole / "log.jsonl").read_text().splitlines()]
+        last = max(place for place, event in enumerate(log) if event == "evaluate")  # and so it is not over before
+        rng = random.Random(name)
+        moments = sorted((rng.randint(0, last), rng.random() * 0.05) for _ in range(10))
+        ends[name]["killed"] = [child(name, killed, Path(model), *moment) for moment in moments]
+        ends[name]["killed"].append(child(name, killed, Path(model)))
+        ends[name]["other"] = [child(name, other, Path(model), seed=1, iterations=1, budget=16)]
+    print(json.dumps(ends))
 
 
 PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); import every_method; every_method.main(*sys.argv[2:])"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,34 @@ from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rundir import read_record
 from palaestra.trainers.sample import Pair, Sample
 
+pytestmark = pytest.mark.xdist_group("every_method")  # all of it in one worker, as the runs are made once
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The folders of all runs, and how their processes ended."""
+
+    out: Path
+    model: Path
+    ends: dict[str, dict[str, list[str]]]
+
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lamps.tiny(tmp_path_factory.mktemp("models") / "tiny")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Every method's runs, made by a process of its own (see `every_method.main`)."""
+    out = tmp_path_factory.mktemp("runs")
+    model = lamps.tiny(out / "tiny")
+    program = [sys.executable, "-c", every_method.PROGRAM, str(Path(every_method.__file__).parent)]
+    done = subprocess.run([*program, str(model), str(out)], capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    return Runs(out, model, json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, model: Path) -> Recipe[Any]:
+@pytest.fixture(params=METHODS)
+def trained(request: pytest.FixtureRequest, runs: Runs) -> Recipe[Any]:
     """An undisturbed run of each method."""
-    recipe = every_method.method(request.param, tmp_path_factory.mktemp("runs") / request.param, model)
-    recipe.train()
-    return recipe
+    assert runs.ends[request.param]["whole"] == ["finished"]
+    return every_method.method(request.param, runs.out / "whole" / request.param, runs.model)
 
 
 def mined(recipe: Recipe[Any]) -> Iterator[tuple[int, BaseModel]]:
@@ -83,6 +99,18 @@ def results(run: Path) -> dict[str, Any]:
     return found
 
 
+def differences(one: Any, other: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two results differ, and what stands there."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {**one, **other}:
+            yield from differences(one.get(key), other.get(key), f"{where}/{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for place, pair in enumerate(zip(one, other, strict=True)):
+            yield from differences(*pair, f"{where}/{place}")
+    elif one != other:
+        yield where, one, other
+
+
 def test_no_id_of_an_environment_or_of_an_untrained_turn_ever_has_a_weight(trained: Recipe[Any]) -> None:
     """Every run of ids with a weight is one whole answer of an episode that the sample says it was made of."""
     seen = set()
@@ -124,24 +152,16 @@ def test_nothing_of_a_held_out_task_and_no_fault_is_learnt(trained: Recipe[Any])
 
 
 def test_a_run_that_is_killed_at_ten_random_moments_ends_as_an_undisturbed_one(
-    tmp_path: Path, model: Path, trained: Recipe[Any]
+    runs: Runs, trained: Recipe[Any]
 ) -> None:
     """Which says as well that the same seed gives the same samples, twice."""
-    log = [json.loads(line)["event"] for line in (trained.out / "log.jsonl").read_text().splitlines()]
-    last = max(place for place, event in enumerate(log) if event == "evaluate")  # and so it is not over before
-    rng = random.Random(trained.name)
-    moments = sorted((rng.randint(0, last), rng.random() * 0.05) for _ in range(10))
-    program = [sys.executable, "-c", every_method.PROGRAM, str(Path(every_method.__file__).parent), trained.name]
-    arguments = [str(tmp_path / "run"), str(model), json.dumps(moments)]
-    done = subprocess.run([*program, *arguments], check=True, capture_output=True, text=True, timeout=300)
-    assert done.stdout.split() == ["killed"] * 10 + ["finished"]
-    assert results(tmp_path / "run") == results(trained.out)
+    assert runs.ends[trained.name]["killed"] == ["killed"] * 10 + ["finished"]
+    found = results(runs.out / "killed" / trained.name)
+    assert list(differences(found, results(trained.out))) == []
 
 
-def test_another_seed_gives_other_samples(tmp_path: Path, model: Path, trained: Recipe[Any]) -> None:
-    if trained.name not in every_method.LEARNS:
-        return
-    other = every_method.method(trained.name, tmp_path / "run", model, seed=1, iterations=1, budget=20)
-    other.train()
-    first, second = (results(run)["iteration-1/samples.jsonl.gz"] for run in (trained.out, tmp_path / "run"))
-    assert first != second
+def test_another_seed_gives_other_samples(runs: Runs, trained: Recipe[Any]) -> None:
+    if trained.name in every_method.LEARNS:
+        assert runs.ends[trained.name]["other"] == ["finished"]
+        file = "iteration-1/samples.jsonl.gz"
+        assert results(runs.out / "other" / trained.name)[file] != results(trained.out)[file]

@@ -1,0 +1,159 @@
+"""The controls and the further measures: best of k, SFT on positives, recovery from truncated failures, difficulty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lamps
+import pytest
+from typer.testing import CliRunner
+
+from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start, TokenRecord, Turn
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, Task
+from palaestra.trainers.best_of_k import BestOfK, BestOfKConfig, likelihood
+from palaestra.trainers.config import config_of
+from palaestra.trainers.difficulty import bin_of, binned
+from palaestra.trainers.evaluate import Evaluation
+from palaestra.trainers.methods import CONTESTANTS
+from palaestra.trainers.recovery import Recovery, cut
+from palaestra.trainers.report import rounds
+from palaestra.trainers.rft import RFT, RFTConfig
+from palaestra.trainers.rundir import read_record
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lamps.tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def settings(model: Path, **more: Any) -> dict[str, Any]:
+    own = {"experts": {"oracle": "solve", "slip": 0.5, "tasks": 6}, "evaluation": {"tasks": 4}, "conversation": {}}
+    whole = lamps.settings(model, **own, budget=16, objective={"epochs": 1, "batch": 4}, **more)
+    del whole["per_task"]
+    return whole
+
+
+def episode(number: int, turns: int = 4, outcome: Outcome = Outcome.FAILURE, **more: Any) -> Episode:
+    said = Turn(observation="?", completion="a", action="a")
+    return Episode(
+        id=f"{number:016x}",
+        start=Start(task=Task(env="toy/Lamps-v0", name=f"two/{20 + number}", split="test")),
+        turns=(said,) * turns,
+        outcome=outcome,
+        provenance=Provenance(actor=Actor.POLICY, policy="p"),
+        **more,
+    )
+
+
+def test_the_controls_that_reviewers_asked_for_are_all_there() -> None:
+    assert {
+        *("sft-positives", "rft", "rft-x1", "eef-random", "direct-revision", "textual-splice", "best-of-k"),
+    } <= set(CONTESTANTS)
+
+
+def test_a_budget_of_nothing_clones_the_successful_experts(tmp_path: Path, model: Path) -> None:
+    RFT(config_of(RFTConfig, {**settings(model), "budget": 0}), tmp_path / "run", progress="quiet").train()
+    found = rounds(tmp_path / "run")
+    assert [each.evaluation.label for each in found] == ["start model", "cloned experts"]
+    with EpisodeStore(tmp_path / "run/episodes.sqlite", mode="r") as store:
+        assert not [head for head in store.heads(split="train") if head.actor is Actor.POLICY]
+    with pytest.raises(BadInput, match="a 'budget' of 0 only clones experts"):
+        config_of(RFTConfig, {**settings(model), "budget": 0, "experts": None})
+
+
+def test_best_of_k_spends_the_budget_on_the_held_out_tasks(tmp_path: Path, model: Path) -> None:
+    """16 rollouts over 4 held-out tasks: 4 tries each. The one with the highest score counts, so that no task's score
+    is below that of any of its tries; training sees no rollout."""
+    run = BestOfK(config_of(BestOfKConfig, settings(model)), tmp_path / "run", progress="quiet")
+    run.train()
+    before, cloned, best = rounds(tmp_path / "run")
+    assert best.evaluation.tries == 4
+    assert best.evaluation.episodes == before.evaluation.episodes == 4
+    assert before.evaluation.card.comparable(best.evaluation.card) == []
+    assert best.evaluation.card.sampling["best_of"] == 4
+    version = cloned.evaluation.card.model_version
+    with EpisodeStore(tmp_path / "run/episodes.sqlite", mode="r") as store:
+        assert not [head for head in store.heads(split="train") if head.actor is Actor.POLICY]
+        for row in best.evaluation.tasks:
+            of_task = [head for head in store.heads(split="test") if head.name == row.task]
+            tries = [head for head in of_task if head.policy_version == version]
+            chosen = store.head(row.episodes[0])
+            assert len(tries) >= 4
+            recipe = [head for head in tries if head.recipe == chosen.recipe]
+            assert len(recipe) == 4
+            assert row.scores[0] == max(head.score for head in recipe)
+
+
+def test_the_likeliest_try_is_chosen_by_the_mean_of_what_was_written(tmp_path: Path, model: Path) -> None:
+    def written(number: int, *logprobs: float) -> Episode:
+        tokens = TokenRecord(context=(1,), completion=(2,) * len(logprobs), logprobs=logprobs)
+        turn = Turn(observation="?", completion="a", action="a", tokens=tokens)
+        return episode(0).model_copy(update={"id": f"{number:016x}", "turns": (turn,), "sample": number})
+
+    tries = [written(0, -1.0), written(1, -0.5, -0.5, -0.4), written(2, -0.1, -2.0), written(3, -0.2)]
+    assert likelihood(tries[1]) == pytest.approx(-1.4 / 3)
+    assert likelihood(episode(0)) == float("-inf")
+    method = BestOfK(config_of(BestOfKConfig, settings(model, choose="likelihood")), tmp_path, progress="quiet")
+    assert [each.sample for each in method._chosen(tries, 2)] == [1, 3]
+    assert [each.sample for each in method._chosen(tries, 4)] == [3]
+
+
+# -- recovery ----------------------------------------------------------------------------------------------------------
+
+
+def test_failures_are_cut_inside_and_always_at_the_same_steps() -> None:
+    """Of 40 failures with 4 turns the cuts lie after 1, 2 or 3 of them. Wins, faults and single turns have no cut."""
+    failures = [episode(n) for n in range(40)]
+    others = [episode(50, outcome=Outcome.SUCCESS), episode(51, outcome=Outcome.TIMEOUT), episode(52, turns=1)]
+    starts = cut([*failures, *others], seed=3)
+    assert [start.parent for start in starts] == [each.id for each in failures]
+    assert {start.fork_step for start in starts} == {1, 2, 3}
+    assert cut(list(reversed(failures)), seed=3) == list(reversed(starts))
+    assert cut(failures, seed=4) != starts
+
+
+def test_a_run_can_measure_recovery_from_the_start_models_failures(tmp_path: Path, model: Path) -> None:
+    evaluation = {"tasks": 6, "recovery": True}
+    RFT(config_of(RFTConfig, {**settings(model), "evaluation": evaluation}), tmp_path / "run", progress="quiet").train()
+    before = read_record(tmp_path / "run/start/evaluation.json", Evaluation)
+    found = read_record(tmp_path / "run/iteration-2/recovery.json", Recovery)
+    lost = {row.task: row.episodes[0] for row in before.tasks if not row.successes[0] and row.steps[0] > 1}
+    assert {row.task for row in found.tasks} == set(lost)
+    assert found.failures == len(lost)
+    with EpisodeStore(tmp_path / "run/episodes.sqlite", mode="r") as store:
+        for row in found.tasks:
+            head = store.head(row.episodes[0])
+            assert (head.parent, head.split) == (lost[row.task], "test")
+            assert head.policy_version == rounds(tmp_path / "run")[-1].evaluation.card.model_version
+
+
+# -- difficulty --------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_binned_by_the_start_models_success() -> None:
+    assert [bin_of(shares) for shares in ([0, 0], [0, 0, 1], [0, 1], [1, 1, 0], [1])] == [
+        *("never", "below half", "half or more", "half or more", "always")
+    ]
+    start = {"a": [0.0], "b": [1.0], "c": [0.0, 0.0, 1.0], "d": [], "e": [0.0]}
+    values = {"a": [1.0], "b": [0.0], "c": [1.0, 0.0], "d": [1.0], "e": []}
+    assert binned(start, values) == {"never": {"a": [1.0]}, "below half": {"c": [1.0, 0.0]}, "always": {"b": [0.0]}}
+
+
+def test_an_evaluation_can_stand_beside_a_start_models(tmp_path: Path, model: Path) -> None:
+    from palaestra.cli import app
+
+    common = ["eval", "toy/Lamps-v0", "--tasks", "6", "--quiet"]
+    run = CliRunner()
+    first = run.invoke(app, [*common, "--policy", "random", "--out", str(tmp_path / "start")])
+    assert first.exit_code == 0, first.output
+    out = tmp_path / "solve"
+    more = ["--policy", "oracle", "--out", str(out), "--beside", str(tmp_path / "start")]
+    second = run.invoke(app, [*common, *more])
+    assert second.exit_code == 0, second.output
+    found = read_record(out / "recovery.json", Recovery)
+    assert found.failures > 0
+    assert "solved never by the start model" in second.output
+    none = run.invoke(app, [*common, "--policy", "oracle", "--out", str(out), "--beside", str(tmp_path / "nowhere")])
+    assert none.exit_code != 0
