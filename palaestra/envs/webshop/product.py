@@ -76,12 +76,14 @@ def read(record: Mapping[str, object], attributes: Sequence[str] | None) -> Prod
     """
     options, option_images = _options(record.get("customization_options"))
     pricing, price_tag = _pricing(record.get("pricing"))
-    features = record.get("small_description", "")
+    features = record.get("small_description")
+    features = features if isinstance(features, list) else ["" if features is None else features]
+    images = [image for image in _list("images", record.get("images")) if image is not None]
     return Product(
         asin=_text(record, "asin"),
         title=_text(record, "name"),
         description=_text(record, "full_description"),
-        bullet_points=_texts("small_description", features if isinstance(features, list) else [features or ""]),
+        bullet_points=_texts("small_description", features),
         category=_text(record, "category"),
         query=_text(record, "query").lower().strip(),
         product_category=_text(record, "product_category"),
@@ -90,7 +92,7 @@ def read(record: Mapping[str, object], attributes: Sequence[str] | None) -> Prod
         options=options,
         option_images=option_images,
         attributes=tuple(attributes) if attributes is not None else (NO_ATTRIBUTE,),
-        images=tuple(image for image in _list(record.get("images")) if isinstance(image, str)),
+        images=_texts("images", images),
     )
 
 
@@ -139,8 +141,10 @@ def _text(record: Mapping[str, object], key: str) -> str:
     return value
 
 
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+def _list(key: str, value: object) -> list[object]:
+    if value is not None and not isinstance(value, list):
+        raise BadRecord(f"{key!r} should be a list, is {_short(value)}")
+    return value or []
 
 
 def _texts(key: str, values: list[object]) -> tuple[str, ...]:
@@ -151,7 +155,7 @@ def _texts(key: str, values: list[object]) -> tuple[str, ...]:
 
 
 def _pricing(tag: object) -> tuple[tuple[float, ...], str]:
-    if not tag:
+    if tag is None or tag == "":
         return (DEFAULT_PRICE,), f"${DEFAULT_PRICE}"
     if not isinstance(tag, str):
         raise BadRecord(f"'pricing' should be a text, is {_short(tag)}")
@@ -171,7 +175,7 @@ def _pricing(tag: object) -> tuple[tuple[float, ...], str]:
 def _options(groups: object) -> tuple[dict[str, tuple[str, ...]], dict[str, str | None]]:
     options: dict[str, tuple[str, ...]] = {}
     images: dict[str, str | None] = {}
-    if not groups:
+    if groups in (None, "", []):
         return options, images
     if not isinstance(groups, dict):
         raise BadRecord(f"'customization_options' should be an object, is {_short(groups)}")
@@ -179,13 +183,15 @@ def _options(groups: object) -> tuple[dict[str, tuple[str, ...]], dict[str, str 
         if contents is None:
             continue
         values = []
-        for content in _list(contents):
+        for content in _list(f"option {name}", contents):
             if not isinstance(content, dict) or not isinstance(content.get("value"), str):
                 raise BadRecord(f"an option of {name!r} has no text as its 'value'")
             value = content["value"].strip().replace("/", " | ").lower()
             image = content.get("image")
+            if not isinstance(image, str | None):
+                raise BadRecord(f"the 'image' of an option of {name!r} should be a text, is {_short(image)}")
             values.append(value)
-            images[value] = image if isinstance(image, str) else None
+            images[value] = image
         options[str(name).lower()] = tuple(values)
     return options, images
 

@@ -81,12 +81,41 @@ def test_prices_are_read_as_the_original_reads_them(pricing: Any, prices: tuple[
         ({"pricing": 5}, "'pricing' should be a text"),
         ({"small_description": [1]}, "'small_description' should hold texts"),
         ({"customization_options": [1]}, "'customization_options' should be an object"),
+        ({"pricing": 0}, "'pricing' should be a text, is 0"),
+        ({"pricing": []}, "'pricing' should be a text"),
+        ({"small_description": {}}, "'small_description' should hold texts"),
+        ({"small_description": 0}, "'small_description' should hold texts"),
+        ({"images": "a.jpg"}, "'images' should be a list, is 'a.jpg'"),
+        ({"images": {}}, "'images' should be a list"),
+        ({"images": ["a.jpg", 3]}, "'images' should hold texts, holds 3"),
+        ({"customization_options": 0}, "'customization_options' should be an object"),
+        ({"customization_options": False}, "'customization_options' should be an object"),
+        ({"customization_options": {"Size": "small"}}, "'option Size' should be a list, is 'small'"),
+        ({"customization_options": {"Size": {}}}, "'option Size' should be a list"),
         ({"customization_options": {"Size": [{"value": 3}]}}, "no text as its 'value'"),
+        ({"customization_options": {"Size": [{"value": "s", "image": 3}]}}, "the 'image' of an option of 'Size'"),
     ],
 )
 def test_a_record_that_cannot_be_understood_says_why(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(BadRecord, match=says):
         read(record(**fields), None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "attribute", "found"),
+    [
+        ({"images": None}, "images", ()),
+        ({"images": [None, "a.jpg"]}, "images", ("a.jpg",)),
+        ({"small_description": None}, "bullet_points", ("",)),
+        ({"small_description": ""}, "bullet_points", ("",)),
+        ({"small_description": []}, "bullet_points", ()),
+        ({"customization_options": ""}, "options", {}),
+        ({"customization_options": None}, "options", {}),
+        ({"customization_options": {"Size": None}}, "options", {}),
+    ],
+)
+def test_what_official_files_leave_empty_is_empty(fields: dict[str, Any], attribute: str, found: object) -> None:
+    assert getattr(read(record(**fields), None), attribute) == found
 
 
 def test_products_are_found_by_number_and_keep_their_order(tmp_path: Path) -> None:
