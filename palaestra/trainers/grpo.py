@@ -4,7 +4,9 @@
         A = (r - mean r of the group) / std r of the group
         pi_{i+1}: a clipped step on what the agent said in these rollouts; all else is context
 
-ExIt (`exit`) is this with a task buffer.
+Where only admissible actions are written (`constrain`), an id that had to follow is context, and ratios are those of
+the free model: the others were drawn among fewer ids, which says nothing about the model's own. ExIt (`exit`) is this
+with a task buffer.
 """
 
 from __future__ import annotations
@@ -133,14 +135,9 @@ class GRPO(Online[G], Generic[G]):
             grades.append(Grade(group=group, episodes=ids, rewards=tuple(rewards), advantages=tuple(pushes)))
         told = [reward for grade in grades for reward in grade.rewards]
         alike = [len(set(grade.rewards)) == 1 for grade in grades if grade.rewards]
-        self.run.save(
-            f"iteration-{iteration}/grades.json",
-            Grades(
-                grades=tuple(grades),
-                reward=statistics.fmean(told) if told else None,
-                alike=statistics.fmean(alike) if alike else None,
-            ),
-        )
+        reward, same = statistics.fmean(told) if told else None, statistics.fmean(alike) if alike else None
+        self.run.save(f"iteration-{iteration}/grades.json", Grades(grades=tuple(grades), reward=reward, alike=same))
+        self.run.log("graded", iteration=iteration, reward=reward, alike=same)
         self.played(iteration, grades)
         return (
             samples if any(isinstance(s, Graded) and (s.advantage or self.config.policy.beta) for s in samples) else []

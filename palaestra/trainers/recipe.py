@@ -98,6 +98,7 @@ class Recipe(ABC, Generic[C]):
         if config.experts is not None:
             config.experts.check(self.spec)
         self._acting: tuple[str, Any] | None = None
+        self._rendered: Any = None
 
     # -- what a method writes ----------------------------------------------------------------------------------------
 
@@ -450,6 +451,7 @@ class Recipe(ABC, Generic[C]):
         return cast(Policy, policy)  # its attributes are narrower than the protocol's, which are mutable
 
     def _template(self) -> Any:
-        template = self._policy(self.config.model, self.config.sampling).template
-        assert template is not None
-        return template
+        if self._rendered is None:
+            self._rendered = self._policy(self.config.model, self.config.sampling).template
+        assert self._rendered is not None
+        return self._rendered
