@@ -47,7 +47,10 @@ def test_the_environment_in_contributing_passes_the_check(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("README.md", 12), ("docs/environments.md", 10), ("docs/security.md", 2), ("docs/serving.md", 5)],
+    [
+        *(("README.md", 12), ("docs/environments.md", 10), ("docs/security.md", 2), ("docs/serving.md", 5)),
+        ("docs/world-model.md", 7),
+    ],
 )
 def test_every_command_of_a_document_parses(name: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
     """With an unknown option behind it a command is refused for that option and for nothing before it."""
@@ -59,7 +62,7 @@ def test_every_command_of_a_document_parses(name: str, least: int, capsys: pytes
         told = capsys.readouterr().err
         assert "No such option: --no-such-option" in told, (line, told)
         options = {word.partition("=")[0] for word in words if word.startswith("--")}
-        command = words[:2] if words[0] in ("data", "sandbox") else words[:1]
+        command = words[:2] if words[0] in ("data", "sandbox", "worldmodel") else words[:1]
         assert run([*command, "--help"]) == 0
         listed = capsys.readouterr().out
         assert all(option in listed for option in options), line

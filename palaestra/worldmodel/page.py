@@ -51,7 +51,7 @@ class Problem(StrEnum):
     """Why what a world model wrote is no page. Such a branch is cut, scored zero and counted."""
 
     MALFORMED = "malformed"
-    """The answer cannot be read: no page in it, or no word on how the episode stands."""
+    """The answer cannot be read: no page in it, no word on how the episode stands, or no way on where there is one."""
     ENDLESS = "endless"
     """It did not stop within its tokens."""
     STUCK = "stuck"

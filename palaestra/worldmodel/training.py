@@ -155,10 +155,13 @@ def learn(
     place = Path(folder)
     assert env.registration is not None
     splits, env_id = training_splits(env), env.registration.id
+    if config.page.actions and not env.lists_actions:
+        raise BadInput(f"{env_id} does not list its admissible actions, so none can be learnt; set page.actions to 0")
     if not run.has(str(place / "fit.json")):
         if not run.has(str(place / "transitions.jsonl.gz")):
             found = gather(store, env_id, splits, env=env, page=config.page, episodes=episodes)
-            kept = (t for t in found if not set_aside(t.task, config.held_out, seed))
+            known = (t for t in found if t.actions is not None or not config.page.actions)
+            kept = (t for t in known if not set_aside(t.task, config.held_out, seed))
             chosen = balanced(kept, per_start=config.per_start, per_kind=config.per_kind, seed=seed)
             if not chosen:
                 raise BadInput("all transitions are of tasks that were set aside; collect more, or lower 'held_out'")

@@ -5,13 +5,14 @@
     D_w: pi_2 plays the tasks that were never solved, in M_I; kept if the judge calls them solved
     pi_final = SFT(pi_0, D_1 + D_w)
 
-What wins in the real environment is what it scores so (the paper's judge stands in for that on the live web). Controls:
-`synthesis` "untrained" imagines with a model that was never trained to (what the paper calls synthesis without a world
+What wins in the real environment is what it scores so (on the live web the paper needs a judge). Controls: `synthesis`
+"untrained" imagines with a model that was never trained to (what the paper calls synthesis without a world
 model), "none" fits pi_final on D_1 alone; at equal training tokens with `objective.tokens`.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any, Literal
 
@@ -106,8 +107,7 @@ class WebEvolver(RFT):
         """What won so far; in the last iteration what won in the real rounds it names, and what was imagined."""
         if iteration <= self.config.iterations:
             return super().mine(iteration)
-        rounds = min(iteration - 1, 1 if self.config.real == "first" else iteration - 1)
-        samples = super().mine(rounds)
+        samples = super().mine(1 if self.config.real == "first" else iteration - 1)
         found = self.run.load(f"iteration-{iteration}/synthesis.json", Synthesis)
         for id in found.kept:
             path = self.store.path(id)
@@ -136,7 +136,7 @@ class WebEvolver(RFT):
         shared = (self.run, folder, self.store, self.env, config.world)
         learn(*shared, config.model, seed, episodes=episodes, fitting=self.fitting)
         report = measure(*shared, seed)
-        self.run.save(f"{folder}/done.json", Trusted(steps=report.trusted if report else None))
+        self.run.write(f"{folder}/done.json", json.dumps({"trusted": report.trusted if report else None}).encode())
 
     def _imagining(self) -> tuple[LearnedWorld, int]:
         """Who imagines, and for how many steps."""
@@ -197,9 +197,3 @@ class WebEvolver(RFT):
             prompt_tokens=world.prompt_tokens - read,
             completion_tokens=world.completion_tokens - written,
         )
-
-
-class Trusted(Record):
-    """What the phase of a world model leaves: the steps that it is trusted for, None where nobody could measure."""
-
-    steps: int | None

@@ -134,6 +134,8 @@ class LearnedWorld:
             found = Prediction("", problem=Problem.UNANSWERED, text=answer.error)
         elif not answer.finished:
             found = Prediction("", problem=Problem.ENDLESS, text=answer.text)
+        elif self.lists and not found.over and not found.actions:  # no way on from there, and no end
+            found = Prediction("", problem=Problem.MALFORMED, text=answer.text)
         elif found.problem is None and found.page == self.page.cut(step.page) and step.same + 1 >= self._max_same:
             found = Prediction("", problem=Problem.STUCK, text=answer.text)
         if found.problem is not None:

@@ -177,9 +177,10 @@ def settings(model: str | Path, **more: Any) -> dict[str, Any]:
         "evaluation": {"tasks": 10},
         "world": {
             "page": {"actions": 3},
-            "max_tokens": 64,
-            "held_out": 0.2,
-            "objective": {"epochs": 2, "learning_rate": 3e-3, "batch": 8},
+            "per_start": 3,
+            "judge": False,
+            "max_tokens": 48,
+            "objective": {"epochs": 10, "learning_rate": 4e-3, "batch": 8, "micro_tokens": 4096},
         },
         "steps": 3,
         "accept": 0.0,

@@ -1,0 +1,167 @@
+"""WebEvolver: its phases, what each learns from, its controls, and a run that is killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rooms
+
+from palaestra.agents.episode import Actor
+from palaestra.agents.store import EpisodeStore
+from palaestra.trainers.config import config_of
+from palaestra.trainers.phases import Collected
+from palaestra.trainers.report import rounds
+from palaestra.trainers.rundir import read_record
+from palaestra.worldmodel.env import ID
+from palaestra.worldmodel.loading import load_world
+from palaestra.worldmodel.methods import CONTESTANTS, METHODS
+from palaestra.worldmodel.webevolver import Synthesis, WebEvolver, WebEvolverConfig
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rooms.tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def train(out: Path, model: Path, **more: Any) -> Synthesis:
+    method = WebEvolver(config_of(WebEvolverConfig, rooms.settings(model, **more)), out, progress="quiet")
+    method.train()
+    return read_record(out / "iteration-3" / "synthesis.json", Synthesis)
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Synthesis]:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return out, train(out, tiny)
+
+
+def copied(run: Path, to: Path, *left_out: str, **changed: Any) -> Path:
+    """A run without some of its results and with other settings: what is the same need not be made again."""
+    shutil.copytree(run, to, ignore=shutil.ignore_patterns("iteration-3", *left_out))
+    record = json.loads((to / "run.json").read_text())
+    record["config"] |= changed
+    (to / "run.json").write_text(json.dumps(record))
+    return to
+
+
+def samples(run: Path, iteration: int) -> list[dict[str, Any]]:
+    import gzip
+
+    file = run / f"iteration-{iteration}" / "samples.jsonl.gz"
+    return [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+
+
+def test_every_round_trains_policy_and_world_and_the_last_one_imagines(run: tuple[Path, Synthesis]) -> None:
+    out, found = run
+    assert [(each.number, each.evaluation.label) for each in rounds(out)] == [
+        (-1, "start model"),
+        (1, "iteration 1"),
+        (2, "iteration 2"),
+        (3, "with synthesis"),
+    ]
+    worlds = [load_world(out / f"iteration-{number}/world") for number in (1, 2)]
+    assert worlds[0].version != worlds[1].version
+    counts = [json.loads((out / f"iteration-{n}/world/fit.json").read_text())["transitions"] for n in (1, 2)]
+    assert 0 < counts[0] < counts[1]  # the second one learns from both rounds
+    assert found.world == f"{worlds[1].name} {worlds[1].version}"
+    assert (found.steps, len(found.episodes)) == (3, found.unsolved)
+    assert found.unsolved > 0
+
+
+def test_only_tasks_that_were_never_solved_are_imagined_and_nothing_imagined_counts_as_real(
+    run: tuple[Path, Synthesis],
+) -> None:
+    out, found = run
+    with EpisodeStore(out / "episodes.sqlite", mode="r") as store:
+        real = [
+            store.head(id)
+            for n in (1, 2)
+            for id in read_record(out / f"iteration-{n}/collected.json", Collected).episodes
+        ]
+        solved = {head.name for head in real if head.success}
+        imagined = [store.get(id) for id in found.episodes]
+        assert {head.actor for head in real} == {Actor.POLICY}
+        assert {e.provenance.actor for e in imagined} == {Actor.IMAGINED}
+        assert {e.start.task.env for e in imagined} == {ID}
+        assert solved.isdisjoint(e.start.task.name for e in imagined)
+        assert solved | {e.start.task.name for e in imagined} == {f"{pair}/train" for pair in rooms.PAIRS}
+        assert {e.labels["rewards"] for e in imagined} == {"judged"}
+        cut = [e for e in imagined if e.final_observation.startswith("The world model")]
+        assert len(cut) == sum(found.cut.values())
+        assert {e.id for e in imagined} - {e.id for e in cut} == set(found.kept)  # `accept` is 0 in this test
+        policies = {e.provenance.policy_version for e in imagined}
+        first = {head.policy_version for head in real if head.iteration == 2}
+        assert policies == first  # the policy after the first round plays
+    assert all(each.evaluation.card.env == "toy/Rooms-v0" for each in rounds(out))
+    last = rounds(out)[-1]
+    assert last.collected == Collected(episodes=(), successes=0, faults=0)
+
+
+def test_the_last_fit_learns_what_won_in_the_first_round_and_what_was_imagined(run: tuple[Path, Synthesis]) -> None:
+    out, found = run
+    first, last = samples(out, 1), samples(out, 3)
+    assert [s for s in last if s["kind"] != "imagined"] == first
+    made_up = {s["episodes"][0] for s in last if s["kind"] == "imagined"}
+    assert made_up == set(found.kept) != set()
+    assert {s["split"] for s in last} <= {"train"}
+    fit = json.loads((out / "iteration-3" / "fit.json").read_text())
+    assert fit["base"] == json.loads((out / "iteration-1" / "fit.json").read_text())["base"]
+
+
+def test_the_controls_differ_in_the_synthesis_alone(run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path) -> None:
+    out, found = run
+    for name, worlds in (("untrained", 0), ("none", 0)):
+        copy = copied(out, tmp_path / name, "world", synthesis=name)
+        control = train(copy, tiny, synthesis=name)
+        assert control.unsolved == found.unsolved
+        assert len(list(copy.glob("iteration-*/world"))) == worlds
+        assert bool(control.episodes) == (name == "untrained")
+        if name == "untrained":  # a fresh model writes no page
+            assert control.kept == ()
+            assert sum(control.cut.values()) == len(control.episodes)
+        assert [s["kind"] for s in samples(copy, 3)] == [s["kind"] for s in samples(out, 1)]
+    assert CONTESTANTS["webevolver-untrained"].fixed == {"synthesis": "untrained"}
+    assert METHODS["webevolver"] is WebEvolver
+
+
+def test_a_world_model_that_nobody_can_trust_imagines_nothing(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    out, _ = run
+    copy = copied(out, tmp_path / "untrusted", steps=None)
+    for measured in copy.glob("iteration-2/world/**/fidelity.json"):
+        measured.write_text(json.dumps({**json.loads(measured.read_text()), "trusted": 0}))
+    control = train(copy, tiny, steps=None)
+    assert (control.steps, control.episodes, control.unsolved > 0) == (0, (), True)
+    assert "cannot be trusted for a single step" in (copy / "log.jsonl").read_text()
+
+
+def test_a_run_that_is_killed_ends_as_an_undisturbed_one(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    out, found = run
+    again = tmp_path / "killed"
+    child = subprocess.Popen([sys.executable, rooms.__file__, str(again), str(tiny)])
+    until = time.monotonic() + 400
+    while not (again / "iteration-1/world/transitions.jsonl.gz").exists():  # in the middle of the world model's round
+        assert child.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (again / "iteration-3").exists()
+    resumed = train(again, tiny)
+    spent = ("world_calls", "prompt_tokens", "completion_tokens")
+    assert resumed.model_dump(exclude=set(spent)) == found.model_dump(exclude=set(spent))
+    for one, other in zip(rounds(out), rounds(again), strict=True):
+        assert one.evaluation.tasks == other.evaluation.tasks
+        if one.fit is not None and other.fit is not None:
+            assert one.fit.version == other.fit.version
