@@ -357,6 +357,18 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         """The names of the splits, training split first."""
         return tuple(self.registration.splits) if self.registration else ()
 
+    def lists(self, name: str, split: str) -> bool:
+        """Is this the name of a task of that split. Asked at every reset: a task must not claim another's split."""
+        if self.registration is not None and type(self).tasks is TextEnv.tasks:
+            return self.registration.lists(name, split)
+        if split not in self._named:
+            self._named[split] = frozenset(task.name for task in self.tasks(split))
+        return name in self._named[split]
+
+    @cached_property
+    def _named(self) -> dict[str, frozenset[str]]:
+        return {}
+
     def step_cap(self, task: Task) -> int | None:
         """Actions until an episode of this task is truncated; None for no limit."""
         return self.max_steps
@@ -605,6 +617,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
                 raise BadInput(f"task {wanted.id} belongs to {wanted.env}, this is {self.registration.id}")
             if self.registration is not None and wanted.split not in self.splits():
                 raise BadInput(f"task {wanted.id} is of no split of {wanted.env}: {', '.join(self.splits())}")
+            self._check_split(wanted)
             return wanted
         if wanted is None:
             names = self.splits()
@@ -619,6 +632,14 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
                 if task.name == wanted:
                     return task
         raise BadInput(f"{type(self).__name__} has no task {wanted!r}; `palaestra envs ENV` lists them")
+
+    def _check_split(self, task: Task) -> None:
+        """A test task never becomes training data: refuse a name that only other splits list."""
+        if self.registration is None or self.lists(task.name, task.split):
+            return
+        others = [split for split in self.splits() if split != task.split and self.lists(task.name, split)]
+        if others:
+            raise BadInput(f"task {task.name!r} of {task.env} is of the split {others[0]!r}, not of {task.split!r}")
 
     def _move_on(self) -> None:
         if self._listed is not None:

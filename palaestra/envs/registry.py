@@ -71,6 +71,7 @@ class EnvSpec:
     answer_tokens: int = 64
     imagined: bool = False
     _tasks: dict[str, tuple[Task, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _names: dict[str, frozenset[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def short(self) -> str:
@@ -94,6 +95,15 @@ class EnvSpec:
         if name not in self._tasks:  # made once: `reset` asks for them every time
             self._tasks[name] = tuple(Task(env=self.id, name=str(task), split=name) for task in self.splits[name])
         return self._tasks[name]
+
+    def lists(self, name: str, split: str) -> bool:
+        """Is this the name of a task of that split."""
+        names = self.splits.get(split, ())
+        if isinstance(names, range):
+            return name.isdecimal() and len(name) < 20 and str(int(name)) == name and int(name) in names
+        if split not in self._names:
+            self._names[split] = frozenset(map(str, names))
+        return name in self._names[split]
 
     def oracle(self, name: str | None = None) -> Oracle:
         """An oracle by name, or the default one. Raises BadInput when there is none."""

@@ -96,7 +96,7 @@ def test_an_episode_is_as_long_as_its_name_says_and_scores_one_for_the_best_arm(
 
 def test_the_score_is_one_minus_normalised_regret_whatever_was_paid() -> None:
     env = palaestra.make("bandit", max_steps=300)
-    played = task("gaussian-k10-gap0.5-h300/2")
+    played = task("gaussian-k10-gap0.5-h300/2", "test")
     env.reset(options={"task": played})
     rng = np.random.default_rng(0)
     for _ in range(300):

@@ -94,6 +94,10 @@ class RemoteEnv(TextEnv[Standing]):
         """The served environment's."""
         return tuple(self.about["splits"])
 
+    def lists(self, name: str, split: str) -> bool:
+        """The server looks, at every reset: thousands of names are not fetched for it."""
+        return True
+
     def tasks(self, split: str) -> Sequence[Task]:
         """The served environment's, under this environment's id."""
         if split not in self.splits():

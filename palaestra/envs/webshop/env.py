@@ -138,6 +138,13 @@ class WebShop(TextEnv[Visit]):
         label = self._label()
         return [Task(env=self.registration.id, name=f"{label}/{number}", split=split) for number in splits[split]]
 
+    def lists(self, name: str, split: str) -> bool:
+        """As in the base class; of other catalogues and goals without listing them all."""
+        if self.registration is not None and not self.settings.keys() - _SAME_GOALS:
+            return self.registration.lists(name, split)
+        label, _, number = name.rpartition("/")
+        return label == self._label() and number.isdecimal() and int(number[:9]) in self._splits().get(split, ())
+
     def fingerprint(self) -> str:
         """Version of this code, catalogue with its hash, goals and prices, and what found the nouns of titles."""
         if self._print is None:
