@@ -81,7 +81,7 @@ class Online(Recipe[O], Generic[O]):
         tokens = policy.tokens
         if tokens is None and isinstance(config.objective, CrossEntropy) and config.objective.tokens is not None:
             tokens = max(1, config.objective.tokens * config.iterations // self.iterations)
-        reference = self.reference(iteration) if policy.beta else None
+        reference = self.reference(iteration) if policy.beta and hasattr(self, "run") else None  # no run, no fit
         temperature = config.sampling.temperature
         return policy.model_copy(update={"temperature": temperature, "reference": reference, "tokens": tokens})
 
