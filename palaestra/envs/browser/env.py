@@ -154,6 +154,11 @@ class BrowserEnv(TextEnv[PageState]):
 
     def act(self, state: PageState, action: str) -> Reply:
         """Take an action. Raises EnvFault when the page or the browser broke."""
+        reply = self._answer(state, action)
+        self._take_picture(state, self.task, (*self.history, action))
+        return reply
+
+    def _answer(self, state: PageState, action: str) -> Reply:
         session = self._session
         if session is None:
             raise EnvFault("the page of this instance is closed")
@@ -166,7 +171,7 @@ class BrowserEnv(TextEnv[PageState]):
         if wanted.verb == "stop":
             state.answer = wanted.text
             return self.judge(state, task)
-        return self._call(self._act(session, state, task, wanted, element, onto), 60 + 2 * self.load_seconds, action)
+        return self._call(self._act(session, state, task, wanted, element, onto), 60 + 2 * self.load_seconds)
 
     async def _act(
         self,
@@ -237,21 +242,18 @@ class BrowserEnv(TextEnv[PageState]):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _call(self, work: Coroutine[object, object, T], seconds: float, action: str = "") -> T:
+    def _call(self, work: Coroutine[object, object, T], seconds: float) -> T:
         try:
             if self._session is None:
                 work.close()
                 raise EnvFault("the page of this instance is closed")
-            result = self._session.thread.call(self._session.guard(work), seconds, f"the page of {type(self).__name__}")
+            return self._session.thread.call(self._session.guard(work), seconds, f"the page of {type(self).__name__}")
         except (EnvFault, BadInput):
             self._leave()
             raise
         except Exception as error:
             self._leave()
             raise EnvFault(f"the browser broke: {type(error).__name__}: {error}") from error
-        if action and self._now is not None and self.screenshots is not None:
-            self._take_picture(self.state, self.task, (*self.history, action))
-        return result
 
     def _take_picture(self, state: PageState, task: Task, actions: Sequence[str]) -> None:
         if self.screenshots is None or self._session is None:

@@ -5,6 +5,7 @@ Every function answers with what went wrong, for the agent, or None.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,13 +14,16 @@ from palaestra.envs.browser.session import Session, first_line
 from palaestra.envs.browser.tree import Element
 from palaestra.envs.errors import EnvFault
 
+_PATIENCE = 20.0
+"""Seconds that an action may take, at least."""
+
 _TYPED = 400
 """Characters that are typed key by key; longer texts are put in at once."""
 
 _FIELD = """function() {
   let e = this.nodeType === 1 ? this : this.parentElement;
   if (e && e.tagName === 'LABEL' && e.control) e = e.control;
-  if (!e) return 'none';
+  if (!e || e.closest('button, a[href]')) return 'none';
   if (e.tagName === 'OPTION' || e.tagName === 'SELECT') return 'select';
   if (e.tagName === 'INPUT') {
     if (['date', 'time', 'month', 'week', 'datetime-local', 'color', 'range'].includes(e.type)) return 'set';
@@ -29,7 +33,9 @@ _FIELD = """function() {
 }"""
 
 _SET = """function(value) {
-  const e = this.tagName === 'INPUT' ? this : (this.control || this);
+  let e = this.nodeType === 1 ? this : this.parentElement;
+  e = e && (e.control || e);
+  if (!e || e.tagName !== 'INPUT') return '';
   Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(e, value);
   e.dispatchEvent(new Event('input', {bubbles: true}));
   e.dispatchEvent(new Event('change', {bubbles: true}));
@@ -93,10 +99,15 @@ async def perform(
         EnvFault: the page or the browser broke.
     """
     try:
-        problem = await _perform(session, action, element, onto, start)
+        problem = await asyncio.wait_for(
+            _perform(session, action, element, onto, start), max(_PATIENCE, 2 * session.plan.load_seconds)
+        )
         await session.settle()
     except EnvFault:
         raise
+    except TimeoutError:  # keys wait for the page that they lead to
+        await session.settle()
+        return "That took too long."
     except Exception as error:
         session.check()  # a dead page is a fault, a vanished element is not
         if "crash" in str(error).lower() or "has been closed" in str(error):
@@ -133,7 +144,7 @@ async def _on(session: Session, action: Action, element: Element, onto: Element 
     if action.verb == "click":
         if element.role == "option":
             return await _choose(session, element, None)
-        await page.mouse.click(*await _point(session, element))
+        await _click(session, *await _point(session, element))
     elif action.verb == "hover":
         await page.mouse.move(*await _point(session, element))
     elif action.verb == "select":
@@ -153,8 +164,17 @@ async def _at_point(session: Session, action: Action, point: tuple[int, int], on
         return f"That is outside of the window, which is {width} by {height} pixels."
     if action.verb == "drag":
         return await _drag(session, action, point, onto)
-    await (mouse.click(*point) if action.verb == "click" else mouse.move(*point))
+    await (_click(session, *point) if action.verb == "click" else mouse.move(*point))
     return None
+
+
+async def _click(session: Session, x: float, y: float) -> None:
+    """Not Playwright's own click: that waits until a page which it leads to has answered, however long that takes."""
+    where = {"x": x, "y": y}
+    await session.tab.page.mouse.move(x, y)
+    for kind in ("mousePressed", "mouseReleased"):
+        event = {**where, "type": kind, "button": "left", "clickCount": 1, "buttons": int(kind == "mousePressed")}
+        await session.tab.cdp.send("Input.dispatchMouseEvent", event)
 
 
 async def _type(session: Session, action: Action, element: Element) -> str | None:
@@ -165,8 +185,8 @@ async def _type(session: Session, action: Action, element: Element) -> str | Non
     if kind == "set":
         kept = await _on_node(session, element, _SET, action.text)
         return None if kept else f"[{element.number}] does not take this; it takes dates as YYYY-MM-DD, times as HH:MM."
-    await page.mouse.click(*await _point(session, element))
-    if not await page.evaluate(_EDITABLE):
+    await _click(session, *await _point(session, element))
+    if not await session.evaluate(_EDITABLE):
         return f"[{element.number}] is no field to type into."
     await page.keyboard.press("Control+a")
     if not action.text:
@@ -188,7 +208,7 @@ async def _choose(session: Session, element: Element, wanted: str | None) -> str
 async def _scroll(session: Session, element: Element | None, way: str) -> str | None:
     sign = 1 if way == "down" else -1
     if element is None:
-        moved = await session.tab.page.evaluate(f"({_SCROLL}).call(window, {sign})")
+        moved = await session.evaluate(f"({_SCROLL}).call(window, {sign})")
     else:
         moved = await _on_node(session, element, _SCROLL, sign)
     if not moved:

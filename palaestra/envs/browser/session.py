@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_TABS = 5
+TAB_SECONDS = 5.0
+"""How long to wait for a tab that was announced."""
+
 QUIET_SECONDS = 2.0
 """How long to wait for requests of a page that has loaded."""
 
@@ -65,9 +68,9 @@ class Look:
 
 
 class Tab:
-    """A page and the DevTools session to it."""
+    """A page and the DevTools session to it. `opens` is called when it is about to open another tab."""
 
-    def __init__(self, page: Page, cdp: CDPSession, main_frame: str) -> None:
+    def __init__(self, page: Page, cdp: CDPSession, main_frame: str, opens: Callable[[], None]) -> None:
         self.page, self.cdp, self.main_frame = page, cdp, main_frame
         self.busy = False
         self.pending: set[Request] = set()
@@ -77,7 +80,15 @@ class Tab:
             cdp.on(f"Page.{event}", self._ended)
         page.on("request", lambda request: self.pending.add(request))
         page.on("requestfinished", lambda request: self.pending.discard(request))
+        cdp.on("Page.windowOpen", lambda _: opens())
         page.on("requestfailed", lambda request: self.pending.discard(request))
+
+    @property
+    def loads(self) -> bool:
+        """Is another document on its way."""
+        return self.busy or any(
+            each.is_navigation_request() and each.frame == self.page.main_frame for each in self.pending
+        )
 
     def _began(self, event: Mapping[str, Any]) -> None:
         if event.get("frameId") == self.main_frame and event.get("disposition", "currentTab") == "currentTab":
@@ -105,12 +116,13 @@ class Session:
         self._shared: Shared | None = None
         self._context: BrowserContext | None = None
         self._opening: set[asyncio.Future[None]] = set()
+        self._expected = 0
         self._dead: asyncio.Future[None] = thread.loop.create_future()
 
     # -- opening and ending ------------------------------------------------------------------------------------------
 
     async def open(self, url: str) -> None:
-        """Make the context and open the page.
+        """Make the context and open the page. Whatever becomes of it, `close` gives everything back.
 
         Raises:
             EnvFault: the browser does not start, or the page cannot be opened. BadInput: there is no browser.
@@ -131,11 +143,7 @@ class Session:
                 await asyncio.sleep(0.002)
             assert self.tab.page is page
             await self.goto(url, first=True)
-        except EnvFault:
-            await self.close()
-            raise
-        except BaseException as error:
-            await self.close()
+        except Exception as error:
             if type(error).__module__.startswith("playwright"):
                 raise EnvFault(f"the page {url} could not be opened: {first_line(error)}") from error
             raise
@@ -222,7 +230,11 @@ class Session:
 
     # -- what happens by itself --------------------------------------------------------------------------------------
 
+    def _expect_tab(self) -> None:
+        self._expected += 1
+
     def _popped_up(self, page: Page) -> None:
+        self._expected = max(0, self._expected - 1)
         task = asyncio.ensure_future(self._welcome(page))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -240,7 +252,7 @@ class Session:
             frame = (await cdp.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
             if self._tabs:
                 self.notes.append("A new tab was opened and is shown now.")
-            self._tabs.append(Tab(page, cdp, frame))
+            self._tabs.append(Tab(page, cdp, frame, self._expect_tab))
         except Exception as error:
             if not self._tabs:  # the first page; another one may well have closed itself again
                 self._broke(f"the page cannot be opened: {first_line(error)}")
@@ -285,13 +297,15 @@ class Session:
     async def settle(self) -> None:
         """Wait until what was done has had its effect: a page that loads has loaded, scripts have fetched."""
         await self._round_trip()
+        await self._until(lambda: not self._expected, TAB_SECONDS)
+        self._expected = 0
         if self._opening:
             await asyncio.wait(set(self._opening), timeout=self.plan.load_seconds)
             await self._round_trip()
-        if self.plan.clock is not None:
+        if self.plan.clock is not None and not self.tab.loads:
             await self._pass(self.plan.clock)
             await self._round_trip()
-        if not await self._until(lambda: not self.tab.busy, self.plan.load_seconds):
+        if not await self._until(lambda: not self.tab.loads, self.plan.load_seconds):
             self.notes.append(f"The page did not load within {self.plan.load_seconds:.0f} s.")
             await self._stop_loading()
         await self._until(lambda: not self.tab.pending, QUIET_SECONDS)
@@ -302,10 +316,17 @@ class Session:
             await self.tab.page.clock.run_for(milliseconds)
 
     async def _round_trip(self) -> None:
-        """What the page's process said before its answer to this has arrived then."""
+        """What the page's process said before its answer to this has arrived then.
+
+        Chromium answers nothing while a page of another process is awaited, so a tab that is about to load one is left.
+        """
         for _ in range(2):
-            with contextlib.suppress(Exception):
-                await self.tab.cdp.send("Runtime.evaluate", {"expression": "0"})
+            tab = self.tab
+            asked = asyncio.ensure_future(tab.cdp.send("Runtime.evaluate", {"expression": "0"}))
+            await self._until(lambda asked=asked, tab=tab: asked.done() or tab.loads, self.plan.load_seconds)  # type: ignore[misc]
+            if not asked.done():
+                asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
             await asyncio.sleep(0.005)
         self.check()
 
@@ -314,13 +335,14 @@ class Session:
         while not done():
             if self.thread.loop.time() > end:
                 return False
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.004)
         return True
 
     async def _stop_loading(self) -> None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self.tab.cdp.send("Page.stopLoading"), 5)
         self.tab.busy = False
+        self.tab.pending.clear()
 
     async def forget_tab(self) -> bool:
         """Close the newest tab, if it is not the only one."""
@@ -360,7 +382,9 @@ class Session:
             )
             add_shapes(made, snapshot)
         text, numbered = tree.render(made, self.plan.longest)
-        return Look(text, tuple(numbered), tab.page.url, await tab.page.title())
+        history = await tab.cdp.send("Page.getNavigationHistory")
+        shown = history["entries"][history["currentIndex"]]
+        return Look(text, tuple(numbered), shown["url"], shown["title"])
 
     async def _frames(self, tab: Tab, branch: Mapping[str, Any], frames: dict[int, list[Any]]) -> None:
         for child in branch.get("childFrames", ()):
@@ -373,11 +397,17 @@ class Session:
 
     async def evaluate(self, expression: str) -> Any:
         """Run a script in the page, for environments and oracles. Raises EnvFault when it fails."""
+        # Not Playwright's own, which waits for a page that is loading.
+        wanted = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         try:
-            return await self.tab.page.evaluate(expression)
+            answer = await self.tab.cdp.send("Runtime.evaluate", wanted)
         except Exception as error:
             self.check()
             raise EnvFault(f"a script in the page failed: {first_line(error)}") from error
+        if "exceptionDetails" in answer:
+            said = answer["exceptionDetails"].get("exception", {}).get("description", "it raised something")
+            raise EnvFault(f"a script in the page failed: {said.splitlines()[0][:300]}")
+        return answer["result"].get("value")
 
     async def picture(self) -> bytes:
         """A screenshot of what is in view, as PNG."""

@@ -44,6 +44,7 @@ _ONLY_NAMED = {
 }
 _LEAVES = {"textbox", "searchbox", "button", "option", "Date", "DateTime", "InputTime", "ColorWell", "slider", "link"}
 _FIELDS = {"radio", "checkbox", "textbox", "searchbox", "combobox", "spinbutton", "slider", "switch", "listbox"}
+_FIELDS |= {"Date", "DateTime", "InputTime", "ColorWell"}
 _FLAGS = ("focused", "disabled", "required", "readonly")
 _STATES = ("checked", "selected", "expanded", "pressed")
 

@@ -1,0 +1,108 @@
+"""Actions are read as WebEvolver and WebVoyager write them; what cannot be read is told, never raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from palaestra.envs import TextEnv, make
+from palaestra.envs.browser.actions import VERBS, Action, NotUnderstood, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("click [3]", Action("click", 3)),
+        ("Click [3]", Action("click", 3)),
+        ("click 3", Action("click", 3)),
+        ("click [12,40]", Action("click", point=(12, 40))),
+        ("type [3] [two words] [0]", Action("type", 3, "two words", enter=False)),
+        ("type [3] [two words]", Action("type", 3, "two words", enter=True)),
+        ("type [3] [a [b] c] [1]", Action("type", 3, "a [b] c", enter=True)),
+        ("type [3] [0] [press_enter_after=0]", Action("type", 3, "0", enter=False)),
+        ("Type [3]; [two words]", Action("type", 3, "two words", enter=True)),
+        ("Type [3]; two words", Action("type", 3, "two words", enter=True)),
+        ("select [4] [Mill room]", Action("select", 4, "Mill room")),
+        ("scroll [down]", Action("scroll", None, "down")),
+        ("Scroll [WINDOW]; [up]", Action("scroll", None, "up")),
+        ("scroll [7] [up]", Action("scroll", 7, "up")),
+        ("goback", Action("back")),
+        ("GoBack", Action("back")),
+        ("goto [http://a.test/x?y=[1]]", Action("goto", text="http://a.test/x?y=[1]")),
+        ("stop [42 owls]", Action("stop", text="42 owls")),
+        ("ANSWER; [42 owls]", Action("stop", text="42 owls")),
+        ("stop", Action("stop")),
+        ("press [ctrl+a]", Action("press", text="Control+a")),
+        ("press [+]", Action("press", text="+")),
+        ("drag [3] [5]", Action("drag", 3, onto=5)),
+        ("drag [3] [-4,10]", Action("drag", 3, onto=(-4, 10))),
+        ("drag [3,9] [5]", Action("drag", onto=5, point=(3, 9))),
+    ],
+)
+def test_an_action_means_what_the_papers_mean(text: str, action: Action) -> None:
+    assert parse(text) == action
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "click", "click [x]", "click []", "select [3]", "scroll", "goto", "press [no such key]", "press []",
+     "drag [3]", "jump [3]", "click [٣]", "type", "x" * 9000, "[click] [3]"],
+)  # fmt: skip
+def test_what_is_no_action_is_told(text: str) -> None:
+    with pytest.raises(NotUnderstood):
+        parse(text)
+
+
+def test_a_family_has_only_its_own_actions() -> None:
+    with pytest.raises(NotUnderstood, match="Actions: ") as told:
+        parse("goto [http://library.test/]", VERBS - {"goto"})
+    assert "goto" not in str(told.value)
+
+
+@pytest.fixture(scope="module")
+def library() -> Iterator[TextEnv[Any]]:
+    env = make("webtasks")
+    env.reset(options={"task": "Library--4"})
+    yield env
+    env.close()
+
+
+VERB = st.sampled_from([*sorted(VERBS - {"stop"}), "Type", "GOBACK", "frobnicate", ""])
+PIECE = st.one_of(
+    st.integers(-5, 40).map(str),
+    st.text(max_size=12),
+    st.sampled_from(["down", "up", "Enter", "Control+a", "Author", "http://library.test/rooms.html", "-3,900", "1,1"]),
+)
+FORM = st.one_of(
+    st.text(max_size=60),
+    st.builds(
+        lambda verb, pieces: " ".join([verb, *(f"[{piece}]" for piece in pieces)]), VERB, st.lists(PIECE, max_size=3)
+    ),
+)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=st.lists(FORM, min_size=1, max_size=4))
+def test_generated_actions_neither_raise_nor_end_the_episode(library: TextEnv[Any], actions: list[str]) -> None:
+    for action in actions:
+        if len(library.history) > 25:
+            library.reset(options={"task": "Library--4"})
+        observation, reward, over, _, info = library.step(action)
+        observation.encode()
+        assert (reward, info["score"], info["success"]) == (0.0, 0.0, False)
+        assert not over
+        assert info["url"].startswith("http://library.test/")
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.one_of(FORM, st.binary(max_size=80).map(lambda raw: raw.decode("utf-8", "surrogateescape"))))
+def test_reading_an_action_raises_nothing_else(text: str) -> None:
+    try:
+        verb = parse(text).verb
+    except NotUnderstood:
+        return
+    assert verb in VERBS
