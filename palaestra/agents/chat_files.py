@@ -25,7 +25,7 @@ import palaestra
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, Path, Provenance, Start, Turn, episode_id, episode_key
 from palaestra.agents.message import Message
-from palaestra.agents.record_files import Record, read_records, what_is_wrong
+from palaestra.agents.record_files import Broken, Record, read_records, what_is_wrong
 from palaestra.envs import Task, find
 from palaestra.envs.errors import BadInput
 
@@ -113,6 +113,7 @@ def read_conversations(
     actor: Actor = Actor.EXPERT,
     policy: str | None = None,
     score: float | None = 1.0,
+    broken: Broken | None = None,
 ) -> Iterator[Episode]:
     """Recorded conversations (`conversations` or `messages`; JSON lines or one array) as episodes.
 
@@ -127,6 +128,7 @@ def read_conversations(
         policy: name for the provenance; the file's name if None. The policy version is the hash of the file.
         score: score in [0, 1] of records that hold neither `reward` nor `score` (published expert sets hold only
             solved tasks); None refuses such records.
+        broken: told what is wrong with a record, which is then left out; None raises it.
 
     Raises:
         BadInput: the file, line and what is wrong with it.
@@ -145,10 +147,16 @@ def read_conversations(
     )
     samples: Counter[str] = Counter()
     splits = _splits(env) if env is not None else {}
-    for where, record in read_records(file):
-        task = _task(where, record, env, naming, splits)
-        final = _score(where, record, score)
-        turns, last = _turns(where, record, reader, final)
+    for where, record in read_records(file, broken):
+        try:
+            task = _task(where, record, env, naming, splits)
+            final = _score(where, record, score)
+            turns, last = _turns(where, record, reader, final)
+        except BadInput as error:
+            if broken is None:
+                raise
+            broken(error)
+            continue
         start, sample = Start(task=task), samples[task.id]
         samples[task.id] += 1
         yield Episode(

@@ -28,7 +28,7 @@ from palaestra.agents.episode import Actor, Episode
 from palaestra.agents.forest import Forest
 from palaestra.agents.packing import pack_whole, unpack_whole
 from palaestra.agents.parquet import read_parquet, write_parquet
-from palaestra.agents.record_files import Record, line_of, read_records, what_is_wrong, whole_file
+from palaestra.agents.record_files import Broken, Record, line_of, read_records, what_is_wrong, whole_file
 from palaestra.agents.selection import Where
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import Task, find
@@ -69,20 +69,31 @@ def write_episodes(episodes: Iterable[Episode], path: AnyPath) -> int:
     return count
 
 
-def read_episodes(path: AnyPath) -> Iterator[Episode]:
-    """Episodes that `write_episodes` wrote. Raises BadInput with file, line and what is wrong."""
+def read_episodes(path: AnyPath, broken: Broken | None = None) -> Iterator[Episode]:
+    """Episodes that `write_episodes` wrote. Raises BadInput with file, line and what is wrong, or tells `broken`."""
     file = FilePath(path)
     if file.suffix == ".parquet":
         yield from read_parquet(file)
         return
-    for where, record in read_records(file):
+    for where, record in read_records(file, broken):
         try:
-            exact = record.pop("exact", None)
-            yield Episode.model_validate(record) if exact is None else unpack_whole(base64.b64decode(exact))
-        except ValidationError as error:
-            raise BadInput(f"{where}: not an episode ({what_is_wrong(error)})") from None
-        except (binascii.Error, zlib.error, struct.error, ValueError, TypeError) as error:
-            raise BadInput(f"{where}: its field 'exact' is damaged ({error})") from None
+            episode = _episode(where, record)
+        except BadInput as error:
+            if broken is None:
+                raise
+            broken(error)
+            continue
+        yield episode
+
+
+def _episode(where: str, record: Record) -> Episode:
+    try:
+        exact = record.pop("exact", None)
+        return Episode.model_validate(record) if exact is None else unpack_whole(base64.b64decode(exact))
+    except ValidationError as error:
+        raise BadInput(f"{where}: not an episode ({what_is_wrong(error)})") from None
+    except (binascii.Error, zlib.error, struct.error, ValueError, TypeError) as error:
+        raise BadInput(f"{where}: its field 'exact' is damaged ({error})") from None
 
 
 def export_episodes(store: Forest, path: AnyPath, **where: Unpack[Where]) -> int:

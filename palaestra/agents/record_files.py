@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Any
@@ -16,8 +16,15 @@ from palaestra.envs.errors import BadInput
 Record = dict[str, Any]
 
 
-def read_records(file: FilePath) -> Iterator[tuple[str, Record]]:
+Broken = Callable[[BadInput], None]
+"""Told what is wrong with a record, which is then left out."""
+
+
+def read_records(file: FilePath, broken: Broken | None = None) -> Iterator[tuple[str, Record]]:
     """The JSON objects of a file, each with where it is ("FILE, line 3"): JSON lines, or one JSON array of objects.
+
+    Args:
+        broken: told of each line that is no JSON object; None raises at the first one.
 
     Raises:
         BadInput: the file cannot be read, or the first line that is no JSON object, with its number.
@@ -31,7 +38,14 @@ def read_records(file: FilePath) -> Iterator[tuple[str, Record]]:
             lines.seek(0)
             for number, raw in enumerate(lines, 1):
                 if line := raw.strip():
-                    yield _record(f"{file}, line {number}", line)
+                    try:
+                        found = _record(f"{file}, line {number}", line)
+                    except BadInput as error:
+                        if broken is None:
+                            raise
+                        broken(error)
+                        continue
+                    yield found
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror or error}") from None
 

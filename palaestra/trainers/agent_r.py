@@ -106,6 +106,7 @@ class AgentR(Recipe[AgentRConfig]):
 
     name = "agent-r"
     config_type = AgentRConfig
+    inside = True
 
     def base(self, iteration: int) -> str:
         return self.config.model if self.config.start == "base" else self.model(iteration - 1)

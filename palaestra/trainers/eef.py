@@ -70,6 +70,7 @@ class EEF(Recipe[EEFConfig]):
 
     name = "eef"
     config_type = EEFConfig
+    inside = True
 
     def beginnings(self) -> Sequence[Start]:
         """Task by task: s_0, then the states of its experts."""

@@ -77,6 +77,10 @@ class ETO(Recipe[ETOConfig]):
             inner.setdefault(expert.start.task.id, []).extend(expert.forks(self.config.forks))
         return [start for task in self.tasks for start in (Start(task=task), *inner.get(task.id, ()))]
 
+    @property
+    def inside(self) -> bool:  # type: ignore[override]  # a class attribute where it is always so
+        return self.config.forks > 0
+
     def base(self, iteration: int) -> str:
         return self.config.model if iteration == 0 else self.model(iteration - 1)
 

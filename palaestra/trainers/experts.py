@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Episode, Start, episode_id
+from palaestra.agents.episode import Start, episode_id
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.progress import Progress
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvSpec, Task, TextEnv
 from palaestra.trainers.evaluate import choose_tasks
+from palaestra.trainers.expert_files import read_experts
 
 
 class Experts(BaseModel):
@@ -31,6 +32,8 @@ class Experts(BaseModel):
             are read in the style of the run's conversation.
         score: score in [0, 1] of conversations that name none (published expert sets hold solved tasks only: 1.0);
             None refuses such records.
+        replay: leave out episodes of a file that the environment does not show as they are recorded (see
+            `expert_files`). Without it they are believed, which is enough for cloning and not for forks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +44,7 @@ class Experts(BaseModel):
     tasks: int | None = Field(default=None, ge=1)
     file: str | None = None
     score: float | None = Field(default=None, ge=0.0, le=1.0)
+    replay: bool = True
 
     @model_validator(mode="after")
     def _one(self) -> Experts:
@@ -75,24 +79,38 @@ def gather(
     concurrency: int,
     progress: Progress | Literal["auto", "bar", "lines", "quiet"],
     env_factory: Callable[[str], TextEnv[Any]] | None = None,
+    left_out: Callable[[Sequence[str]], None] | None = None,
 ) -> list[str]:
     """Put the expert episodes into the store, faults apart.
 
     Args:
         tasks: the training tasks that an oracle solves.
         env: the run's environment: only the tasks of its training `splits` are learnt from, whatever a file states.
+        left_out: told of the records of a file that cannot be used, if there are any: what is wrong with each.
 
     Returns:
         Ids of the expert episodes, successes and failures, in an order that depends on the tasks alone.
 
     Raises:
-        BadInput: no such oracle or file, or a recorded episode of another environment or of a task that is not for
-            training.
+        BadInput: no such oracle or file, or nothing in the file that can be used.
     """
     experts.check(spec)
     if experts.file is not None:
         allowed = {task.id for split in splits for task in env.tasks(split)}
-        return _from_file(experts, Path(experts.file), spec, store, splits, allowed, conversation)
+        found, wrong = read_experts(
+            Path(experts.file),
+            spec,
+            env,
+            splits=splits,
+            allowed=allowed,
+            conversation=conversation,
+            score=experts.score,
+            replay=experts.replay,
+        )
+        if wrong and left_out is not None:
+            left_out(wrong)
+        store.add_all(found)
+        return [episode.id for episode in found if not episode.outcome.is_fault]
     name = None if experts.oracle == "default" else experts.oracle
     policy = OraclePolicy(spec, name)
     if experts.slip:
@@ -115,36 +133,3 @@ def gather(
     plan = [(Start(task=task), experts.samples) for task in tasks]
     keys = planned_keys(plan, policy, recipe=recipe, iteration=0)
     return [episode_id(key) for key in keys if store.has(key)]
-
-
-def _from_file(
-    experts: Experts,
-    file: Path,
-    spec: EnvSpec,
-    store: EpisodeStore,
-    splits: Sequence[str],
-    allowed: Collection[str],
-    conversation: Conversation,
-) -> list[str]:
-    from palaestra.agents.chat_files import read_conversations
-    from palaestra.agents.export import read_episodes
-    from palaestra.agents.record_files import read_records
-
-    ours = file.suffix == ".parquet" or "start" in next((record for _, record in read_records(file)), {"start": 0})
-    chats = () if ours else read_conversations(file, env=spec.id, conversation=conversation, score=experts.score)
-    recorded: list[Episode] = list(read_episodes(file) if ours else chats)
-    if not recorded:
-        raise BadInput(f"experts file {file} holds no episodes")
-    for episode in recorded:
-        task = episode.start.task
-        if task.env != spec.id:
-            raise BadInput(f"{file}: episode {episode.id} is of {task.env}, this run is of {spec.id}")
-        if task.split not in splits:
-            raise BadInput(f"{file}: episode {episode.id} is of split {task.split!r} and may not be trained on")
-        if task.id not in allowed:
-            raise BadInput(
-                f"{file}: episode {episode.id} is of task {task.name!r} (seed {task.seed}), which is not among this "
-                f"run's training tasks, though the file says split {task.split!r}; it may not be trained on"
-            )
-    store.add_all(recorded)
-    return [episode.id for episode in recorded if not episode.outcome.is_fault]

@@ -13,6 +13,8 @@ one.
 
 from __future__ import annotations
 
+import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +44,7 @@ from palaestra.trainers.objective import Objective, fit
 from palaestra.trainers.objective import Progress as FitProgress
 from palaestra.trainers.phases import Collected, Fitted, Plan
 from palaestra.trainers.recovery import recover
+from palaestra.trainers.rewinding import must_rewind
 from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
 
@@ -69,6 +72,8 @@ class Recipe(ABC, Generic[C]):
     name: ClassVar[str]
     config_type: ClassVar[type[RecipeConfig]]
     growable: ClassVar[Collection[str]] = ("budget", "iterations")
+    inside: bool = False
+    """Do its rollouts begin inside earlier episodes."""
 
     run: RunDir
     store: EpisodeStore
@@ -221,6 +226,8 @@ class Recipe(ABC, Generic[C]):
 
         resolve(self.config.model)  # what is wrong is told before anything is written
         self._grown()
+        if self.inside:
+            self._must_rewind()
         with self._opened():
             self._evaluate(-1, "start model")
             if self.config.experts is not None:
@@ -236,6 +243,13 @@ class Recipe(ABC, Generic[C]):
             path = write_report(self.run.path)
             self.run.log("done", report=str(path))
             return path
+
+    def _must_rewind(self) -> None:
+        env = self.env_factory(self.spec.id) if self.env_factory else make(self.spec.id, **self.env_settings)
+        try:
+            must_rewind(env, self.tasks[0], self.name)
+        finally:
+            env.close()
 
     def _iteration(self, number: int, label: str) -> None:
         folder = f"iteration-{number}"
@@ -317,6 +331,7 @@ class Recipe(ABC, Generic[C]):
                 concurrency=self.concurrency,
                 progress=self.progress,
                 env_factory=self.env_factory,
+                left_out=self._left_out,
             )
         else:
             ids = self.rollouts(number)
@@ -324,6 +339,14 @@ class Recipe(ABC, Generic[C]):
         record = Collected(episodes=tuple(ids), successes=won, faults=self.store.n_faults - faults)
         self.run.save(f"iteration-{number}/collected.json", record)
         self.run.log("collected", iteration=number, episodes=len(ids), successes=won, faults=record.faults)
+
+    def _left_out(self, wrong: Sequence[str]) -> None:
+        """List the expert records that cannot be used."""
+        lines = "".join(json.dumps({"problem": line}, ensure_ascii=False) + "\n" for line in wrong)
+        file = self.run.write("iteration-0/left-out.jsonl", lines.encode("utf-8", "backslashreplace"))
+        self.run.log("left out", records=len(wrong), file=str(file))
+        if self.progress != "quiet":
+            print(f"{len(wrong)} expert records cannot be used and are left out: {file}", file=sys.stderr)
 
     def rollouts(self, number: int) -> list[str]:
         """Make an iteration's rollouts; their ids in an order that depends on the plan alone."""

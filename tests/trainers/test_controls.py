@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import lamps
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start, TokenRecord, Turn
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, Task
+from palaestra.envs import BadInput, Fidelity, Task, register
 from palaestra.trainers.best_of_k import BestOfK, BestOfKConfig, likelihood
 from palaestra.trainers.config import config_of
 from palaestra.trainers.difficulty import bin_of, binned
 from palaestra.trainers.evaluate import Evaluation
-from palaestra.trainers.methods import CONTESTANTS
+from palaestra.trainers.methods import CONTESTANTS, METHODS
 from palaestra.trainers.recovery import Recovery, cut
 from palaestra.trainers.report import rounds
 from palaestra.trainers.rft import RFT, RFTConfig
@@ -98,6 +99,34 @@ def test_the_likeliest_try_is_chosen_by_the_mean_of_what_was_written(tmp_path: P
     method = BestOfK(config_of(BestOfKConfig, settings(model, choose="likelihood")), tmp_path, progress="quiet")
     assert [each.sample for each in method._chosen(tries, 2)] == [1, 3]
     assert [each.sample for each in method._chosen(tries, 4)] == [3]
+
+
+# -- rewind ------------------------------------------------------------------------------------------------------------
+
+
+class Forgetful(lamps.Lamps):
+    """Press the button of the lamp's colour."""
+
+    fidelity = Fidelity.REPLAY
+    resets = 0
+
+    def begin(self, task: Task, rng: np.random.Generator) -> tuple[lamps.State, str]:
+        Forgetful.resets += 1
+        return super().begin(task, rng)[0], f"Lamp number {Forgetful.resets}."
+
+
+register("toy/Forgetful-v0", Forgetful, splits={"train": ["two/0"], "test": ["two/1"]}, oracles={"solve": lamps.solve})
+
+
+@pytest.mark.parametrize("name", ["eef", "agent-r"])
+def test_an_environment_that_cannot_go_back_is_refused_before_anything_is_made(
+    tmp_path: Path, model: Path, name: str
+) -> None:
+    kind = METHODS[name]
+    config = config_of(kind.config_type, settings(model, env="toy/Forgetful-v0"))
+    with pytest.raises(BadInput, match=rf"Forgetful-v0 cannot go back to an earlier step .* and {name} begins inside"):
+        kind(config, tmp_path / "run", progress="quiet").train()
+    assert not (tmp_path / "run").exists()
 
 
 # -- recovery ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rundir import read_record
 from palaestra.trainers.sample import Pair, Sample
 
-pytestmark = pytest.mark.xdist_group("every_method")  # all of it in one worker, as the runs are made once
+# all of it in one worker, as the runs are made once, by the first test
+pytestmark = [pytest.mark.xdist_group("every_method"), pytest.mark.timeout(1800)]
 
 
 @dataclass(frozen=True)

@@ -299,19 +299,19 @@ def test_experts_can_be_recorded_episodes_but_never_of_held_out_tasks(tmp_path: 
     write_episodes([recorded(task, n) for n, task in enumerate(tasks["train"][:4])], good)
     write_episodes([recorded(tasks["test"][0], 9)], bad)
     quick = {**QUICK, "budget": 8, "iterations": 1, "evaluation": {"tasks": 2}}
-    rft(tmp_path / "run", model, **{**quick, "experts": {"file": str(good)}}).train()
+    rft(tmp_path / "run", model, **{**quick, "experts": {"file": str(good), "replay": False}}).train()
     cloned = rounds(tmp_path / "run")[1]
     assert cloned.evaluation.label == "cloned experts"
     assert cloned.fitted is not None
     assert cloned.fitted.samples == 4
     with pytest.raises(BadInput, match="is of split 'test' and may not be trained on"):
-        rft(tmp_path / "other", model, **{**quick, "experts": {"file": str(bad)}}).train()
+        rft(tmp_path / "other", model, **{**quick, "experts": {"file": str(bad), "replay": False}}).train()
     claimed = tasks["test"][0].model_copy(
         update={"split": "train"}
     )  # a held-out task that the file calls a training one
     write_episodes([recorded(claimed, 9)], bad)
     with pytest.raises(BadInput, match=r"of task 'two/20' .* not among this run's training tasks"):
-        rft(tmp_path / "other2", model, **{**quick, "experts": {"file": str(bad)}}).train()
+        rft(tmp_path / "other2", model, **{**quick, "experts": {"file": str(bad), "replay": False}}).train()
     with pytest.raises(BadInput, match="does not exist"):
         rft(tmp_path / "third", model, **{**quick, "experts": {"file": str(tmp_path / "none.jsonl")}}).train()
 
@@ -334,7 +334,7 @@ def test_recorded_chats_are_read_in_the_style_of_the_run_and_need_a_reward(tmp_p
     def gathered(store: EpisodeStore, score: float | None = None) -> list[str]:
         method = rft(tmp_path / "run", "none", experts={"file": str(file)})
         return gather(
-            Experts(file=str(file), score=score),
+            Experts(file=str(file), score=score, replay=False),
             method.spec,
             method.tasks,
             store,
@@ -353,9 +353,11 @@ def test_recorded_chats_are_read_in_the_style_of_the_run_and_need_a_reward(tmp_p
         assert [(turn.action, turn.valid) for turn in store.get(found).turns] == [("press red", True)]
         unrewarded = {key: value for key, value in chat.items() if key != "reward"}
         file.write_text(f"{json.dumps(chat)}\n{json.dumps(unrewarded)}\n")
-        with pytest.raises(BadInput, match="line 2: holds neither 'reward' nor 'score'; give it one"):
-            gathered(store)
+        assert len(gathered(store)) == 1
         assert store.get(gathered(store, score=1.0)[1]).success
+        file.write_text(json.dumps(unrewarded))
+        with pytest.raises(BadInput, match="line 1: holds neither 'reward' nor 'score'; give it one"):
+            gathered(store)
         thinking = {"from": "gpt", "value": "Thought: it is red\nAction: press red"}
         file.write_text(json.dumps({**chat, "conversations": [*chat["conversations"][:3], thinking]}))
         with pytest.raises(BadInput, match=r"line 1: every answer is a thought and an action; read it with .*react"):

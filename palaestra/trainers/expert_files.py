@@ -1,0 +1,133 @@
+"""Recorded expert episodes: what of a file can be learnt from, and what cannot and why.
+
+A record is left out that is malformed, of another environment or of a task that is not for training, or that does not
+replay: its actions, taken in the environment, must show what the record says was seen, and end as it says. Everything
+else of the file is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Episode
+from palaestra.envs import BadInput, EnvSpec, TextEnv
+
+_SHOWN = 60
+
+
+def read_experts(
+    file: Path,
+    spec: EnvSpec,
+    env: TextEnv[Any],
+    *,
+    splits: Sequence[str],
+    allowed: Collection[str],
+    conversation: Conversation,
+    score: float | None,
+    replay: bool,
+) -> tuple[list[Episode], list[str]]:
+    """Read a file of recorded episodes or conversations.
+
+    Args:
+        env: where records are replayed, if `replay`.
+        splits: the training splits; allowed: ids of the training tasks, whatever a record states.
+        conversation: how answers of conversations are read; score: of those that name none.
+
+    Returns:
+        The episodes, and of each record that is left out where it is and what is wrong with it.
+
+    Raises:
+        BadInput: the file cannot be read, holds nothing, or nothing that can be used: with the first reason.
+    """
+    from palaestra.agents.chat_files import read_conversations
+    from palaestra.agents.export import read_episodes
+    from palaestra.agents.record_files import read_records
+
+    wrong: list[str] = []
+
+    def broken(error: BadInput) -> None:
+        wrong.append(str(error))
+
+    first = {"start": 0} if file.suffix == ".parquet" else _first(read_records(file, lambda _: None))
+    if "start" in first:
+        recorded = list(read_episodes(file, broken))
+    else:
+        chats = read_conversations(file, env=spec.id, conversation=conversation, score=score, broken=broken)
+        recorded = list(chats)
+    if not recorded and not wrong:
+        raise BadInput(f"experts file {file} holds no episodes")
+    good: dict[str, Episode] = {}
+    for episode in recorded:
+        problem = _foreign(episode, spec, splits, allowed)
+        if problem is None and replay and not episode.outcome.is_fault:
+            problem = _differs(episode, good, env)
+        if problem is None:
+            good[episode.id] = episode
+        else:
+            wrong.append(f"{file}: episode {episode.id} {problem}")
+    if not good:
+        others = f" (and {len(wrong) - 1} more records that cannot be used)" if len(wrong) > 1 else ""
+        raise BadInput(wrong[0] + others)
+    return list(good.values()), wrong
+
+
+def _first(records: Any) -> dict[str, Any]:
+    return next((record for _, record in records), {})
+
+
+def _foreign(episode: Episode, spec: EnvSpec, splits: Sequence[str], allowed: Collection[str]) -> str | None:
+    task = episode.start.task
+    if task.env != spec.id:
+        return f"is of {task.env}, this run is of {spec.id}"
+    if task.split not in splits:
+        return f"is of split {task.split!r} and may not be trained on"
+    if task.id not in allowed:
+        return (
+            f"is of task {task.name!r} (seed {task.seed}), which is not among this run's training tasks, though the "
+            f"file says split {task.split!r}; it may not be trained on"
+        )
+    return None
+
+
+def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any]) -> str | None:
+    """Where the environment shows something else than the record; None where it shows the same."""
+    before: list[str] = []
+    start = episode.start
+    while start.parent is not None:
+        if start.parent not in known:
+            return f"is a fork of {start.parent}, which is not in the file or was left out"
+        parent = known[start.parent]
+        before[:0] = parent.actions[: start.fork_step - parent.start.fork_step]
+        start = parent.start
+    seen, info = env.reset(options={"task": episode.start.task})
+    over = False
+    for action in before:
+        seen, _, over, truncated, info = env.step(action)
+        over = over or truncated
+    for number, turn in enumerate(episode.turns, start=len(before) + 1):
+        if over:
+            return f"does not replay: the environment has ended before turn {number}"
+        if _plain(seen) != _plain(turn.observation):
+            return (
+                f"does not replay: at turn {number} the environment says {_short(seen)}, not {_short(turn.observation)}"
+            )
+        seen, _, over, truncated, info = env.step(turn.action)
+        over = over or truncated
+    if episode.final_observation and _plain(seen) != _plain(episode.final_observation):
+        return f"does not replay: at its end the environment says {_short(seen)}"
+    if bool(info["success"]) != episode.success:
+        said, is_so = ("solved", "not solved") if episode.success else ("not solved", "solved")
+        return f"does not replay: it says that the task is {said}, and the environment that it is {is_so}"
+    return None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _short(text: str) -> str:
+    plain = _plain(text)
+    return repr(plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}...")

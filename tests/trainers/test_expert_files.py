@@ -1,0 +1,114 @@
+"""Files of recorded experts: what cannot be used is counted, listed and left out, and the rest is used. Seconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lamps
+import pytest
+
+from palaestra.agents.collect import collect
+from palaestra.agents.episode import Episode
+from palaestra.agents.export import write_episodes
+from palaestra.agents.policies.oracle import OraclePolicy, flawed
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, find
+from palaestra.trainers.config import config_of
+from palaestra.trainers.phases import Collected
+from palaestra.trainers.rft import RFT, RFTConfig
+from palaestra.trainers.rundir import read_record
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lamps.tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Episode]:
+    """Six episodes of the lamps by a flawed oracle: both outcomes."""
+    spec = find("toy/Lamps-v0")
+    with EpisodeStore(tmp_path_factory.mktemp("store") / "episodes.sqlite") as store:
+        collect(spec.split("train")[:6], flawed(OraclePolicy(spec, None), 0.4), store, progress="quiet")
+        found = [store.get(head.id) for head in store.heads()]
+    assert len({episode.success for episode in found}) == 2
+    return found
+
+
+def lines(file: Path, episodes: list[Episode]) -> Iterator[dict[str, Any]]:
+    write_episodes(episodes, file)
+    for line in file.read_text().splitlines():
+        record = json.loads(line)
+        record.pop("exact", None)
+        yield record
+
+
+def trained(out: Path, model: Path, file: Path, **more: Any) -> RFT:
+    settings = lamps.settings(
+        model, experts={"file": str(file), **more}, budget=0, evaluation={"tasks": 1}, objective={"epochs": 1}
+    )
+    run = RFT(config_of(RFTConfig, settings), out, progress="quiet")
+    run.train()
+    return run
+
+
+def used(run: Path) -> int:
+    return len(read_record(run / "iteration-0/collected.json", Collected).episodes)
+
+
+def problems(run: Path) -> list[str]:
+    text = (run / "iteration-0/left-out.jsonl").read_text()
+    return [json.loads(line)["problem"] for line in text.splitlines()]
+
+
+def test_what_replays_is_used_whole(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
+    write_episodes(recorded, tmp_path / "experts.jsonl")
+    trained(tmp_path / "run", model, tmp_path / "experts.jsonl")
+    assert used(tmp_path / "run") == 6
+    assert not (tmp_path / "run/iteration-0/left-out.jsonl").exists()
+
+
+def test_bad_records_are_counted_listed_and_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
+    """Six records: an unknown task, a malformed turn, an observation that is not so, an outcome that is not so, no JSON
+    at all, and one that is as it was."""
+    file = tmp_path / "experts.jsonl"
+    records = list(lines(file, recorded))
+    records[0]["start"]["task"]["name"] = "two/99"
+    del records[1]["turns"][0]["observation"]
+    records[2]["turns"][1]["observation"] = "The lamp is pink."
+    won = recorded[3].success
+    records[3]["outcome"] = "failure" if won else "success"
+    texts = [json.dumps(record) for record in records]
+    texts[4] = texts[4][:50]
+    file.write_text("\n".join(texts))
+    trained(tmp_path / "run", model, file)
+    assert used(tmp_path / "run") == 1
+    found = problems(tmp_path / "run")
+    assert len(found) == 5
+    for part in (
+        "line 2: not an episode (turns.0.observation",
+        "line 5: not JSON",
+        "of task 'two/99'",
+        "at turn 2 the environment says 'The lamp is ",
+        f"it says that the task is {'not solved' if won else 'solved'}",
+    ):
+        assert sum(part in problem for problem in found) == 1, part
+    events = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [event["records"] for event in events if event["event"] == "left out"] == [5]
+
+
+def test_nothing_but_bad_records_is_an_error(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
+    file = tmp_path / "experts.jsonl"
+    records = list(lines(file, recorded))
+    for record in records:
+        record["turns"][0]["observation"] = "Darkness."
+    file.write_text("\n".join(json.dumps(record) for record in records))
+    with pytest.raises(BadInput, match=r"does not replay: at turn 1 .* not 'Darkness.' \(and 5 more records"):
+        trained(tmp_path / "run", model, file)
+    assert used(trained(tmp_path / "other", model, file, replay=False).out) == 6
+    file.write_text("")
+    with pytest.raises(BadInput, match="holds no episodes"):
+        trained(tmp_path / "third", model, file)
