@@ -47,7 +47,7 @@ _ONLINE: dict[str, Any] = {
     "constrain": False,  # so that the log-probs of what was sampled are the model's own
     "sampling": {"temperature": 1.0, "max_tokens": 3},
     "overlong": "learn",
-    "objective": {"epochs": 10, "learning_rate": 3e-3, "batch": 8},  # so that it presses buttons, the broken one too
+    "experts": {"oracle": "solve", "slip": 0.5, "samples": 3},  # some of which press the broken button
     "group": 3,
     "prompts": 4,
     "policy": {"learning_rate": 1e-3, "batch": 6},
