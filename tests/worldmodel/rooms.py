@@ -1,13 +1,10 @@
 """A toy environment whose pages say all: walk to the exit and leave. A policy that reads a world model's prompt knows
 what comes, so a perfect world model of text can be written by hand.
-
-Run as a program (`python rooms.py OUT MODEL`) it trains WebEvolver, for tests that kill it.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,14 +167,15 @@ def settings(model: str | Path, **more: Any) -> dict[str, Any]:
         "model": str(model),
         "constrain": True,
         "conversation": {"window": 0},
-        "budget": 50,
+        "budget": 30,
         "iterations": 2,
         "sampling": {"temperature": 1.0, "max_tokens": 6},
         "objective": {"epochs": 3, "learning_rate": 3e-3, "batch": 8},
-        "evaluation": {"tasks": 10},
+        "evaluation": {"tasks": 4},
         "world": {
             "page": {"actions": 3},
             "per_start": 3,
+            "horizons": 2,
             "judge": False,
             "max_tokens": 48,
             "objective": {"epochs": 10, "learning_rate": 4e-3, "batch": 8, "micro_tokens": 4096},
@@ -188,10 +186,9 @@ def settings(model: str | Path, **more: Any) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
+def main(out: str, model: str) -> None:
+    """Train; for tests that kill it."""
     from palaestra.trainers.config import config_of
     from palaestra.worldmodel.webevolver import WebEvolver, WebEvolverConfig
 
-    out, model = sys.argv[1:3]
     WebEvolver(config_of(WebEvolverConfig, settings(model)), out, progress="quiet").train()
-    print("finished")

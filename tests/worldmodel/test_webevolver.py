@@ -45,7 +45,9 @@ def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Syn
 
 def copied(run: Path, to: Path, *left_out: str, **changed: Any) -> Path:
     """A run without some of its results and with other settings: what is the same need not be made again."""
-    shutil.copytree(run, to, ignore=shutil.ignore_patterns("iteration-3", *left_out))
+    shutil.copytree(run, to, ignore=shutil.ignore_patterns("iteration-3", "episodes.*", *left_out))
+    with EpisodeStore(run / "episodes.sqlite", mode="r") as old, EpisodeStore(to / "episodes.sqlite") as new:
+        new.add_all(old.episodes(actor="policy"))
     record = json.loads((to / "run.json").read_text())
     record["config"] |= changed
     (to / "run.json").write_text(json.dumps(record))
@@ -149,7 +151,8 @@ def test_a_run_that_is_killed_ends_as_an_undisturbed_one(
 ) -> None:
     out, found = run
     again = tmp_path / "killed"
-    child = subprocess.Popen([sys.executable, rooms.__file__, str(again), str(tiny)])
+    program = "import sys, rooms; rooms.main(*sys.argv[1:])"
+    child = subprocess.Popen([sys.executable, "-c", program, str(again), str(tiny)], cwd=Path(rooms.__file__).parent)
     until = time.monotonic() + 400
     while not (again / "iteration-1/world/transitions.jsonl.gz").exists():  # in the middle of the world model's round
         assert child.poll() is None
