@@ -14,8 +14,9 @@ import json
 import lzma
 import os
 import sqlite3
+import sys
 import tarfile
-import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from palaestra.envs.alfworld.files import GameFile
 from palaestra.envs.alfworld.game import parsed
 from palaestra.envs.data import cache_dir, cache_folder
 from palaestra.envs.errors import BadInput
+from palaestra.envs.lock import alone
 
 _FORMAT = 2
 """Of the SQLite file: another number reads the archive again."""
@@ -43,6 +45,11 @@ TYPES = (
     "pick_two_obj_and_place",
 )
 """The task types, in the paper's order."""
+
+_ABANDONED_S = 3600
+
+_LEFT_OUT = "pick_and_place_with_movable_recep"
+"""A type that ALFRED has and ALFWorld leaves out."""
 
 
 class Recorded(NamedTuple):
@@ -243,16 +250,21 @@ class Games:
     # -- the index ---------------------------------------------------------------------------------------------------
 
     def _make(self) -> None:
-        handle, half = tempfile.mkstemp(dir=cache_folder("alfworld"), suffix=".half")
-        os.close(handle)
+        """Write the index beside its place and move it there. A second process that wants it waits."""
+        folder = cache_folder("alfworld")
+        half = folder / f"{self._index.name}.half"
         try:
-            self._write(half)
-            os.replace(half, self._index)
+            with alone(folder / f"{self._index.name}.lock"):
+                _sweep(folder, half)
+                if self._index.is_file():
+                    return
+                try:
+                    self._write(str(half))
+                    os.replace(half, self._index)
+                finally:
+                    half.unlink(missing_ok=True)
         except (sqlite3.Error, OSError) as error:
             raise BadInput(f"the index of ALFWorld's games cannot be written to {self._index} ({error})") from None
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(half)
 
     def _write(self, half: str) -> None:
         """The games that the original's loader keeps: of a known type, and known to be solvable."""
@@ -263,12 +275,19 @@ class Games:
                           "game BLOB, task BLOB, expert BLOB) WITHOUT ROWID")  # fmt: skip
             index.execute("BEGIN")
             kinds: dict[str, list[str]] = {}
+            left_out: list[str] = []
             for entry in self.source.entries():
                 if not entry.path.isprintable():
                     raise BadInput(f"{self.source.place} has a game in a folder with the name {entry.path!r}")
                 where = f"{self.source.place.name}: {entry.path}"
                 file = GameFile.read(where, entry.game, entry.task)
-                if file.task_type not in TYPES or json.loads(entry.game).get("solvable") is not True:
+                solvable = json.loads(entry.game).get("solvable")
+                if solvable is not None and not isinstance(solvable, bool):
+                    raise BadInput(f"{where}/game.tw-pddl line 1: 'solvable' should be true or false, is {solvable!r}")
+                if file.task_type not in (*TYPES, _LEFT_OUT):
+                    raise BadInput(f"{where}/traj_data.json line 1: ALFWorld has no task type {file.task_type!r}")
+                if file.task_type not in TYPES or not solvable:
+                    left_out.append(entry.path)
                     continue
                 parsed(file)
                 if entry.expert is not None:
@@ -284,6 +303,20 @@ class Games:
                 index.executemany("UPDATE games SET number = ? WHERE path = ?", numbered)
             index.execute("CREATE UNIQUE INDEX places ON games (kind, number)")
             index.execute("COMMIT")
+        if left_out:
+            print(
+                f"{self.source.place}: {len(left_out)} games are left out, as by the original's loader: not marked as "
+                f"solvable, or of the type {_LEFT_OUT}; the first is {min(left_out)}",
+                file=sys.stderr,
+            )
+
+
+def _sweep(folder: Path, own: Path) -> None:
+    """Take away what killed processes left: this index's own half, and any that nobody has written to for an hour."""
+    for left in folder.glob("*.half"):
+        with contextlib.suppress(OSError):  # another process was faster
+            if left == own or time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
 
 
 def _record(where: str, told: str) -> Recorded:

@@ -341,6 +341,7 @@ def read_problem(text: str, domain: Domain, where: str = "pddl_problem") -> Prob
     named: set[str] = set()
     goal: Condition | None = None
     conditions = _Conditions(source, domain.arity)
+    kinds = {ROOT, *domain.types, *domain.types.values()}
     for item in top[2:]:
         section = source.sublist(item, top)
         head = section[0] if section else ""
@@ -348,7 +349,11 @@ def read_problem(text: str, domain: Domain, where: str = "pddl_problem") -> Prob
             if section[1:] != [domain.name]:
                 source.fail(f"the problem is not of domain {domain.name!r}", section.at)
         elif head == ":objects":
-            objects += source.typed(section[1:], section)
+            declared = source.typed(section[1:], section)
+            for name, kind in declared:
+                if kind not in kinds:  # it would have no place in any rule, and the game no end
+                    source.fail(f"the domain declares no type {kind!r}, of which the object {name!r} is", section.at)
+            objects += declared
         elif head == ":init":
             _facts(source, section, domain.arity, facts, named)
         elif head == ":goal" and len(section) == 2:

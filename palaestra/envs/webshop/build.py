@@ -15,13 +15,13 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from palaestra.envs.errors import BadInput
+from palaestra.envs.lock import alone
 from palaestra.envs.webshop.json_stream import elements, members
 from palaestra.envs.webshop.postings import PostingsWriter
 from palaestra.envs.webshop.product import BadRecord, Product, is_product, pack, read, searchable
@@ -65,7 +65,7 @@ def _kept_index(source: Source, content: str) -> Path:
     if _is_whole(folder):
         return folder
     index_root().mkdir(parents=True, exist_ok=True)
-    with _alone(index_root() / f"{content}.lock"):
+    with alone(index_root() / f"{content}.lock"):
         if not _is_whole(folder):
             building = index_root() / f".{content}"
             for left_over in (folder, building):
@@ -105,17 +105,6 @@ def _is_whole(folder: Path) -> bool:
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Only one process at a time; the lock goes with the process that held it."""
-    lock = sqlite3.connect(path, timeout=24 * 3600, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        lock.close()
 
 
 def facet(kind: str, value: str) -> str:

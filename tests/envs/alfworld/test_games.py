@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from functools import lru_cache
 from pathlib import Path
@@ -145,7 +148,9 @@ def test_folders_hold_the_same_games_as_archives(cache: Path, tmp_path: Path) ->
     assert len(list(cache.iterdir())) == 2
 
 
-def test_what_the_originals_loader_leaves_out_is_left_out(cache: Path, tmp_path: Path) -> None:
+def test_what_the_originals_loader_leaves_out_is_left_out_and_said(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (path, game, task), (other, _, _) = texts(2)
     unsolvable = json.dumps({**json.loads(game), "solvable": False})
     unknown = json.dumps({key: value for key, value in json.loads(game).items() if key != "solvable"})
@@ -163,6 +168,45 @@ def test_what_the_originals_loader_leaves_out_is_left_out(cache: Path, tmp_path:
     games = Release(tmp_path)
     assert games.games("valid_unseen").counts == {HEAT: 1}
     assert games.path(f"{HEAT}/0") == f"valid_unseen/{path}"
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "3 games are left out" in said
+
+
+def test_processes_that_want_the_same_games_at_once_go_through_them_once(cache: Path, tmp_path: Path) -> None:
+    lay(tmp_path / "valid_unseen", texts(2))
+    code = (
+        "import sys; from pathlib import Path; from palaestra.envs.alfworld import archive\n"
+        "def noted(entries=archive.Source.entries, of=None):\n"
+        "    print('went through'); return entries(of)\n"
+        "archive.Source.entries = lambda self, entries=archive.Source.entries: noted(entries, self)\n"
+        "from palaestra.envs.alfworld.games import Release\n"
+        f"print(Release(Path({str(tmp_path)!r})).file({HEAT + '/0'!r}).task_type)"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ)
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=300)[0].split("\n") for process in running]
+    assert all(process.returncode == 0 for process in running)
+    assert all(HEAT in lines for lines in said)
+    assert sum("went through" in lines for lines in said) == 1
+    assert [path.suffix for path in cache.iterdir()] == [".sqlite"]
+
+
+def test_what_killed_processes_left_is_swept_away(cache: Path, tmp_path: Path) -> None:
+    found = texts(2)
+    archive = tmp_path / "alfworld_valid_unseen.tar.xz"
+    pack(archive, "valid_unseen", found[:1])
+    Release(tmp_path).file(f"{HEAT}/0")
+    (index,) = cache.iterdir()
+    index.rename(cache / f"{index.name}.half")  # its own
+    old, new = cache / "tmpx1.half", cache / "tmpx2.half"
+    for half in (old, new):
+        half.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    Release(tmp_path).file(f"{HEAT}/0")
+    assert sorted(cache.iterdir()) == sorted([index, new])  # the new one may be somebody's who is at work
 
 
 def test_games_are_gone_through_once(cache: Path, tmp_path: Path) -> None:
@@ -249,12 +293,17 @@ def test_an_archive_with_changed_bytes_is_refused_and_leaves_nothing(cache: Path
         (1, '{"a": ' + "9" * 5000 + "}", r"game.tw-pddl line 1: a number has too many digits"),
         (2, "", r"traj_data.json line 1: Expecting value"),
         (2, "{}", r"traj_data.json line 1: 'task_type' or 'pddl_params' is missing"),
+        (2, {"task_type": "pick_and_heat"}, r"traj_data.json line 1: ALFWorld has no task type 'pick_and_heat'"),
+        (1, {"solvable": "yes"}, r"game.tw-pddl line 1: 'solvable' should be true or false, is 'yes'"),
+        (1, {"solvable": 1}, r"game.tw-pddl line 1: 'solvable' should be true or false, is 1"),
     ],
 )
 def test_a_game_that_is_half_written_is_refused_with_file_and_line(
-    which: int, text: str, message: str, cache: Path, tmp_path: Path
+    which: int, text: str | dict[str, object], message: str, cache: Path, tmp_path: Path
 ) -> None:
     good, bad = texts(2)
+    if isinstance(text, dict):
+        text = json.dumps({**json.loads(bad[which]), **text})
     broken = (bad[0], text, bad[2]) if which == 1 else (bad[0], bad[1], text)
     lay(tmp_path / "json_2.1.1" / "valid_unseen", [good, broken])
     with pytest.raises(BadInput, match=message) as refused:
@@ -270,6 +319,7 @@ def test_a_game_that_is_half_written_is_refused_with_file_and_line(
     [
         ("pddl_problem", "(:goal", "(:gaol", r"pddl_problem line \d+: ':gaol' is not supported"),
         ("pddl_problem", "(:init", "(:init (holdsany nobody)", r"pddl_problem line \d\d+: the fact .* is no object"),
+        ("pddl_problem", "- agent", "- agnet", r"pddl_problem line \d: the domain declares no type 'agnet', of which"),
         ("pddl_domain", "(:predicates", "((:predicates", r"pddl_domain line \d\d+: "),
         ("grammar", "action ", "actoin ", r"grammar line \d\d+: 'grammar ::' or 'action NAME"),
         ("grammar", "action look", "action lurk", r"line 1: the grammar has no texts for the action 'look'"),

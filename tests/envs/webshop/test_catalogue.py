@@ -164,6 +164,7 @@ def test_an_index_that_a_killed_process_left_behind_is_built_anew(tmp_path: Path
     (half / "complete.json").unlink()
     assert len(Catalogue.open(folder)) == 1
     assert not half.exists()
+    assert [path.name for path in built.parent.iterdir()] == [content]  # no lock either
 
 
 @pytest.mark.parametrize("file", ["products", "search/terms.txt", "instructions.jsonl", "complete.json"])
