@@ -39,13 +39,14 @@ class Study:
 
     Attributes:
         title: of its part of the page.
-        start: solved episodes that the start model clones, and the ids of each round of it.
+        taught: training tasks whose solved episodes the start model clones; start: how many, and the ids of each round.
         settings: of all contestants. own: of some.
     """
 
     title: str
     env: str
     vocab: int
+    taught: list[str] | None
     start: tuple[int, int]
     settings: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]
@@ -73,18 +74,21 @@ OWN: dict[str, dict[str, Any]] = {
 IMPROVED = ("grpo", "exit", "exit-plain", "exit-improve", "exit-curriculum")
 """The contestants that are also asked to improve on their attempts."""
 
+THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
+
 STUDIES = {
     "crafting": Study(
         "Crafting (targets of depth 1)",
         "palaestra/Crafting-v0",
         1024,
+        ["d1"],
         (500, 700_000),
         {
             "env_settings": {"max_steps": 10},
-            "tasks": ["d1"],
+            "tasks": [f"d1/{theme}-{n}" for n in range(10) for theme in THEMES],
             "sampling": {"temperature": 1.0, "max_tokens": 32},
-            "experts": {"oracle": "default", "slip": 0.3, "tasks": 60},
-            "budget": 360,
+            "experts": {"oracle": "default", "slip": 0.3},
+            "budget": 420,  # twice: 60 tasks, each with s_0 and some 2.5 states inside the expert's episode
             "objective": {**FIT, "tokens": 120_000},
             "evaluation": {"split": "dev", "tasks": ["d1"], "recovery": True},
         },
@@ -94,14 +98,16 @@ STUDIES = {
         "WebShop (120 products of our own making)",
         "palaestra/WebShopSmall-v0",
         1500,
+        None,
         (301, 1_000_000),
         {
             "env_settings": {"max_steps": 8},
             "sampling": {"temperature": 1.0, "max_tokens": 64},
-            "experts": {"oracle": "default", "slip": 0.3, "tasks": 60},
-            "budget": 360,
-            "objective": {**FIT, "tokens": 200_000},
-            "evaluation": {"split": "dev", "tasks": 60, "recovery": True},
+            "tasks": 30,
+            "experts": {"oracle": "default", "slip": 0.3},
+            "budget": 300,  # twice: 30 tasks, each with s_0 and some 4 states
+            "objective": {**FIT, "tokens": 120_000},
+            "evaluation": {"split": "dev", "tasks": 40, "recovery": True},
         },
         OWN,
     ),
@@ -134,6 +140,7 @@ def start_model(study: Study, out: Path) -> Path:
     for number in range(1, ROUNDS + 1):
         settings = {
             **shared(study, before),
+            "tasks": study.taught,
             "budget": 0,
             "seed": number,
             "experts": {"oracle": "default", "tasks": episodes},
