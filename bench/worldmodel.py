@@ -5,8 +5,9 @@
 Steps: the same recorded actions, taken in the real environment and in the one that is imagined, one episode at a time
 and many at once (what several threads ask goes to the model together). Without --model a fresh tiny model of the
 environment's words writes the pages: what it writes is nonsense and as long as it may be, so its cost is that of pages
-of `--page-tokens`. Look-ahead: calls and batches of one decision by depth, for one episode and for many at once, counted
-with a world that answers at once, so that every branch is as deep as it may be. Writes bench/results/worldmodel.json.
+of `--page-tokens`. Look-ahead: calls and batches of one decision by depth, for one episode and for many at once,
+counted with a world that answers at once, so that every branch is as deep as it may be. Writes
+bench/results/worldmodel.json.
 """
 
 from __future__ import annotations
