@@ -77,6 +77,7 @@ class MiniWoB(BrowserEnv):
 
     async def prepare(self, session: Session, task: Task, rng: np.random.Generator) -> None:
         """Seed the page and begin."""
+        await session.align()
         await session.evaluate(_BEGIN % json.dumps(task.name.rpartition("/")[2]))
         await session.settle()
 

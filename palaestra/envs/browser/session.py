@@ -26,6 +26,9 @@ MOST_TABS = 5
 TAB_SECONDS = 5.0
 """How long to wait for a tab that was announced."""
 
+ALIGNED_MS = 8000
+"""Where an aligned clock stands; it must lie beyond what passes while a page loads."""
+
 QUIET_SECONDS = 2.0
 """How long to wait for requests of a page that has loaded."""
 
@@ -310,6 +313,16 @@ class Session:
             await self._stop_loading()
         await self._until(lambda: not self.tab.pending, QUIET_SECONDS)
         self.tab.pending.clear()
+
+    async def align(self) -> None:
+        """Set the page's own clock to a fixed moment.
+
+        Some real milliseconds pass between its start and its halt, and frames are counted from there.
+        """
+        clock = self.tab.page.clock
+        ticks = float(await self.evaluate("performance.now()"))
+        await clock.run_for(max(0, round(ALIGNED_MS - ticks)))
+        await clock.set_system_time(ALIGNED_MS)
 
     async def _pass(self, milliseconds: int) -> None:
         with contextlib.suppress(Exception):  # a document that is just being replaced has no clock

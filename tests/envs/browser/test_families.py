@@ -1,0 +1,162 @@
+"""MiniWoB++, WebShop's site and task files: what is a success, what an oracle solves, what a file may say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from palaestra.agents.answer_judge import AnswerJudge
+from palaestra.agents.policy import Completion, PolicyBase, Request
+from palaestra.envs import BadInput, EnvFault, find, make
+from palaestra.envs.browser import LIBRARY_TASKS
+from palaestra.envs.browser.judging import Case, by_reference
+from palaestra.envs.browser.miniwob import pages_folder
+from palaestra.envs.browser.miniwob_oracle import SOLVED, scripted
+from palaestra.envs.browser.miniwob_pages import PAGES
+from palaestra.envs.browser.task_file import read
+from palaestra.envs.browser.web_tasks import LIBRARY, gold
+
+
+def test_all_pages_of_the_package_are_tasks() -> None:
+    assert set(PAGES) == {file.stem for file in (pages_folder() / "miniwob").glob("*.html")}
+    assert set(SOLVED) <= set(PAGES)
+    assert len(SOLVED) >= 70
+
+
+def test_the_oracle_solves_every_tenth_of_the_pages_that_it_names() -> None:
+    env = make("miniwob")
+    for page in SOLVED[::10]:
+        env.reset(options={"task": f"{page}/2001"})
+        info: dict[str, object] = {}
+        for _ in range(20):
+            *_, over, truncated, info = env.step(scripted(env))
+            if over or truncated:
+                break
+        assert info["success"], (page, info, env.history)
+        assert info["raw_reward"] == 1.0
+    env.close()
+
+
+def test_a_wrong_answer_has_the_pages_own_reward_and_no_score() -> None:
+    env = make("miniwob")
+    env.reset(options={"task": "click-test-2/3"})
+    wrong = next(each.number for each in env.state.elements if each.name == "TWO")
+    _, reward, over, _, info = env.step(f"click [{wrong}]")
+    assert (reward, over, info["score"], info["success"]) == (-1.0, True, 0.0, False)
+    env.close()
+
+
+def test_a_page_that_moves_is_the_same_however_long_one_waits() -> None:
+    one, other = make("miniwob"), make("miniwob")
+    seen = [one.reset(options={"task": "moving-items/1"})[0]]
+    seen += [one.step("wait")[0] for _ in range(4)]
+    again = [other.reset(options={"task": "moving-items/1"})[0]]
+    for _ in range(4):
+        other.evaluate("new Promise(done => { const c = new MessageChannel(); c.port1.onmessage = done; "
+                       "c.port2.postMessage(0); })")  # type: ignore[attr-defined]  # fmt: skip
+        again.append(other.step("wait")[0])
+    assert seen == again
+    assert len(set(seen)) == 5
+    one.close()
+    other.close()
+
+
+def test_shopping_on_the_site_is_worth_what_it_is_worth_in_webshop() -> None:
+    site, shop = make("webshopsite"), make("webshopsmall")
+    towards, target = find("webshopsite").oracle(), find("webshopsmall").oracle()
+    for name in ("small-synthetic/3", "small-synthetic/120"):
+        scores = []
+        for env, oracle in ((site, towards), (shop, target)):
+            env.reset(options={"task": name})
+            info: dict[str, object] = {}
+            for _ in range(20):
+                *_, over, _, info = env.step(oracle(env))
+                if over:
+                    break
+            scores.append((info["score"], info["r_att"], info["r_option"], info["r_price"]))
+        assert scores[0] == scores[1]
+    assert "That is no action" in (site.reset() and site.step("goto [http://webshop.test/done/1/X]")[0])
+    site.close()
+    shop.close()
+
+
+def test_the_librarys_tasks_are_those_that_are_registered_and_gold_solves_them() -> None:
+    env = make("webtasks")
+    assert {split: len(env.tasks(split)) for split in env.splits()} == {k: len(v) for k, v in LIBRARY_TASKS.items()}
+    for split in env.splits():
+        for task in env.tasks(split):
+            env.reset(options={"task": task})
+            for _ in range(6):
+                *_, over, _, info = env.step(gold(env))
+                if over:
+                    break
+            assert info["success"], task
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("It is 12 crowns.", True), ("12 CROWNS", True), ("112 crowns", False), ("12", False), ("", False)],
+)
+def test_a_reference_answer_counts_word_for_word(answer: str, right: bool) -> None:
+    assert by_reference(Case("?", answer, ("12 crowns",), (), "")) == right
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("{", "line 1: Invalid JSON"),
+        ('{"id": "a", "web": "http://a.test/"}', "line 1: ques: Field required"),
+        ('{"id": "a", "ques": "?", "web": "ftp://a.test/"}', "line 1: web: .* is no address"),
+        ('{"id": "a", "ques": "?", "web": "http://a.test:x/"}', "line 1: web: .* is no address"),
+        ('{"id": "a", "ques": "?", "web": "http://a.test/"}\n' * 2, "line 2: the id 'a' stands there twice"),
+        ("\n", "holds no task"),
+    ],
+)
+def test_a_task_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, lines: str, said: str) -> None:
+    (tmp_path / "t.jsonl").write_text(lines)
+    with pytest.raises(BadInput, match=said) as told:
+        make("webtasks", file=str(tmp_path / "t.jsonl"))
+    assert "\n" not in str(told.value)
+
+
+def test_webvoyagers_own_form_is_read(tmp_path: Path) -> None:
+    line = {"web_name": "Shop", "id": "Shop--3", "ques": "Find it.", "web": "https://www.shop.example/"}
+    (tmp_path / "t.jsonl").write_text(json.dumps(line))
+    answers = {"Shop": {"notice": "", "answers": [{"id": 3, "type": "possible", "ans": "a red one"}]}}
+    (tmp_path / "r.json").write_text(json.dumps(answers))
+    task = read(str(tmp_path / "t.jsonl"), str(tmp_path / "r.json")).tasks["Shop--3"]
+    assert task.references == ("a red one",)
+    assert task.allowed == ("*.shop.example",)
+
+
+class Says(PolicyBase):
+    """A judge that says one thing."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(name="says")
+        self.text = text
+
+    def act(self, requests: Sequence[Request]) -> Sequence[Completion]:
+        assert "Answer: B5" in requests[0].messages[-1]["content"]
+        return [Completion(self.text) for _ in requests]
+
+
+def test_a_policy_judges_and_one_that_gives_no_verdict_is_a_fault() -> None:
+    for text, score in (("Well. Verdict: SUCCESS", 1.0), ("Verdict: NOT SUCCESS", 0.0)):
+        env = make("webtasks", judge=AnswerJudge(Says(text)))
+        env.reset(options={"task": "Library--4"})
+        assert env.step("stop [B5]")[4]["score"] == score
+        env.close()
+    env = make("webtasks", judge=AnswerJudge(Says("Who knows.")))
+    env.reset(options={"task": "Library--4"})
+    with pytest.raises(EnvFault, match="no verdict"):
+        env.step("stop [B5]")
+    env.close()
+
+
+def test_the_library_is_small_and_whole() -> None:
+    assert {"index.html", "tasks.jsonl"} <= {file.name for file in LIBRARY.iterdir()}
