@@ -69,7 +69,9 @@ def serve(
 
 def _pages(spec: EnvSpec, host: str, port: int, settings: dict[str, Any]) -> None:
     if spec.family not in ("webshop", "webshopsmall"):
-        raise BadInput(f"{spec.id} has no pages for a browser; only webshop has: palaestra serve webshop --html")
+        raise BadInput(
+            f"{spec.id} has no pages for a browser; webshop and webshopsmall have: palaestra serve webshopsmall --html"
+        )
     from palaestra.envs.webshop.env import WebShop
     from palaestra.envs.webshop.site import serve as serve_pages
 
