@@ -61,6 +61,6 @@ def protocol(name: str | None) -> Protocol:
     """A protocol by name; None is the original's. Raises BadInput for an unknown one."""
     if name is None:
         return _ALL["original"]
-    if name not in _ALL:
+    if not isinstance(name, str) or name not in _ALL:
         raise BadInput(f"ALFWorld has no protocol {name!r}; it has: {', '.join(PROTOCOLS)}")
     return _ALL[name]

@@ -79,6 +79,13 @@ class WebShop(TextEnv[Visit]):
             raise BadInput("frozen goals come with their prices; leave out price_seed")
         if price_seed is not None and (type(price_seed) is not int or price_seed < 0):
             raise BadInput(f"price_seed must be a whole number from 0 on, got {price_seed!r}")
+        if not isinstance(show_attributes, bool):
+            raise BadInput(f"show_attributes must be true or false, got {show_attributes!r}")
+        for what, where in (("catalogue", catalogue), ("frozen", frozen)):
+            if where is not None and (not isinstance(where, str | Path) or not str(where)):
+                raise BadInput(f"{what} must be a name or a path, got {where!r}")
+        if catalogue is None:
+            raise BadInput(f"catalogue must be a name or a path, got None; the official products are {OFFICIAL!r}")
         self.protocol = named_protocol(protocol) if protocol is not None else None
         if self.protocol is not None:
             if str(catalogue) == SMALL:

@@ -113,8 +113,9 @@ def _write_all(folder: Path, catalogue: Catalogue, seed: int, drawn: Mapping[Kin
 
 def load(folder: Path, catalogue: Catalogue, kind: Kind) -> Benchmark:
     """Read a frozen benchmark. Raises BadInput naming file and line, or saying what the folder lacks."""
-    if not folder.is_dir():
-        raise BadInput(f"there is no folder {folder} with frozen goals; make one: palaestra data freeze webshop")
+    if not os.path.isdir(folder):
+        told = str(folder) if len(str(folder)) <= 200 else f"{str(folder)[:199]}…"
+        raise BadInput(f"there is no folder {told!r} with frozen goals; make one: palaestra data freeze webshop")
     goal_files = [path for path in _files(folder, "goal") if _told_kind(path) in (kind, None)]
     price_files = _files(folder, "price")
     if not goal_files or not price_files:

@@ -61,7 +61,7 @@ class Protocol:
 
 def protocol(name: str) -> Protocol:
     """A protocol by name. Raises BadInput for an unknown one."""
-    if name not in _PROTOCOLS:
+    if not isinstance(name, str) or name not in _PROTOCOLS:
         raise BadInput(f"WebShop has no protocol {name!r}; it has: {', '.join(PROTOCOLS)}, or None for its own")
     return _PROTOCOLS[name]
 

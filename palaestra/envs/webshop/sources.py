@@ -50,16 +50,17 @@ class Source:
         """The source that a person named. Raises BadInput where it is not there, or is not clear."""
         if str(source) == SMALL:
             return cls._of_folder(SMALL, Path(__file__).parent / SMALL)
-        path = Path(source).expanduser()
-        if path.is_file():
-            return cls._of_file(path.name, path)
-        if path.is_dir():
-            return cls._of_folder(path.name, path)
         name = str(source)
-        if name in _DATA_SETS or (re.fullmatch(r"\w+", name) and any(map(Path.is_dir, data_places(name)))):
+        path = Path(os.path.expanduser(name))  # unlike Path's own, these three never raise for odd names
+        if name and os.path.isfile(path):
+            return cls._of_file(path.name, path)
+        if name and os.path.isdir(path):
+            return cls._of_folder(path.name, path)
+        if name in _DATA_SETS or (re.fullmatch(r"\w+", name) and any(map(os.path.isdir, data_places(name)))):
             return cls._of_folder(name, data_folder(name))
+        told = name if len(name) <= 200 else f"{name[:199]}…"
         raise BadInput(
-            f"there is no catalogue {name!r}; give 'small', {', '.join(map(repr, _DATA_SETS))}, a folder or a "
+            f"there is no catalogue {told!r}; give 'small', {', '.join(map(repr, _DATA_SETS))}, a folder or a "
             "product file items_shuffle*.json"
         )
 

@@ -131,11 +131,13 @@ def test_protocols_have_the_steps_and_texts_of_their_authors() -> None:
     ("settings_", "message"),
     [
         ({"protocol": "agentboard"}, "ALFWorld has no protocol 'agentboard'; it has: original, eto, agentgym"),
+        ({"protocol": ["eto"]}, r"ALFWorld has no protocol \['eto'\]; it has: original, eto, agentgym"),
+        ({"engine": ["native"]}, r"ALFWorld has no engine \['native'\]; it has: native, textworld"),
         ({"engine": "thor"}, "ALFWorld has no engine 'thor'; it has: native, textworld"),
         ({"seed": 3}, "has no setting 'seed'; it has: engine, protocol, max_steps"),
     ],
 )
-def test_a_setting_that_is_none_is_refused(settings_: dict[str, str], message: str) -> None:
+def test_a_setting_that_is_none_is_refused(settings_: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         make("alfworld", **settings_)
 

@@ -149,6 +149,16 @@ def test_a_protocol_sets_goals_and_step_cap(name: str, kind: str, steps: int, te
         ({"protocol": "eto", "goals": "synthetic"}, "sets the goals itself"),
         ({"price_seed": -1}, "price_seed"),
         ({"price_seed": 1, "frozen": "somewhere"}, "leave out price_seed"),
+        ({"protocol": ["eto"]}, r"no protocol \['eto'\]"),
+        ({"observation_mode": ["text"]}, "no observation mode"),
+        ({"goals": ["human"]}, "no goals"),
+        ({"show_attributes": "no"}, "show_attributes must be true or false, got 'no'"),
+        ({"show_attributes": 1}, "show_attributes must be true or false, got 1"),
+        ({"catalogue": ""}, "catalogue must be a name or a path, got ''"),
+        ({"catalogue": 3}, "catalogue must be a name or a path, got 3"),
+        ({"catalogue": None}, "catalogue must be a name or a path, got None"),
+        ({"frozen": ""}, "frozen must be a name or a path, got ''"),
+        ({"frozen": 3}, "frozen must be a name or a path, got 3"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(chosen: dict[str, object], told: str) -> None:
@@ -164,6 +174,15 @@ def test_missing_data_is_told_in_one_line_at_reset(chosen: dict[str, object]) ->
         webshop(**chosen).reset(seed=0)
     assert "\n" not in str(caught.value)
     assert "data get" not in str(caught.value)  # there is nothing to get under such a name
+
+
+@pytest.mark.parametrize("setting", ["catalogue", "frozen"])
+@pytest.mark.parametrize("name", ["a" * 5000, "\0", "~nobody-of-this-name/x", "/" * 5000 + "x"])
+def test_odd_names_of_places_are_told_in_one_short_line(setting: str, name: str) -> None:
+    with pytest.raises(BadInput, match="there is no") as caught:
+        webshop(**{"catalogue": "small", setting: name}).reset(seed=0)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
