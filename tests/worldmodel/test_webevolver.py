@@ -168,3 +168,16 @@ def test_a_run_that_is_killed_ends_as_an_undisturbed_one(
         assert one.evaluation.tasks == other.evaluation.tasks
         if one.fit is not None and other.fit is not None:
             assert one.fit.version == other.fit.version
+
+
+def test_any_recipe_trains_in_imagination_and_is_measured_in_the_real_environment(tiny: Path, tmp_path: Path) -> None:
+    from palaestra.trainers.rft import RFT, RFTConfig
+
+    common = {key: value for key, value in rooms.settings(tiny).items() if key not in ("world", "steps", "accept")}
+    there = {"env": ID, "env_settings": {"env": "toy/Rooms-v0"}, "budget": 25, "iterations": 1}
+    RFT(config_of(RFTConfig, {**common, **there}), tmp_path / "run", progress="quiet").train()
+    assert {each.evaluation.card.env for each in rounds(tmp_path / "run")} == {"toy/Rooms-v0"}
+    collected = read_record(tmp_path / "run/iteration-1/collected.json", Collected)
+    with EpisodeStore(tmp_path / "run/episodes.sqlite", mode="r") as store:
+        assert {store.head(id).actor for id in collected.episodes} == {Actor.IMAGINED}
+        assert {head.env for head in store.heads(actor="policy")} == {"toy/Rooms-v0"}
