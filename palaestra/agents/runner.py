@@ -301,7 +301,7 @@ class Attempt:
         limit = self.setup.max_context
         if limit is None or len(prompt) + room <= limit:
             return True
-        if not turns and not note:  # nothing that the agent did: with these settings no episode of this task could even begin
+        if not turns and not note:  # no fault of the agent: with these settings no episode of this task could begin
             raise BadInput(
                 f"{self.item.start.task.id}: its first prompt has {len(prompt)} tokens and the answer may have {room} "
                 f"(max_tokens), but the context holds {limit}; use a longer context or fewer max_tokens"
