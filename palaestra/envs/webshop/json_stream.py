@@ -40,6 +40,7 @@ def elements(path: Path) -> Iterator[tuple[int, object]]:
         return text.finish()
     while True:
         text.skip()
+        text.number += 1
         yield text.line, text.value()
         if text.expect(",]", "',' or ']'") == "]":
             return text.finish()
@@ -54,6 +55,7 @@ def members(path: Path) -> Iterator[tuple[int, str, object]]:
         return text.finish()
     while True:
         text.skip()
+        text.number += 1
         line, key = text.line, text.value()
         if not isinstance(key, str):
             raise text.error("a key is not a string")
@@ -65,10 +67,10 @@ def members(path: Path) -> Iterator[tuple[int, str, object]]:
 
 
 class _Text:
-    """The text of a file from where it was read up to; counts lines."""
+    """The text of a file from where it was read up to; counts lines and products."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.line = path, 1
+        self.path, self.line, self.number = path, 1, 0
         self._buffer, self._at, self._over = "", 0, False
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self._scan = json.JSONDecoder().raw_decode
@@ -78,7 +80,8 @@ class _Text:
             raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
 
     def error(self, problem: str, line: int | None = None) -> BadInput:
-        return BadInput(f"{self.path}, line {line or self.line}: {problem}; the file is damaged, get it again")
+        which = f" (product {self.number})" if self.number else ""  # all of them may stand in one line
+        return BadInput(f"{self.path}, line {line or self.line}: {problem}{which}; the file is damaged, get it again")
 
     def skip(self) -> None:
         """Go past blanks."""

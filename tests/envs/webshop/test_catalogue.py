@@ -296,6 +296,18 @@ def test_a_packed_file_that_is_cut_off_is_named(ending: str, tmp_path: Path) -> 
         Catalogue.open(path)
 
 
+@pytest.mark.parametrize("file", ["items_shuffle.json", "items_ins_v2.json"])
+def test_damage_in_a_file_of_one_line_names_the_product(file: str, tmp_path: Path) -> None:
+    asins = [f"B{number}" for number in range(9)]
+    folder = write(tmp_path / "shop", [record(asin) for asin in asins], dict.fromkeys(asins, SAID))
+    whole = json.dumps(json.loads((folder / file).read_text()))
+    at = whole.index('"B6"')
+    for damaged in (whole[:at] + whole[at:].replace(": ", " ", 2), whole[: at + 30]):
+        (folder / file).write_text(damaged)
+        with pytest.raises(BadInput, match=rf"{file}, line 1: .* \(product 7\); the file is damaged"):
+            Catalogue.open(folder)
+
+
 def test_text_that_is_no_utf_8_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "items_shuffle.json"
     path.write_bytes(b'[{"asin": "B\xff"}]')
