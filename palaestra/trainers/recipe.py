@@ -228,6 +228,8 @@ class Recipe(ABC, Generic[C]):
         self._grown()
         if self.inside:
             self._must_rewind()
+        if not (self.out / "run.json").exists():
+            self._template()  # one that cannot be token-exact is told before anything is made
         with self._opened():
             self._evaluate(-1, "start model")
             if self.config.experts is not None:
