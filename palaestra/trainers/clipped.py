@@ -11,25 +11,31 @@ only where an id has a weight.
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, SequentialSampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from palaestra.envs import BadInput
 from palaestra.trainers.batches import MicroBatch, micro_batches, shares, steps
 from palaestra.trainers.cross_entropy import head_at
-from palaestra.trainers.fitting import StepReport, adapters, longest, precision, train_folder, whole_model
+from palaestra.trainers.fitting import (
+    PlannedTrainer,
+    adapters,
+    longest,
+    rows,
+    run_trainer,
+    train_folder,
+    trainable,
+    usual,
+)
 from palaestra.trainers.objective import FitReport, Progress
 from palaestra.trainers.policy_gradient import Graded, PolicyGradient
 
@@ -99,29 +105,17 @@ def _graded_before(**_: Any) -> list[float | None]:
     raise AssertionError("nothing is generated here, so nothing is scored")
 
 
-class ClippedTrainer(GRPOTrainer):
-    """GRPOTrainer that is handed what was collected.
-
-    Attributes:
-        step_losses: loss of each step so far, over all processes.
-    """
+class ClippedTrainer(PlannedTrainer, GRPOTrainer):
+    """GRPOTrainer that is handed what was collected."""
 
     def __init__(self, *args: Any, beta: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.beta = beta  # not given to TRL, which would load a second copy of the model
         kwargs["args"].steps_per_generation = 1
-        self.step_losses: list[float] = []
         self._batch: Batch = {}
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return super(GRPOTrainer, self).get_train_dataloader()  # one planned row after the other
-
-    def _get_train_sampler(self, dataset: Any = None) -> SequentialSampler:
-        rows: Dataset = dataset if dataset is not None else self.train_dataset
-        return SequentialSampler(rows)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return 0
 
     def _prepare_inputs(self, generation_batch: Batch) -> Batch:
         """What TRL's loss reads: the first id of a transcript is the prompt, all others the completion; the mask says
@@ -149,16 +143,6 @@ class ClippedTrainer(GRPOTrainer):
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
         with self.accelerator.autocast():
             return (*logprobs_at(model, head, self._batch, self.temperature), None)
-
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        micros: list[Batch] = inputs["micro_batches"]
-        loss = torch.zeros((), device=self.args.device)
-        for number, micro in enumerate(micros):
-            last = number == len(micros) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                loss += super().training_step(model, micro, num_items_in_batch)  # type: ignore[no-untyped-call]
-        self.step_losses.append(float(self.accelerator.gather(loss.reshape(1)).mean()))
-        return loss
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -251,8 +235,7 @@ def train_loaded(
             f"none of the {len(samples)} samples can be trained on: all are longer than max_length={limit} or have no "
             "weight; raise max_length or show fewer turns (conversation.window)"
         )
-    cuda, bf16 = precision(config.bf16)
-    arguments = _arguments(config, scratch, seed, bf16=bf16, cuda=cuda)
+    arguments = _arguments(config, scratch, seed)
     ranks = max(1, arguments.world_size)
     plan = plan_rows(kept, config, seed, ranks)
     start = scored(model, kept, config)
@@ -262,54 +245,36 @@ def train_loaded(
         reference = start if config.reference is None else scored(_reference(config.reference), kept, config)
     shortest = min(range(len(kept)), key=lambda i: len(kept[i].ids))
     blank = kept[shortest].model_copy(update={"weights": (0.0,) * len(kept[shortest].ids)})
-    report = [StepReport(progress)] if progress else []
-    model.train()
-    if config.lora is None:
-        model.requires_grad_(True)
     arguments.max_steps = len(plan) // ranks
     trainer = ClippedTrainer(
-        model=model,
+        model=trainable(model, config.lora),
         reward_funcs=_graded_before,
         args=arguments,
-        train_dataset=Dataset.from_dict({"row": list(range(len(plan)))}),
+        train_dataset=rows(plan),
         processing_class=tokenizer,
         peft_config=adapters(config.lora),
-        callbacks=report,
         beta=config.beta,
     )
     trainer.data_collator = Collate([*kept, blank], plan, [*old, [0.0]], reference and [*reference, [0.0]])
-    trainer.remove_callback(PrinterCallback)
-    for callback in report:
-        callback.trainer = trainer
     if state is not None:
         trainer.create_optimizer().load_state_dict(torch.load(state, weights_only=True))
-    began = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - began
-    if keep is not None and trainer.optimizer is not None and arguments.process_index == 0:
-        torch.save(trainer.optimizer.state_dict(), keep)
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    parameters = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     seen = [kept[i] for micros, _, _ in plan for micro in micros for row in micro for i in row if i < len(kept)]
-    told = {k: v for k, v in trainer.state.log_history[-1].items() if k in ("kl", "entropy", "clip_ratio/region_mean")}
-    off = sum(a != b for one, two in zip(old, start, strict=True) for a, b in zip(one, two, strict=True))
-    return whole_model(trained, config.lora), FitReport(
-        objective=config.kind,
-        losses=tuple(trainer.step_losses),
-        epochs=-(-len(seen) // len(kept)),
+    trained, report = run_trainer(
+        trainer,
+        config,
         samples=len(kept),
         dropped=sum(limit is not None and len(sample.ids) > limit for sample in samples),
-        tokens_seen=sum(len(sample.ids) for sample in seen),
-        tokens_trained=sum(sample.trained_tokens for sample in seen),
-        seconds=seconds,
-        version="",
-        seed=seed,
-        precision="bf16" if bf16 else "float32",
-        device="cuda" if cuda else "cpu",
-        trainable_parameters=parameters,
+        seen=[(len(sample.ids), sample.trained_tokens) for sample in seen],
         max_length=limit,
-        figures={**told, "off_policy": off / sum(sample.trained_tokens for sample in kept)},
+        seed=seed,
+        progress=progress,
     )
+    if keep is not None and trainer.optimizer is not None and arguments.process_index == 0:
+        torch.save(trainer.optimizer.state_dict(), keep)
+    told = {k: v for k, v in trainer.state.log_history[-1].items() if k in ("kl", "entropy", "clip_ratio/region_mean")}
+    off = sum(a != b for one, two in zip(old, start, strict=True) for a, b in zip(one, two, strict=True))
+    told["off_policy"] = off / sum(sample.trained_tokens for sample in kept)
+    return trained, report.model_copy(update={"figures": told})
 
 
 def _reference(name: str) -> PreTrainedModel:
@@ -318,12 +283,10 @@ def _reference(name: str) -> PreTrainedModel:
     return load_model(name, dtype="float32").model
 
 
-def _arguments(config: PolicyGradient, scratch: Path, seed: int, *, bf16: bool, cuda: bool) -> GRPOConfig:
+def _arguments(config: PolicyGradient, scratch: Path, seed: int) -> GRPOConfig:
     return GRPOConfig(
-        output_dir=str(scratch),
-        max_steps=1,  # set when the plan is known
-        per_device_train_batch_size=1,  # one row of the plan
-        gradient_accumulation_steps=1,  # the trainer accumulates inside a row
+        **usual(config, scratch, seed),
+        lr_scheduler_type="constant",
         steps_per_generation=2,  # nothing is generated, but TRL refuses groups of fewer than 2
         num_generations=2,
         loss_type=config.loss,
@@ -332,21 +295,6 @@ def _arguments(config: PolicyGradient, scratch: Path, seed: int, *, bf16: bool, 
         temperature=config.temperature,
         max_completion_length=config.horizon,
         disable_dropout=True,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
-        bf16=bf16,
-        use_cpu=not cuda,
-        seed=seed,
-        data_seed=seed,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
     )
 
 

@@ -10,23 +10,30 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from palaestra.envs import BadInput
 from palaestra.trainers.batches import MicroBatch, micro_batches, shares, steps
-from palaestra.trainers.fitting import SCHEDULES, StepReport, adapters, longest, precision, train_folder, whole_model
+from palaestra.trainers.fitting import (
+    SCHEDULES,
+    PlannedTrainer,
+    adapters,
+    longest,
+    rows,
+    run_trainer,
+    train_folder,
+    trainable,
+    usual,
+)
 from palaestra.trainers.objective import CrossEntropy, FitReport, Progress
 from palaestra.trainers.sample import Sample
 
@@ -104,36 +111,13 @@ def weighted_loss(model: nn.Module, head: nn.Module, inputs: dict[str, Tensor]) 
     return (losses * chosen).sum() + 0.0 * logits.float().sum(), chosen.sum()
 
 
-class WeightedTrainer(SFTTrainer):
-    """SFTTrainer whose steps are planned beforehand and whose tokens have weights.
+class WeightedTrainer(PlannedTrainer, SFTTrainer):
+    """SFTTrainer whose steps are planned beforehand and whose tokens have weights."""
 
-    Attributes:
-        step_losses: loss of each step so far, over all processes.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.step_losses: list[float] = []
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        rows: Dataset = train_dataset if train_dataset is not None else self.train_dataset
-        return SequentialSampler(rows)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return 0  # the trainer's estimate reads `input_ids`, of which a step here has several
-
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        micros: list[dict[str, Tensor]] = inputs["micro_batches"]
+    def step_total(self, micros: Sequence[dict[str, Tensor]], given: Any) -> Tensor:
         local = torch.stack([micro["weights"][:, 1:].sum() for micro in micros]).sum().to(self.args.device)
-        total = self.accelerator.gather(local.reshape(1)).sum()
-        loss = torch.zeros((), device=self.args.device)
-        for number, micro in enumerate(micros):
-            last = number == len(micros) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                loss += super().training_step(model, micro, num_items_in_batch=total)  # type: ignore[no-untyped-call]
-        # every process has scaled its part by the number of processes: the mean over processes is the step's loss
-        self.step_losses.append(float(self.accelerator.gather(loss.reshape(1)).mean()))
-        return loss
+        total: Tensor = self.accelerator.gather(local.reshape(1)).sum()
+        return total
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -194,8 +178,7 @@ def train_loaded(
             f"none of the {len(samples)} samples can be trained on: all are longer than max_length={limit} or have no "
             "weight; raise objective.max_length or show fewer turns (conversation.window)"
         )
-    cuda, bf16 = precision(config.bf16)
-    arguments = _arguments(config, scratch, seed, bf16=bf16, cuda=cuda)
+    arguments = _arguments(config, scratch, seed)
     plan = plan_rows(kept, config, seed, max(1, arguments.world_size))
     seen = [kept[index] for micros in plan for micro in micros for row in micro for index in row]
     # an empty share becomes the step's smallest sample without its weights
@@ -204,68 +187,32 @@ def train_loaded(
     plan = [row or [[[len(kept)]]] for row in plan]
     total = len(plan) // max(1, arguments.world_size)
     arguments.max_steps, arguments.warmup_steps = total, math.floor(config.warmup * total)
-    report = [StepReport(progress)] if progress else []
-    model.train()
-    if config.lora is None:
-        model.requires_grad_(True)
     trainer = WeightedTrainer(
-        model=model,
+        model=trainable(model, config.lora),
         args=arguments,
-        train_dataset=Dataset.from_dict({"row": list(range(len(plan)))}),
+        train_dataset=rows(plan),
         data_collator=Collate([*kept, blank], plan),
         processing_class=tokenizer,
         peft_config=adapters(config.lora),
-        callbacks=report,
     )
-    trainer.remove_callback(PrinterCallback)  # what it prints is in the report
-    for callback in report:
-        callback.trainer = trainer
-    began = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - began
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    parameters = sum(p.numel() for p in trained.parameters() if p.requires_grad)
-    return whole_model(trained, config.lora), FitReport(
-        objective=config.kind,
-        losses=tuple(trainer.step_losses),
-        epochs=-(-len(seen) // len(kept)),
+    return run_trainer(
+        trainer,
+        config,
         samples=len(kept),
         dropped=sum(limit is not None and len(sample.ids) > limit for sample in samples),
-        tokens_seen=sum(len(sample.ids) for sample in seen),
-        tokens_trained=sum(sample.trained_tokens for sample in seen),
-        seconds=seconds,
-        version="",
-        seed=seed,
-        precision="bf16" if bf16 else "float32",
-        device="cuda" if cuda else "cpu",
-        trainable_parameters=parameters,
+        seen=[(len(sample.ids), sample.trained_tokens) for sample in seen],
         max_length=limit,
+        seed=seed,
+        progress=progress,
     )
 
 
-def _arguments(config: CrossEntropy, scratch: Path, seed: int, *, bf16: bool, cuda: bool) -> SFTConfig:
+def _arguments(config: CrossEntropy, scratch: Path, seed: int) -> SFTConfig:
     return SFTConfig(
-        output_dir=str(scratch),
-        max_steps=1,  # set when the plan is known
-        per_device_train_batch_size=1,  # one row of the plan
-        gradient_accumulation_steps=1,  # the trainer accumulates inside a row
-        learning_rate=config.learning_rate,
+        **usual(config, scratch, seed),
         lr_scheduler_type=SCHEDULES[config.schedule],
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
-        bf16=bf16,
-        use_cpu=not cuda,
-        seed=seed,
-        data_seed=seed,
         dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
         max_length=None,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
     )
 
 

@@ -8,25 +8,31 @@ share of one step; `training_step` sends its micro-batches through the trainer's
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from palaestra.envs import BadInput
 from palaestra.trainers.batches import micro_batches, shares, steps
-from palaestra.trainers.fitting import SCHEDULES, StepReport, adapters, longest, precision, train_folder, whole_model
+from palaestra.trainers.fitting import (
+    SCHEDULES,
+    PlannedTrainer,
+    adapters,
+    longest,
+    rows,
+    run_trainer,
+    train_folder,
+    trainable,
+    usual,
+)
 from palaestra.trainers.objective import FitReport, Preference, Progress
 from palaestra.trainers.sample import Pair
 
@@ -67,18 +73,10 @@ class Collate:
         return tensors
 
 
-class PairTrainer(DPOTrainer):
-    """DPOTrainer whose pairs are exact ids and whose steps are planned beforehand.
-
-    Attributes:
-        step_losses: loss of each step so far, over all processes.
-    """
+class PairTrainer(PlannedTrainer, DPOTrainer):
+    """DPOTrainer whose pairs are exact ids and whose steps are planned beforehand."""
 
     data_collator: Collate
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.step_losses: list[float] = []
-        super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset  # rows are numbers; the ids are the samples'
@@ -94,25 +92,10 @@ class PairTrainer(DPOTrainer):
             collate.reference |= dict(zip(group, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
         return dataset
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
-        rows: Dataset = train_dataset if train_dataset is not None else self.train_dataset
-        return SequentialSampler(rows)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        return 0  # the trainer's estimate reads `input_ids`, of which a step here has several
-
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        micros: list[dict[str, Tensor]] = inputs["micro_batches"]
-        device = self.args.device
-        local = torch.tensor([sum(len(micro["input_ids"]) for micro in micros) / 2], device=device)
-        total = self.accelerator.gather(local).sum()
-        loss = torch.zeros((), device=device)
-        for number, micro in enumerate(micros):
-            last = number == len(micros) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                loss += super().training_step(model, micro, num_items_in_batch=total)  # type: ignore[no-untyped-call]
-        self.step_losses.append(float(self.accelerator.gather(loss.reshape(1)).mean()))
-        return loss
+    def step_total(self, micros: Sequence[dict[str, Tensor]], given: Any) -> Tensor:
+        local = torch.tensor([sum(len(micro["input_ids"]) for micro in micros) / 2], device=self.args.device)
+        total: Tensor = self.accelerator.gather(local).sum()
+        return total
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -170,75 +153,38 @@ def train_loaded(
     kept = [pair for pair in pairs if limit is None or max(len(side.ids) for side in pair.sides) <= limit]
     if not kept:
         raise BadInput(f"none of the {len(pairs)} pairs fits into max_length={limit}; raise objective.max_length")
-    cuda, bf16 = precision(config.bf16)
-    arguments = _arguments(config, scratch, seed, bf16=bf16, cuda=cuda)
+    arguments = _arguments(config, scratch, seed)
     plan = plan_rows(kept, config, seed, max(1, arguments.world_size))
     seen = [kept[index] for groups in plan for group in groups for index in group]
     total = len(plan) // max(1, arguments.world_size)
     arguments.max_steps, arguments.warmup_steps = total, math.floor(config.warmup * total)
-    report = [StepReport(progress)] if progress else []
-    model.train()
-    if config.lora is None:
-        model.requires_grad_(True)
     trainer = PairTrainer(
-        model=model,
+        model=trainable(model, config.lora),
         args=arguments,
-        train_dataset=Dataset.from_dict({"row": list(range(len(plan)))}),
+        train_dataset=rows(plan),
         data_collator=Collate(kept, plan),
         processing_class=tokenizer,
         peft_config=adapters(config.lora),
-        callbacks=report,
     )
-    trainer.remove_callback(PrinterCallback)  # what it prints is in the report
-    for callback in report:
-        callback.trainer = trainer
-    began = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - began
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    parameters = sum(p.numel() for p in trained.parameters() if p.requires_grad)
-    return whole_model(trained, config.lora), FitReport(
-        objective=config.kind,
-        losses=tuple(trainer.step_losses),
-        epochs=-(-len(seen) // len(kept)),
+    return run_trainer(
+        trainer,
+        config,
         samples=len(kept),
         dropped=len(pairs) - len(kept),
-        tokens_seen=sum(pair.length for pair in seen),
-        tokens_trained=sum(side.trained_tokens for pair in seen for side in pair.sides),
-        seconds=seconds,
-        version="",
-        seed=seed,
-        precision="bf16" if bf16 else "float32",
-        device="cuda" if cuda else "cpu",
-        trainable_parameters=parameters,
+        seen=[(pair.length, sum(side.trained_tokens for side in pair.sides)) for pair in seen],
         max_length=limit,
+        seed=seed,
+        progress=progress,
     )
 
 
-def _arguments(config: Preference, scratch: Path, seed: int, *, bf16: bool, cuda: bool) -> DPOConfig:
+def _arguments(config: Preference, scratch: Path, seed: int) -> DPOConfig:
     return DPOConfig(
-        output_dir=str(scratch),
+        **usual(config, scratch, seed),
+        lr_scheduler_type=SCHEDULES[config.schedule],
         beta=config.beta,
         precompute_ref_log_probs=True,
         max_length=None,
-        max_steps=1,  # set when the plan is known
-        per_device_train_batch_size=1,  # one row of the plan
-        gradient_accumulation_steps=1,  # the trainer accumulates inside a row
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=SCHEDULES[config.schedule],
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
-        bf16=bf16,
-        use_cpu=not cuda,
-        seed=seed,
-        data_seed=seed,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
     )
 
 
