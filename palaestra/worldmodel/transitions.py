@@ -151,10 +151,14 @@ def balanced(
 ) -> list[Transition]:
     """Some of the transitions: equal ones once, at most `per_start` of a task and `per_kind` of a kind of action.
 
-    Which ones is drawn by the seed and does not depend on their order; they come back in the order given.
+    Which ones is drawn by the seed. Neither they nor the order in which they come back depend on the order given: that
+    of a store is the order in which episodes happened to end.
     """
-    distinct = {(t.task.id, t.done, t.page, t.action, t.next): t for t in reversed(list(transitions))}
-    everything = list(reversed(distinct.values()))
+    ordered = sorted(transitions, key=lambda t: (t.task.id, t.episode, t.step))
+    distinct: dict[tuple[object, ...], Transition] = {}
+    for each in ordered:
+        distinct.setdefault((each.task.id, each.done, each.page, each.action, each.next), each)
+    everything = list(distinct.values())
     starts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     kept: set[tuple[str, int]] = set()

@@ -157,7 +157,7 @@ def tiny(path: Path, seed: int = 0) -> Path:
         "\n== actions\nleft\nright\nleave\n== going",
         "Score: 1.0",
     ]
-    return make_tiny(told * 10, path, vocab=400, hidden=64, layers=2, heads=4, context=512, seed=seed)
+    return make_tiny(told * 10, path, vocab=1000, hidden=64, layers=2, heads=4, context=512, seed=seed)
 
 
 def settings(model: str | Path, **more: Any) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def settings(model: str | Path, **more: Any) -> dict[str, Any]:
             "horizons": 2,
             "judge": False,
             "max_tokens": 48,
-            "objective": {"epochs": 10, "learning_rate": 4e-3, "batch": 8, "micro_tokens": 4096},
+            "objective": {"epochs": 7, "learning_rate": 5e-3, "batch": 4, "micro_tokens": 4096},
         },
         "steps": 3,
         "accept": 0.0,
