@@ -7,6 +7,12 @@ again and only the calls are timed (without listing admissible actions, unless t
 the first reset of each task, which reads what later ones have at hand; "memory" is what eight instances add to a
 process that has imported everything, an eighth of it, children (JVMs) included.
 
+Played again, actions meet caches: searches that were made, products that were read, states whose commands were listed.
+That is how training visits tasks, many times each. "First visit" is the other end: fresh processes that play another
+task to its end, which opens the data and imports what is imported late (the originals do so when they start), and then
+each path once. The originals keep no such caches, so both figures stand beside theirs.
+"Its process" is all that a process with one instance holds after the paths, children included.
+
 Originals, on the same tasks and actions, in the same run: the packages `scienceworld` and `textworld-express`, and
 ALFWorld's own engine (extra `alfworld`). The original WebShop cannot be installed from a package registry; where a
 checkout of it runs, give its interpreter with --webshop-original: see `bench/webshop_original.py`. Ratios carry over
@@ -31,17 +37,20 @@ import psutil
 HERE = Path(__file__).parent
 ROWS: dict[str, dict[str, Any]] = {
     "bandit": {},
-    "crafting": {},
-    "webshop": {},
-    "webshopsmall": {},
-    "alfworld": {"split": "valid_unseen"},
-    "alfworldgenerated": {},
+    "crafting": {"fresh": 5},
+    "webshop": {"fresh": 5},
+    "webshopsmall": {"fresh": 5},
+    "alfworld": {"split": "valid_unseen", "fresh": 5},
+    "alfworldgenerated": {"fresh": 5},
     "scienceworld": {"settings": {"simplifications": "easy"}},
     "textworldexpress": {},
     "codetasks": {},
     "shell": {},
+    "humaneval": {},
+    "mbpp": {},
+    "bfcl": {},
 }
-"""Environment -> how it is measured."""
+"""Environment -> how it is measured: its settings, the split, and in how many fresh processes first visits are."""
 
 
 LICENCES = {
@@ -55,6 +64,9 @@ LICENCES = {
     "textworldexpress": "the original engine, Apache-2.0",
     "codetasks": "ours, Apache-2.0",
     "shell": "ours, Apache-2.0",
+    "humaneval": "engine ours; problems MIT",
+    "mbpp": "engine ours; problems CC-BY-4.0",
+    "bfcl": "engine ours; classes, data and checker of `bfcl-eval`, Apache-2.0",
 }
 PAGE = HERE.parent / "docs" / "environments.md"
 BEGIN, END = "<!-- table: python bench/envs.py -->", "<!-- end of the table -->"
@@ -66,7 +78,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "environment",
         "splits",
         "rewind",
-        "steps/s",
+        "steps/s (first visit)",
         "reset ms (first)",
         "snapshot + restore µs",
         "MB an instance",
@@ -81,10 +93,17 @@ def table(rows: list[dict[str, Any]]) -> str:
                 f"{original['engine']}: {original['steps_per_second']:,} steps/s, reset {original['reset_ms']:,.0f} ms"
             )
             beside += f"; ours is {row['ratio']:,} times as fast"
+            if "first_ratio" in row:
+                beside += f", {row['first_ratio']:,} times on first visits"
+            if "process_mb" in row and "process_mb" in original:
+                beside += f"; its process {original['process_mb']:,.0f} MB, ours {row['process_mb']:,.0f}"
         splits = ", ".join(f"{split} {count:,}" for split, count in row["splits"].items())
         times = f"{row['reset_ms']:,} ({row['first_reset_ms']:,})"
         both = f"{row['snapshot_us'] + row['restore_us']:,.0f}"
-        lines.append([f"`{row['env']}`", splits, row["fidelity"], f"{row['steps_per_second']:,.0f}", times, both])
+        speed = f"{row['steps_per_second']:,.0f}"
+        if "first_steps_per_second" in row:
+            speed += f" ({row['first_steps_per_second']:,.0f})"
+        lines.append([f"`{row['env']}`", splits, row["fidelity"], speed, times, both])
         lines[-1] += [str(row["memory_mb"]), beside, LICENCES[name]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -144,6 +163,30 @@ def measure(name: str, tasks: int, seconds: float, settings: dict[str, Any], spl
     }
 
 
+def first_visits(
+    name: str, settings: dict[str, Any], split: str | None, paths: list[tuple[str, list[str]]]
+) -> dict[str, Any]:
+    """Each path once, in a process that has played another task but been at none of these."""
+    from palaestra.envs import find, make
+
+    oracle = find(name).oracle()
+    env = make(name, **settings)
+    tasks = {task.name: task for task in env.tasks(split or env.splits()[-1])}
+    played = {task for task, _ in paths}
+    env.reset(options={"task": next(task for key, task in tasks.items() if key not in played)})
+    over = False
+    while not over:
+        _, _, terminated, truncated, _ = env.step(oracle(env))
+        over = terminated or truncated
+    took: list[float] = []
+    for task, actions in paths:
+        env.reset(options={"task": tasks[task]})
+        took += each_step(env.step, actions)
+    found = {"seconds": sum(took), "steps": len(took), "process_mb": round(held() / 1e6, 1)}
+    env.close()
+    return found
+
+
 def memory(name: str, settings: dict[str, Any], tasks: list[Any]) -> float:
     """MB that one more instance takes, with an episode going on."""
     from palaestra.envs import make
@@ -186,7 +229,11 @@ def timed(play: Any, paths: list[tuple[str, list[str]]], seconds: float) -> dict
         resets.append(reset)
         steps += each
         turn += 1
-    return {"steps_per_second": round(len(steps) / sum(steps), 2), "reset_ms": round(1000 * median(resets), 2)}
+    return {
+        "steps_per_second": round(len(steps) / sum(steps), 2),
+        "reset_ms": round(1000 * median(resets), 2),
+        "process_mb": round(held() / 1e6, 1),
+    }
 
 
 def original_scienceworld(paths: list[tuple[str, list[str]]], seconds: float) -> dict[str, Any]:
@@ -242,6 +289,7 @@ def original_alfworld(paths: list[tuple[str, list[str]]], seconds: float) -> dic
         return time.perf_counter() - start, each_step(env.step, actions)
 
     found = timed(play, paths[:3], seconds)
+    found["process_mb"] = round(found["process_mb"] - psutil.Process().memory_info().rss / 1e6, 1)  # the child alone
     env.close()
     return {"engine": "alfworld 0.4.2 on textworld 1.7.0", **found}
 
@@ -295,6 +343,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--webshop-original", help="an interpreter that can import web_agent_site")
+    parser.add_argument("--webshop-frozen", help="frozen goals, whose titles need no tagger: their first visits, too")
     args = parser.parse_args()
     rows = []
     for name in args.only:
@@ -305,6 +354,20 @@ def main() -> int:
             print(f"{name}: could not be measured, see above", file=sys.stderr)
             continue
         paths = row.pop("paths")
+        fresh = [
+            in_child("first_visits", name, how.get("settings", {}), how.get("split"), paths)
+            for _ in range(how.get("fresh", 0))
+        ]
+        if fresh:
+            rate = sum(each["steps"] for each in fresh) / sum(each["seconds"] for each in fresh)
+            row["first_steps_per_second"] = round(rate, 1)
+            row["process_mb"] = median(each["process_mb"] for each in fresh)
+        if name == "webshop" and args.webshop_frozen:
+            frozen = in_child("first_visits", name, {"frozen": args.webshop_frozen}, how.get("split"), paths)
+            row["first_frozen"] = {
+                "steps_per_second": round(frozen["steps"] / frozen["seconds"], 1),
+                "process_mb": frozen["process_mb"],
+            }
         original = None
         if name in ORIGINALS:
             original = in_child(ORIGINALS[name].__name__, paths, args.seconds)
@@ -312,6 +375,8 @@ def main() -> int:
             original = original_webshop(args.webshop_original, paths, args.seconds)
         if original and "steps_per_second" in original:
             row["ratio"] = round(row["steps_per_second"] / original["steps_per_second"], 1)
+            if fresh:
+                row["first_ratio"] = round(row["first_steps_per_second"] / original["steps_per_second"], 1)
         row["original"] = original
         rows.append(row)
         print(json.dumps(row), flush=True)

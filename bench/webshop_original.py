@@ -7,6 +7,7 @@ the 1,000 products.
 
 import contextlib
 import json
+import resource
 import sys
 import time
 from statistics import median
@@ -35,6 +36,7 @@ def main() -> None:
         "engine": "WebShop's WebAgentTextEnv, text_rich, 1,000 products",
         "steps_per_second": round(len(steps) / sum(steps), 2),
         "reset_ms": round(1000 * median(resets), 2),
+        "process_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
     }
     print(json.dumps(found))
 
