@@ -290,6 +290,7 @@ def held_out_episodes(store: Forest, env: TextEnv[Any], card: WorldCard, page: P
         for t in found
         if t.task.id not in learnt and (t.task.split not in trained or set_aside(t.task, card.held_out, card.seed))
     ]
+    kept.sort(key=lambda t: (t.task.id, t.episode, t.step))  # not by when the episodes happened to end
     return [list(steps) for _, steps in groupby(kept, key=lambda t: t.episode)]
 
 
