@@ -126,8 +126,9 @@ def collect(
         recipe, iteration: the method and its round, for the provenance and the key.
         deadline: seconds that one call of an environment may take (its making and reset together); None for no limit.
         retries: further attempts after a fault, each on a fresh instance.
-        max_fault_rate: share of attempts that may end in a fault before the run stops,
-        min_faults: once there are this many.
+        max_fault_rate: share of the episodes so far that may be given up, each after its last attempt, before the run
+            stops,
+        min_faults: once there are this many; at the end, once so many attempts ended in a fault.
         max_context: ids that fit into the model's context; by default what the policy's template knows. An episode
             whose next prompt leaves no room for an answer ends as `truncated`.
         max_turns: own turns after which an episode is ended as `truncated` (label `truncated_by`: `turns`), though the
@@ -147,7 +148,7 @@ def collect(
         The counts of this run.
 
     Raises:
-        TooManyFaults: the threshold was passed, or all that the store did not hold yet ended in faults.
+        TooManyFaults: the threshold was passed, or every attempt ended in a fault and the store holds none of the plan.
         Interrupted: Ctrl-C. In-flight episodes are dropped, the store is intact, collecting again goes on.
         BadInput: an argument, a start or a task cannot be used; the first prompt of a task does not fit into the
             context; or the store holds episodes of this plan, made with another seed, sampling, conversation, other

@@ -86,12 +86,13 @@ class Driver:
         self._ready_since: float | None = None
         self._call_seconds = 0.5
         self._last_error = ""
+        self._stored = 0  # planned, and in the store before
 
     def run(self) -> None:
         """Make all planned episodes.
 
         Raises:
-            TooManyFaults: more than the limits allow, or all that was left to do ended in faults.
+            TooManyFaults: more than the limits allow, or there is not one episode of the plan.
             KeyboardInterrupt: `Stop` was posted, or the policy raised it.
             BadInput: what a person can mend: an unknown task, a fork at its parent's end, a missing extra.
         """
@@ -104,7 +105,8 @@ class Driver:
                 self._handle(event)
             self._expire()
             self._progress.update(self.tally)
-        if self.tally.faults and not self.tally.episodes:
+        self._judge(self.tally.faults)
+        if self.tally.given_up and not self._made:
             raise self._too_many()
 
     def close(self, seconds: float = 10.0) -> None:
@@ -140,6 +142,7 @@ class Driver:
             if item.key not in keys and not self._store.has(item.key):
                 return item
             self.tally.skipped += 1
+            self._stored += item.key not in keys
         self._items = None
         return None
 
@@ -262,6 +265,7 @@ class Driver:
             self.tally.out_of_context += not (attempt.over or attempt.enough)
         else:
             self.tally.skipped += 1
+            self._stored += 1
         del self._going[attempt.worker]
         self._pool.give_back(attempt.worker)
 
@@ -286,18 +290,33 @@ class Driver:
             self._retry.append(replace(attempt.item, attempt=attempt.item.attempt + 1))
         else:
             self.tally.given_up += 1
-        self._judge()
+            self._judge(self.tally.given_up)
 
-    def _judge(self) -> None:
-        tally, limits = self.tally, self._limits
-        if tally.faults >= limits.min_faults and tally.faults > limits.max_fault_rate * tally.attempts:
+    @property
+    def _made(self) -> int:
+        """Episodes of the plan, those that were in the store before too: a run that goes on is judged as a whole."""
+        return self.tally.episodes + self._stored
+
+    def _judge(self, faults: int) -> None:
+        """Raise TooManyFaults where too large a share was given up.
+
+        What is tried again is not judged yet: what is gone for seconds, as an engine that is started again, takes all
+        that is in flight with it, and costs no more than those attempts.
+
+        Args:
+            faults: so many count against `min_faults`: while the run goes on, attempts that were somebody's last.
+        """
+        given_up, limits = self.tally.given_up, self._limits
+        if faults >= limits.min_faults and given_up > limits.max_fault_rate * (given_up + self._made):
             raise self._too_many()
 
     def _too_many(self) -> TooManyFaults:
-        faults, attempts = self.tally.faults, self.tally.attempts
+        tally, given_up = self.tally, self.tally.given_up
+        planned = given_up + self._made
         return TooManyFaults(
-            f"{faults} of {attempts} attempts ended in a fault ({faults / attempts:.0%}, allowed are "
-            f"{self._limits.max_fault_rate:.0%}); the last one: {self._last_error}"
+            f"{tally.faults} of {tally.attempts} attempts ended in a fault, so {given_up} of {planned} episodes could "
+            f"not be made ({given_up / planned:.0%}, allowed are {self._limits.max_fault_rate:.0%}); the last one: "
+            f"{self._last_error}"
         )
 
 

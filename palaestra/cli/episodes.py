@@ -75,7 +75,7 @@ def collect(
     max_tokens: MaxTokens = None,
     constrain: Constrain = False,
     concurrency: Concurrency = 16,
-    max_fault_rate: Annotated[float, typer.Option(help="Share of faults at which the run stops.")] = 0.2,
+    max_fault_rate: Annotated[float, typer.Option(help="Share of episodes that may be given up.")] = 0.2,
     seed: Seed = 0,
     load: Load = None,
     quiet: Quiet = False,
