@@ -28,6 +28,10 @@ class MissingExtra(BadInput):
         self.extra = extra
 
 
+class NoOracle(BadInput):
+    """There is no oracle for this task, or for what the environment was told to be."""
+
+
 class EnvFault(PalaestraError):
     """The environment itself broke (a dead process, a closed browser). Never the agent's doing, never a reward."""
 

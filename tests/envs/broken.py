@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from palaestra.envs import Fidelity, Reply, Task, TextEnv
+from palaestra.envs import BadInput, Fidelity, Reply, Task, TextEnv
+from palaestra.envs.errors import NoOracle
 
 
 @dataclass
@@ -50,6 +51,14 @@ def go_right(env: TextEnv[Any]) -> str:
 
 def go_left(env: TextEnv[Any]) -> str:
     return "left"
+
+
+def knows_no_way(env: TextEnv[Any]) -> str:
+    raise NoOracle("this street has no oracle")
+
+
+def refuses(env: TextEnv[Any]) -> str:
+    raise BadInput("what was handed in is bad")
 
 
 class Fickle:

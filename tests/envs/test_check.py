@@ -150,6 +150,15 @@ def test_an_oracle_that_solves_nothing_or_remembers_is_found() -> None:
     assert not report.result("oracle").passed
 
 
+def test_an_oracle_may_say_that_there_is_none_but_not_that_its_input_is_bad() -> None:
+    result = checked(broken.Honest, oracles={"none": broken.knows_no_way}).result("oracle")
+    assert result.passed
+    assert result.detail == "none for these tasks: this street has no oracle"
+    result = checked(broken.Honest, oracles={"bad": broken.refuses}).result("oracle")
+    assert not result.passed
+    assert "what was handed in is bad" in result.detail
+
+
 @pytest.mark.usefixtures("clean_registry")
 def test_a_wrong_fidelity_in_the_registration_is_found() -> None:
     register(

@@ -7,7 +7,7 @@ from palaestra.envs.browser.env import PageState
 from palaestra.envs.browser.miniwob import MiniWoB, page_of
 from palaestra.envs.browser.miniwob_scene import WAYS, Scene, Unsolved
 from palaestra.envs.core import TextEnv
-from palaestra.envs.errors import BadInput
+from palaestra.envs.errors import BadInput, NoOracle
 
 __all__ = ["SOLVED", "miniwob_clicks", "miniwob_forms", "scripted"]
 
@@ -26,7 +26,7 @@ def scripted(env: TextEnv[PageState]) -> str:
         raise BadInput(f"this oracle plays MiniWoB, not {type(inner).__name__}")
     page = page_of(inner.task)
     if page not in WAYS:
-        raise BadInput(f"the oracle knows no way through the page {page}; it knows {len(WAYS)} others")
+        raise NoOracle(f"the oracle knows no way through the page {page}; it knows {len(WAYS)} others")
     try:
         return WAYS[page](Scene(inner))
     except (Unsolved, LookupError, ValueError, AttributeError, TypeError, StopIteration) as error:

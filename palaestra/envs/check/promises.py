@@ -28,7 +28,7 @@ from palaestra.envs.check.walk import (
     walk,
 )
 from palaestra.envs.core import Reply, Snapshot, Task, TextEnv
-from palaestra.envs.errors import BadInput
+from palaestra.envs.errors import NoOracle
 from palaestra.envs.registry import make
 from palaestra.envs.source import Source
 
@@ -349,6 +349,7 @@ def oracle(bench: Bench) -> str:
     solved = 0
     scores: list[float] = []
     faults: list[str] = []
+    without: list[str] = []
 
     def play(name: str, task: Task) -> tuple[float, bool]:
         wise = bench.spec.oracle(name)
@@ -368,6 +369,9 @@ def oracle(bench: Bench) -> str:
             score, success = play(default, trace.task)
         except Broken:
             raise
+        except NoOracle as error:
+            without.append(str(error))
+            return None
         except Exception as error:
             faults.append(f"{trace.task.name}: {type(error).__name__}: {error}")
             return None
@@ -376,19 +380,20 @@ def oracle(bench: Bench) -> str:
         return None
 
     default, *others = bench.spec.oracles
-    begin(env, bench.traces[0].task)
-    try:
-        bench.spec.oracle(default)(env)
-    except BadInput as error:  # no fault of this environment: there may be none for what it was told to be
-        return f"none here: {error}"
     tried = bench.each(bench.traces, one)
+    if without and not scores and not faults:
+        return f"none for these tasks: {without[0]}"
     trouble = f"; raised in {len(faults)}, first {faults[0]}" if faults else ""
     if not solved:
         raise Broken(f"{default!r} solved none of {tried}{trouble}")
     for name in others:
         play(name, bench.traces[0].task)
     total = len(scores) + len(faults)
-    return f"{default!r} solved {solved} of {total} ({solved / total:.0%}), mean score {np.mean(scores):.2f}{trouble}"
+    lacking = f"; none for {len(without)} others" if without else ""
+    return (
+        f"{default!r} solved {solved} of {total} ({solved / total:.0%}), mean score {np.mean(scores):.2f}"
+        f"{lacking}{trouble}"
+    )
 
 
 def close(bench: Bench) -> str:

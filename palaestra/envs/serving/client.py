@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv
-from palaestra.envs.errors import BadInput, EnvFault, ReplayDiverged
+from palaestra.envs.errors import BadInput, EnvFault, NoOracle, ReplayDiverged
 from palaestra.envs.serving.connection import Address, Connection, ForeignSnapshot, UnknownType
 from palaestra.envs.serving.openenv import OpenEnvDialect, OpenEnvSession
 from palaestra.envs.serving.wire import PAGE, TOKEN_VARIABLE, WIRE, frame
@@ -178,7 +178,9 @@ class RemoteEnv(TextEnv[Standing]):
         return state.details
 
     def oracle(self) -> str:
-        """What the served environment's oracle would do now. Raises BadInput where it has none or tells nobody."""
+        """What the served environment's oracle would do now. Raises NoOracle where it has none or tells nobody."""
+        if not self.about["oracle"]:
+            raise NoOracle(f"{self.about['env']} is served without an oracle")
         return str(self._going_on().ask("oracle", {})["action"])
 
     # -- rewind ------------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def test_an_environment_that_cannot_copy_its_state_is_rewound_by_replay(tmp_path
         snapshot = env.snapshot()
         assert isinstance(snapshot, Snapshot)
         assert snapshot.payload == b""
-        with pytest.raises(BadInput, match="does not tell what the oracle would do"):
+        with pytest.raises(BadInput, match="is served without an oracle"):
             palaestra.find("remote").oracle()(env)
         env.close()
 
