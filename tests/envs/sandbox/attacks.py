@@ -11,6 +11,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -361,6 +362,31 @@ def fork_bomb(box: Sandbox, world: World) -> None:
     )
     assert result.timed_out
     assert int(result.stdout.split()[1]) <= 50  # the guest and what the engine puts beside it come on top
+
+
+@attack("processes left running that fill their number end with the next command, and do not keep it from running")
+def hoard_of_processes_left_running(box: Sandbox, world: World) -> None:
+    box.write_file(
+        "hoard.py",
+        "import os, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "while True:\n"
+        "    try:\n"
+        "        if os.fork() == 0: time.sleep(1000)\n"
+        "    except OSError:\n"
+        "        open('full', 'w').close()\n"
+        "        time.sleep(0.01)\n",
+    )
+    box.exec("python3 hoard.py", background=True)
+    deadline = time.monotonic() + 60
+    while "full" not in {entry.path for entry in box.list()}:
+        assert time.monotonic() < deadline, "their number is not limited"
+        time.sleep(0.05)
+    result = box.exec("echo $(echo hi)")
+    if not result.ok:  # started among them, what it started itself found no place
+        result = box.exec("echo $(echo hi)")
+    assert result.stdout == "hi\n", result
+    box.exec(["rm", "hoard.py", "full"])
 
 
 @attack("one process that takes all memory is ended, and nothing beside it")

@@ -104,10 +104,7 @@ class Runner:
             NotStarted: why it could not be.
         """
         started = time.monotonic()
-        try:
-            pid, into, streams = self._start(command)
-        except OSError as error:
-            raise NotStarted(error.errno or errno.EIO) from None
+        pid, into, streams = self._begin(command, background)
         run = _Run(self, pid, into, feed, streams, out)
         timed_out = stopped = False
         watched = started + self._rules.pause / 2
@@ -178,6 +175,21 @@ class Runner:
             if _read(end) == b"":
                 os.close(end)
                 self._leaks.remove(end)
+
+    def _begin(self, command: Command, background: bool) -> tuple[int, int, dict[int, bytes]]:
+        """Start it; what earlier ones left running, and ends with it anyway, does not keep it from that."""
+        try:
+            try:
+                return self._start(command)
+            except OSError as error:
+                if background or error.errno not in (errno.EAGAIN, errno.ENOMEM):
+                    raise
+                self.end()
+                return self._start(command)
+        except OSError as error:
+            if not background:
+                self.end()
+            raise NotStarted(error.errno or errno.EIO) from None
 
     def _start(self, command: Command) -> tuple[int, int, dict[int, bytes]]:
         """Fork and execute: process id, the end that writes to its stdin, the ends that read its output."""
