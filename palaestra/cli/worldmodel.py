@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -234,7 +233,7 @@ def act(
     write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())
     spent = ahead.spent
     if as_json:
-        print(json.dumps({"evaluation": result.model_dump(mode="json"), "spent": asdict(spent)}))
+        print(json.dumps({"evaluation": result.model_dump(mode="json"), "spent": spent.counts()}))
         return
     console = Console()
     console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")

@@ -75,6 +75,10 @@ class Spent:
     changed: int = 0
     cut: Counter[str] = field(default_factory=Counter)
 
+    def counts(self) -> dict[str, object]:
+        """All of it, as JSON has it."""
+        return {**vars(self), "cut": dict(self.cut)}
+
     def text(self) -> str:
         """The calls of one decision, in words."""
         each = max(1, self.decisions)

@@ -80,7 +80,7 @@ WRONG = {
     "lies": "You are out.\n== over",
     "invents": "Say open sesame.\n== actions\nopen sesame\n== going",
     "babbles": "open sesame",
-    "repeats": f"{page(1, 2)}\n== going",
+    "repeats": f"{page(1, 2)}\n== actions\nleft\n== going",
 }
 
 
