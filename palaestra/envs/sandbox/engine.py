@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import socket
 from dataclasses import dataclass
@@ -38,12 +39,12 @@ def connect(host: str | None = None, *, timeout: float = 60.0) -> Engine:
     """The engine at `host`, else at DOCKER_HOST, else at the usual socket; it has answered a ping.
 
     Args:
-        host: such as "unix:///var/run/docker.sock", "tcp://machine:2376" or "ssh://user@machine".
+        host: such as "unix:///var/run/docker.sock" or "tcp://machine:2376".
         timeout: seconds that it may take to answer a request.
 
     Raises:
         MissingExtra: the Docker SDK is not installed.
-        SandboxUnavailable: no engine answers there. Says what to install or start.
+        SandboxUnavailable: no engine answers there, or it is no address. Says what to install or start.
     """
     try:
         import docker
@@ -52,6 +53,11 @@ def connect(host: str | None = None, *, timeout: float = 60.0) -> Engine:
         raise MissingExtra("the Docker SDK", "docker") from None
     environment = {**os.environ, **({"DOCKER_HOST": host} if host else {})}
     named = environment.get("DOCKER_HOST") or "the usual socket"
+    if named.startswith("ssh://") and importlib.util.find_spec("paramiko") is None:
+        raise SandboxUnavailable(
+            f"the engine at {named} is reached through the package paramiko, which is not installed: pip install"
+            " paramiko; or have ssh forward the engine's socket and name that"
+        )
     try:
         client = docker.from_env(environment=environment, timeout=max(1, round(timeout)), max_pool_size=32)
         client.ping()
@@ -59,6 +65,11 @@ def connect(host: str | None = None, *, timeout: float = 60.0) -> Engine:
         raise SandboxUnavailable(
             f"no Docker engine answers at {named} ({reason(error)}); start it, or install one (Debian: apt-get install"
             " docker.io), or set DOCKER_HOST; a user other than root must be in the group docker"
+        ) from None
+    except ValueError as error:
+        raise SandboxUnavailable(
+            f"{named} is no address of a Docker engine ({reason(error)}); name one such as unix:///var/run/docker.sock"
+            " or tcp://machine:2376 with DOCKER_HOST"
         ) from None
     return Engine(client, named)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import platform
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -267,6 +268,27 @@ def test_a_command_cannot_reach_the_guest_though_both_are_one_user(box: DockerSa
 def test_an_engine_that_does_not_answer_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(SandboxUnavailable, match=r"no Docker engine answers at unix://.*install one"):
         DockerSandbox(host=f"unix://{tmp_path}/none.sock")
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("tcp://x:port", r"tcp://x:port is no address of a Docker engine \(Port could not be cast"),
+        ("tcp://127.0.0.1:99999", r"tcp://127.0.0.1:99999 is no address of a Docker engine \(Port out of range"),
+        ("tcp://[::1", r"tcp://\[::1 is no address of a Docker engine \(Invalid IPv6 URL"),
+        ("somewhere", r"no Docker engine answers at somewhere \(Invalid bind address format"),
+        ("ssh://user@127.0.0.1:1", "engine at ssh://user@127.0.0.1:1 is reached through the package paramiko"),
+    ],
+)
+def test_an_address_that_is_none_or_needs_more_is_said_in_one_line(
+    host: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "paramiko", None)  # not installed, wherever this runs
+    monkeypatch.setenv("DOCKER_HOST", host)
+    for begin in (DockerSandbox, lambda: DockerSandbox(host=host)):
+        with pytest.raises(SandboxUnavailable, match=says) as told:
+            begin()
+        assert "\n" not in str(told.value)
 
 
 def test_a_missing_image_says_which_command_builds_it(docker_host: str) -> None:
