@@ -14,6 +14,7 @@ from palaestra.envs.sandbox.errors import NotAFile
 from palaestra.envs.sandbox.interface import WorkCopy
 
 LONGEST = 10 * 86_400  # seconds that a command may be given
+PATH_MAX = 4095  # bytes that the kernel takes as one path
 
 
 def kind(value: object) -> str:
@@ -37,9 +38,17 @@ def raw(text: object, what: str) -> bytes:
     return made
 
 
+def _path(path: object, what: str) -> bytes:
+    """A path that the kernel takes, or a user's name. Raises BadInput."""
+    made = raw(path, what)
+    if len(made) > PATH_MAX:
+        raise BadInput(f"{what} has {len(made)} bytes; at most {PATH_MAX} are taken: {os.fsdecode(made[:60])!r}...")
+    return made
+
+
 def folder(path: object, what: str = "the path") -> bytes:
     """The path of a folder. Raises BadInput."""
-    made = raw(path, what)
+    made = _path(path, what)
     if not made:
         raise BadInput(f"{what} is empty; '.' is the work directory")
     return made
@@ -47,7 +56,7 @@ def folder(path: object, what: str = "the path") -> bytes:
 
 def file(path: object) -> bytes:
     """The path of a file. Raises BadInput, NotAFile (it ends as only a folder's does)."""
-    made = raw(path, "the path")
+    made = _path(path, "the path")
     if not made:
         raise BadInput("the path is empty; name a file, relative to the work directory")
     if not made.startswith(b"/") and made.rpartition(b"/")[2] in (b"", b"."):
@@ -114,7 +123,7 @@ def user(name: object) -> bytes:
     """Who runs a command; nothing for the ordinary user. Raises BadInput."""
     if name is None:
         return b""
-    made = raw(name, "user")
+    made = _path(name, "user")
     if not made:
         raise BadInput("user is empty; None is the sandbox's ordinary user")
     return made

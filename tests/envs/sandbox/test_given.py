@@ -21,6 +21,8 @@ from palaestra.envs.sandbox.pool import lend
 
 LIMITS = Limits.model_validate({"memory": "128MiB", "pids": 16, "disk": "4MiB", "files": 64})
 
+LONG = "a/" * 3_000_000
+
 BAD: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("exec", (["true"],), {"timeout": "abc"}, "timeout is a number of seconds or None, not str 'abc'"),
     ("exec", (["true"],), {"timeout": "5"}, "timeout is a number of seconds or None, not str '5'"),
@@ -43,6 +45,8 @@ BAD: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("exec", ("pwd",), {"cwd": ""}, "cwd is empty; '.' is the work directory"),
     ("exec", ("pwd",), {"cwd": None}, "cwd is a text, not None"),
     ("exec", ("pwd",), {"cwd": "a\nb"}, r"a\nb: No such file or directory"),
+    ("exec", ("pwd",), {"cwd": LONG}, f"cwd has 6000000 bytes; at most 4095 are taken: '{LONG[:60]}'..."),
+    ("exec", ("id",), {"user": LONG}, f"user has 6000000 bytes; at most 4095 are taken: '{LONG[:60]}'..."),
     ("exec", ("env",), {"env": "A=b"}, "env is a mapping of names to texts, not str 'A=b'"),
     ("exec", ("env",), {"env": {"A": 3}}, "the environment variable A is a text, not int 3"),
     ("exec", ("env",), {"env": {3: "A"}}, "3 cannot be the name of an environment variable"),
@@ -58,6 +62,9 @@ BAD: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("write_file", ("a", 3), {}, "the file a is given a text or bytes, not int 3"),
     ("write_file", ("a", "\ud800"), {}, r"the file a holds a character that UTF-8 cannot: '\ud800'; use bytes"),
     ("write_file", ("a", "x"), {"executable": "no"}, "executable is True or False, not str 'no'"),
+    ("read_bytes", (LONG + "a",), {}, f"the path has 6000001 bytes; at most 4095 are taken: '{LONG[:60]}'..."),
+    ("write_file", (LONG + "a", "x"), {}, f"the path has 6000001 bytes; at most 4095 are taken: '{LONG[:60]}'..."),
+    ("list", (LONG,), {}, f"the path has 6000000 bytes; at most 4095 are taken: '{LONG[:60]}'..."),
     ("read_bytes", ("",), {}, "the path is empty; name a file, relative to the work directory"),
     ("read_file", ("",), {}, "the path is empty; name a file, relative to the work directory"),
     ("read_file", (3,), {}, "the path is a text, not int 3"),
@@ -77,7 +84,9 @@ def box() -> Iterator[GuestSandbox]:
         yield made
 
 
-@pytest.mark.parametrize(("method", "args", "settings", "says"), BAD)
+@pytest.mark.parametrize(
+    ("method", "args", "settings", "says"), BAD, ids=[f"{n}-{bad[0]}" for n, bad in enumerate(BAD)]
+)
 def test_what_is_handed_in_wrongly_is_one_clear_line_and_the_sandbox_goes_on(
     box: GuestSandbox, method: str, args: tuple[Any, ...], settings: dict[str, Any], says: str
 ) -> None:
@@ -149,6 +158,14 @@ def test_a_write_that_is_refused_leaves_no_folder_behind(box: GuestSandbox, path
     with pytest.raises(kind):
         box.write_file(path, b"x" * 5_000_000 if kind is TooLarge else b"x")
     assert box.exec("ls -A").stdout == ""
+
+
+def test_the_longest_path_that_the_kernel_takes_is_taken(box: GuestSandbox) -> None:
+    name = ("x" * 200 + "/") * 20 + "y" * 75
+    assert len(name) == 4095
+    box.write_file(name, "1")
+    assert box.read_file(name) == "1"
+    assert box.exec("rm -r x*").ok
 
 
 def test_a_write_that_is_refused_leaves_what_was_there(box: GuestSandbox) -> None:
