@@ -42,6 +42,7 @@ INSTALL = "install the package bubblewrap (Debian, Ubuntu: apt-get install bubbl
 USER, NOBODY = 1000, 65534
 _PREFIX = "/opt/python"  # where an interpreter from elsewhere is seen inside
 _SPARE = range(0x70000000, 0x7F000000, 4)  # user ids that no distribution hands out
+_UNMEASURED_DESCRIPTORS = 256  # of a process, where no control group counts what pipes and sockets hold
 _ETC = {
     "passwd": "root:x:0:0::/:/usr/sbin/nologin\n"
     f"user:x:{USER}:{USER}::/work:/bin/sh\nnobody:x:{NOBODY}:{NOBODY}::/:/bin/sh\n",
@@ -103,6 +104,8 @@ class BubblewrapSandbox(GuestSandbox):
         return Setup(
             limits,
             scratch=tuple(scratch),
+            sockets=0 if self.measured or limits.network else _socket_buffer(),
+            descriptors=1024 if self.measured else _UNMEASURED_DESCRIPTORS,
             nproc=several or _kernel() >= (5, 14),
             mounts=mounts,
             readonly=("/proc/sys",),
@@ -287,6 +290,12 @@ def _memory_file(text: str) -> int:
     os.write(file, text.encode())
     os.lseek(file, 0, os.SEEK_SET)
     return file
+
+
+def _socket_buffer() -> int:
+    """Bytes that a socket holds at most in one direction, where nobody may have them changed."""
+    folder = Path("/proc/sys/net/core")
+    return max(int((folder / name).read_text()) for name in ("wmem_default", "rmem_default"))
 
 
 @cache

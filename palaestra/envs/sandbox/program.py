@@ -73,6 +73,9 @@ class Setup:
             nothing outside does it, and beside a control group, which notices later but more surely.
         group: measure the memory by the control group that the guest finds itself in, which is the sandbox's own and
             does not count the work directory against `limits.memory`.
+        sockets: bytes of memory that a socket counts as where `watch` holds, as no process has what lies in it; 0:
+            none. Right where the network namespace is the sandbox's own, and nothing outside measures memory.
+        descriptors: files that a process may have open; each can hold memory that no process is measured by.
         nproc: may the number of processes be limited per user: only where the user namespace is the sandbox's own, as
             the kernel counts all processes of a user together.
         mounts: tmpfs to limit: path and mount options.
@@ -92,6 +95,8 @@ class Setup:
     scratch: Sequence[str] = ("/tmp", "/dev/shm")
     watch: bool = True
     group: bool = False
+    sockets: int = 0
+    descriptors: int = 1024
     nproc: bool = False
     mounts: Sequence[tuple[str, str]] = ()
     readonly: Sequence[str] = ()
@@ -111,7 +116,7 @@ class Setup:
             resource.RLIMIT_CORE: 0,
             # Where mounts have a size, a full one is to say so, rather than kill; elsewhere this is all there is.
             resource.RLIMIT_FSIZE: int(self.limits.disk) + (int(self.limits.memory) if self.mounts else 0),
-            resource.RLIMIT_NOFILE: 1024,
+            resource.RLIMIT_NOFILE: self.descriptors,
             resource.RLIMIT_MEMLOCK: 0,
             resource.RLIMIT_MSGQUEUE: 0,
         }
@@ -132,6 +137,7 @@ class Setup:
         lines += [f"user={name} {uid} {gid}" for name, (uid, gid) in self.users.items()]
         lines += ["own="] if self.users else []
         lines += [f"namespaces={self.namespaces}"] if self.namespaces is not None else []
+        lines += [f"sockets={self.sockets}"] if self.sockets else []
         lines += [f"readonly={folder}" for folder in self.readonly]
         lines += [f"become={self.become[0]} {self.become[1]}"] if self.become else []
         lines += ["orphans="] if self.orphans else []

@@ -39,7 +39,10 @@ REFUSED: Mapping[str, str] = {
     "afs_syscall getpmsg putpmsg epoll_ctl_old epoll_wait_old lsm_set_self_attr",
 }
 # Where no control group measures memory: what holds it without a process that could be measured or ended for it.
-UNMEASURED = "memfd_create"
+# (vmsplice keeps whole huge pages in a pipe.)
+UNMEASURED = "memfd_create vmsplice"
+# There, too: SOL_SOCKET's SO_{SND,RCV}BUF and their FORCE forms, which let a socket hold more than it is taken for.
+_SOL_SOCKET, _BUFFERS = 1, (7, 8, 32, 33)
 # glibc falls back to `clone`, whose flags a filter can read.
 UNKNOWN = ("clone3",)
 # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}; CLONE_NEWTIME is of clone3 and unshare only.
@@ -106,6 +109,8 @@ def bpf(architecture: str | None = None, measured: bool = True) -> bytes:
             verdicts[number] = _ALLOW if call in free else _errno(_EPERM)
     special: dict[int, Callable[[], Code]] = {}
     checks: dict[str, Callable[[], Code]] = {"clone": _clone, "socket": _socket, "socketpair": _socket}
+    if not measured:
+        checks["setsockopt"] = _option
     checks |= {call: functools.partial(_own_process, places) for call, places in OWN_PROCESS.items()}
     for call, check in checks.items():
         if (number := NUMBERS[call][column]) is not None:
@@ -157,6 +162,19 @@ def _own_process(arguments: Mapping[int, int]) -> Code:
     for argument, value in reversed(list(arguments.items())):
         code = [_low_word(argument), (_EQUAL, 0, len(code) - 1, value), *code]
     return code
+
+
+def _option() -> Code:
+    """Options of sockets, but not the sizes of their buffers."""
+    refused: Code = [(_EQUAL, len(_BUFFERS) - at, 0, option) for at, option in enumerate(_BUFFERS)]
+    return [
+        _low_word(1),
+        (_EQUAL, 0, len(_BUFFERS) + 1, _SOL_SOCKET),
+        _low_word(2),
+        *refused,
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _errno(_EPERM)),
+    ]
 
 
 def _socket() -> Code:

@@ -419,6 +419,79 @@ def memory_bomb_in_twelve_processes(box: Sandbox, world: World) -> None:
     assert not result.ok or int(result.stdout) > 0, "576 MiB fit into 256 MiB"
 
 
+@attack(
+    "page tables count as memory: a large mapping that is hardly touched is no way around its limit", memory="64MiB"
+)
+def memory_bomb_of_page_tables(box: Sandbox, world: World) -> None:
+    result = python(
+        box,
+        "import ctypes, time\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.mmap.restype = ctypes.c_void_p\n"
+        "libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]\n"
+        "libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]\n"
+        "size = 600 * 512 * 2**20\n"  # 600 MiB of tables, at one page of them for each 2 MiB
+        "at = libc.mmap(None, size, 1, 0x4022, -1, 0)\n"
+        "libc.madvise(at, size, 15)\n"  # no huge pages
+        "for page in range(at, at + size, 2**21): ctypes.c_char.from_address(page).value\n"
+        "time.sleep(3)\n",
+        timeout=40,
+    )
+    assert not result.ok
+    assert not result.timed_out, "it was not stopped by the limit of memory"
+
+
+@attack("what lies in sockets counts as memory, however many hold it and whoever has them", memory="64MiB")
+def memory_bomb_in_sockets(box: Sandbox, world: World) -> None:
+    result = python(
+        box,
+        "import os, socket, time\n"
+        "for _ in range(8):\n"
+        "    read, write = os.pipe()\n"
+        "    if os.fork() == 0:\n"
+        "        kept, held = [], 0\n"
+        "        try:\n"
+        "            while held < 50 * 2**20:\n"
+        "                kept.append(socket.socketpair())\n"
+        "                for end in kept[-1]:\n"
+        "                    end.setblocking(False)\n"
+        "                    try: end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**24)\n"
+        "                    except OSError: pass\n"
+        "                    try:\n"
+        "                        while True: held += end.send(bytes(65536))\n"
+        "                    except BlockingIOError: pass\n"
+        "        except OSError: pass\n"
+        "        print(held, flush=True)\n"
+        "        time.sleep(3)\n"
+        "        os._exit(0)\n"
+        "lost = sum(os.wait()[1] != 0 for _ in range(8))\n"
+        "raise SystemExit(lost)\n",
+        timeout=40,
+    )
+    assert not result.timed_out
+    assert not result.ok or sum(map(int, result.stdout.split())) < 128 * 2**20, "more lies in sockets than the limit"
+
+
+@attack("what a process holds counts as memory after its first thread has ended, too")
+def memory_bomb_behind_a_thread_that_ended(box: Sandbox, world: World) -> None:
+    result = python(
+        box,
+        "import ctypes, mmap, os, platform, threading, time\n"
+        "def hold():\n"
+        "    time.sleep(0.2)\n"
+        "    held = mmap.mmap(-1, 480 * 2**20)\n"  # shared, so no limit of a process's own data counts it
+        "    for at in range(0, len(held), 4096): held[at] = 1\n"
+        "    time.sleep(1)\n"
+        "    os.write(1, b'survived')\n"
+        "    os._exit(0)\n"
+        "threading.Thread(target=hold).start()\n"
+        "ctypes.CDLL(None).syscall(60 if platform.machine() == 'x86_64' else 93, 0)\n",
+        timeout=20,
+    )
+    assert result.stdout == "", result
+    assert not result.timed_out
+
+
 @attack("a loop that ignores every signal ends at the timeout")
 def endless_loop_that_ignores_signals(box: Sandbox, world: World) -> None:
     result = python(

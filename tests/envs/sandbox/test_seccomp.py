@@ -125,6 +125,17 @@ def test_limits_and_priorities_only_of_oneself(architecture: str) -> None:
 def test_memory_without_a_process_is_refused_where_no_group_counts_it(architecture: str) -> None:
     assert ask(architecture, "memfd_create") == ALLOW
     assert ask(architecture, "memfd_create", measured=False) == EPERM
+    assert ask(architecture, "vmsplice", measured=False) == EPERM
+
+
+def test_the_buffers_of_sockets_stay_as_they_are_where_no_group_counts_them(architecture: str) -> None:
+    for option in (7, 8, 32, 33):  # SO_SNDBUF, SO_RCVBUF, and their FORCE forms
+        assert ask(architecture, "setsockopt", 3, 1, option) == ALLOW
+        assert ask(architecture, "setsockopt", 3, 1, option, measured=False) == EPERM
+        assert ask(architecture, "setsockopt", 3, (1 << 32) | 1, (1 << 32) | option, measured=False) == EPERM
+        assert ask(architecture, "setsockopt", 3, 6, option, measured=False) == ALLOW  # IPPROTO_TCP
+    for option in (2, 9, 34):
+        assert ask(architecture, "setsockopt", 3, 1, option, measured=False) == ALLOW
 
 
 def test_an_unknown_architecture_is_named() -> None:

@@ -71,6 +71,13 @@ def refuse_namespaces(most: bytes) -> None:
         file.write(most)
 
 
+def limit_tcp(most: int) -> None:
+    """No TCP socket of this network namespace holds more bytes than these: the kernel lets them grow by themselves."""
+    for name, part in (("tcp_rmem", most // 2), ("tcp_wmem", most // 2)):
+        with open("/proc/sys/net/ipv4/" + name, "wb") as file:
+            file.write(b"4096 %d %d" % (min(16384, part), part))
+
+
 def drop_capabilities(kept: tuple[int, ...]) -> None:
     """Keep these capabilities only; what is started keeps none of them."""
     for capability in range(_LAST_CAPABILITY + 1):

@@ -312,6 +312,9 @@ def configure(fields: list[bytes], guest: Guest) -> None:
             confine.limit_mount(path, options)
         elif name == b"namespaces":
             confine.refuse_namespaces(value)
+        elif name == b"sockets":
+            confine.limit_tcp(int(value))
+            guest.processes.charge_sockets(int(value))
         elif name == b"readonly":
             confine.make_read_only(value)
         elif name == b"become":

@@ -6,7 +6,7 @@ import os
 import time
 
 _SIGKILL, _SIGCONT, _SIGSTOP = 9, 18, 19
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_COUNTED = (b"VmRSS", b"VmPTE", b"VmPMD", b"Threads")
 
 
 class Processes:
@@ -18,6 +18,7 @@ class Processes:
 
     def __init__(self) -> None:
         self.is_init = os.getpid() == 1
+        self._sockets, self._socket, self._before = -1, 0, 0
 
     def others(self) -> list[int]:
         """Ids of all other processes that are not dead."""
@@ -85,12 +86,33 @@ class Processes:
                 return dead
             dead[pid] = status
 
+    def charge_sockets(self, each: int) -> None:
+        """From now on a socket counts as so many bytes of memory, whatever lies in it.
+
+        The network namespace must be the sandbox's own: its sockets are counted there, whoever holds them. Called
+        before this process is hidden, as then it cannot open its own files.
+        """
+        self._socket, self._sockets = each, os.open("/proc/self/net/sockstat", os.O_RDONLY | os.O_CLOEXEC)
+        self._before = self._in_sockets()
+
+    def _in_sockets(self) -> int:
+        if self._sockets < 0:
+            return 0
+        for line in os.pread(self._sockets, 4096, 0).splitlines():
+            if line.startswith(b"sockets: used "):
+                return int(line.split()[2]) * self._socket
+        return 0
+
     def memory(self, enough: int) -> int:
-        """Bytes that all others hold in memory together; counted exactly only where it may be more than `enough`."""
-        pids = self.others()
-        if (resident := sum(map(_resident, pids))) <= enough:
-            return resident
-        return sum(map(_proportional, pids))  # pages that several share count once
+        """Bytes that all others hold in memory together; counted exactly only where it may be more than `enough`.
+
+        With their page tables, which a mapping that is hardly touched makes larger than all that is resident of it.
+        """
+        held = [_held(pid) for pid in self.others()]
+        beside = self._in_sockets() - self._before + sum(tables for _, _, tables in held)
+        if (all_of_it := beside + sum(resident for _, resident, _ in held)) <= enough:
+            return all_of_it
+        return beside + sum(_proportional(path, resident) for path, resident, _ in held)  # shared pages count once
 
 
 def _read(path: str) -> bytes:
@@ -101,13 +123,39 @@ def _read(path: str) -> bytes:
         return b""
 
 
-def _resident(pid: int) -> int:
-    fields = _read(f"/proc/{pid}/statm").split()
-    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+def _held(pid: int) -> tuple[str, int, int]:
+    """Where a process's memory is described, how many bytes are resident, and how many its page tables take."""
+    path = f"/proc/{pid}"
+    resident, tables, threads = _status(path)
+    if threads > 1 and not resident:  # its first thread has ended, with which the kernel forgets what the others hold
+        for name in _listed(f"{path}/task"):
+            path = f"/proc/{name}"
+            resident, tables, _ = _status(path)
+            if resident:
+                break
+    return path, resident, tables
 
 
-def _proportional(pid: int) -> int:
-    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+def _status(path: str) -> tuple[int, int, int]:
+    """Bytes resident and of page tables, and the number of threads."""
+    found = {}
+    for line in _read(path + "/status").splitlines():
+        name, _, value = line.partition(b":")
+        if name in _COUNTED:
+            found[name] = int(value.split()[0])
+    kilobytes = found.get(b"VmPTE", 0) + found.get(b"VmPMD", 0)
+    return found.get(b"VmRSS", 0) * 1024, kilobytes * 1024, found.get(b"Threads", 1)
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:  # it ended meanwhile
+        return []
+
+
+def _proportional(path: str, resident: int) -> int:
+    for line in _read(path + "/smaps_rollup").splitlines():
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
-    return _resident(pid)  # this kernel or a missing permission hides the exact figure
+    return resident  # this kernel or a missing permission hides the exact figure
