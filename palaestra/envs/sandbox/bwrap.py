@@ -106,6 +106,7 @@ class BubblewrapSandbox(GuestSandbox):
             scratch=tuple(scratch),
             sockets=0 if self.measured or limits.network else _socket_buffer(),
             descriptors=1024 if self.measured else _UNMEASURED_DESCRIPTORS,
+            watches=4,
             nproc=several or _kernel() >= (5, 14),
             mounts=mounts,
             readonly=("/proc/sys",),

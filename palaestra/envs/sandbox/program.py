@@ -76,8 +76,10 @@ class Setup:
         sockets: bytes of memory that a socket counts as where `watch` holds, as no process has what lies in it; 0:
             none. Right where the network namespace is the sandbox's own, and nothing outside measures memory.
         descriptors: files that a process may have open; each can hold memory that no process is measured by.
-        nproc: may the number of processes be limited per user: only where the user namespace is the sandbox's own, as
-            the kernel counts all processes of a user together.
+        watches: instances of inotify, of which a user has few in all sandboxes and outside them together; None: not
+            limited here. Needs a user namespace of the sandbox's own.
+        nproc: may processes, and signals that wait, be limited per user: only where the user namespace is the
+            sandbox's own, as the kernel counts all processes of a user together.
         mounts: tmpfs to limit: path and mount options.
         readonly: folders below which nothing is to be written; /proc/sys, whose files say otherwise.
         become: user and group id to become in a user namespace of one's own; None: stay.
@@ -97,6 +99,7 @@ class Setup:
     group: bool = False
     sockets: int = 0
     descriptors: int = 1024
+    watches: int | None = None
     nproc: bool = False
     mounts: Sequence[tuple[str, str]] = ()
     readonly: Sequence[str] = ()
@@ -124,6 +127,7 @@ class Setup:
             limits[resource.RLIMIT_DATA] = 2 * int(self.limits.memory)
         if self.nproc:
             limits[resource.RLIMIT_NPROC] = self.limits.pids
+            limits[resource.RLIMIT_SIGPENDING] = 1024
         return limits
 
     def fields(self) -> list[bytes]:
@@ -137,6 +141,7 @@ class Setup:
         lines += [f"user={name} {uid} {gid}" for name, (uid, gid) in self.users.items()]
         lines += ["own="] if self.users else []
         lines += [f"namespaces={self.namespaces}"] if self.namespaces is not None else []
+        lines += [f"watches={self.watches}"] if self.watches is not None else []
         lines += [f"sockets={self.sockets}"] if self.sockets else []
         lines += [f"readonly={folder}" for folder in self.readonly]
         lines += [f"become={self.become[0]} {self.become[1]}"] if self.become else []

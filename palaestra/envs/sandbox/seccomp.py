@@ -63,6 +63,13 @@ OWN_PROCESS: Mapping[str, Mapping[int, int]] = {
     "sched_setattr": {0: 0},
 }
 
+# Commands of fcntl: F_SETLEASE keeps others, the guest among them, from a file; F_SETPIPE_SZ lets a few pipes take all
+# that a user's pipes may hold, those outside among them. Up to the last that is known all others are allowed.
+_SETLEASE, _SETPIPE, _LAST_COMMAND = 1024, 1031, 1040
+# Containers have no user namespace of their own, and inotify has 128 instances for a user of all of them together. As
+# unknown: programs then look at files again and again, as on kernels without it.
+NOT_IN_CONTAINERS = ("inotify_init", "inotify_init1")
+
 _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _X32 = 0x40000000
@@ -85,7 +92,7 @@ def refused(measured: bool = True) -> frozenset[str]:
 
 def allowed(measured: bool = True) -> list[str]:
     """Names of the calls that are allowed whatever their arguments."""
-    return sorted(set(NUMBERS) - refused(measured) - {*UNKNOWN, *OWN_PROCESS, "clone", "socket", "socketpair"})
+    return sorted(set(NUMBERS) - refused(measured) - {*UNKNOWN, *OWN_PROCESS, "clone", "fcntl", "socket", "socketpair"})
 
 
 def bpf(architecture: str | None = None, measured: bool = True) -> bytes:
@@ -108,7 +115,12 @@ def bpf(architecture: str | None = None, measured: bool = True) -> bytes:
         if (number := numbers[column]) is not None and (call in free or call in refusals):
             verdicts[number] = _ALLOW if call in free else _errno(_EPERM)
     special: dict[int, Callable[[], Code]] = {}
-    checks: dict[str, Callable[[], Code]] = {"clone": _clone, "socket": _socket, "socketpair": _socket}
+    checks: dict[str, Callable[[], Code]] = {
+        "clone": _clone,
+        "fcntl": _command,
+        "socket": _socket,
+        "socketpair": _socket,
+    }
     if not measured:
         checks["setsockopt"] = _option
     checks |= {call: functools.partial(_own_process, places) for call, places in OWN_PROCESS.items()}
@@ -162,6 +174,22 @@ def _own_process(arguments: Mapping[int, int]) -> Code:
     for argument, value in reversed(list(arguments.items())):
         code = [_low_word(argument), (_EQUAL, 0, len(code) - 1, value), *code]
     return code
+
+
+def _commands() -> list[int]:
+    """Those of Linux's own that are allowed."""
+    return [command for command in range(_SETLEASE, _LAST_COMMAND + 1) if command not in (_SETLEASE, _SETPIPE)]
+
+
+def _command() -> Code:
+    """Commands of fcntl."""
+    return [
+        _low_word(1),
+        (_EQUAL, 2, 0, _SETLEASE),
+        (_EQUAL, 1, 0, _SETPIPE),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _errno(_EPERM)),
+    ]
 
 
 def _option() -> Code:
@@ -218,7 +246,7 @@ def docker_profile() -> dict[str, object]:
             {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": []},
         ],
         "syscalls": [
-            rule(allowed(), allow),
+            rule(sorted({*allowed()} - {*NOT_IN_CONTAINERS}), allow),
             rule(sorted(refused()), refuse, _EPERM),
             *(
                 rule([call], allow, None, *(equals(at, value) for at, value in places.items()))
@@ -229,7 +257,11 @@ def docker_profile() -> dict[str, object]:
                 for call, places in OWN_PROCESS.items()
                 for at, value in places.items()
             ),
-            rule([*UNKNOWN], refuse, _ENOSYS),
+            rule([*UNKNOWN, *NOT_IN_CONTAINERS], refuse, _ENOSYS),
+            # What is compared has 64 bits, of which the kernel reads 32: so those allowed are named, not those refused.
+            rule(["fcntl"], allow, None, {"index": 1, "value": _SETLEASE, "op": "SCMP_CMP_LT"}),
+            *(rule(["fcntl"], allow, None, equals(1, command)) for command in _commands()),
+            *(rule(["fcntl"], refuse, _EPERM, equals(1, command)) for command in (_SETLEASE, _SETPIPE)),
             rule(["clone"], allow, None, no_namespace),
             *(rule(sockets, allow, None, equals(0, family)) for family in FAMILIES),
             rule(sockets, allow, None, equals(0, _AF_NETLINK), equals(2, _NETLINK_ROUTE)),

@@ -575,6 +575,33 @@ def kill_everything(box: Sandbox, world: World) -> None:
     assert result.ok or result.rc < 0
 
 
+@attack("no file is kept from the guest by a lease, and no pipe takes what the pipes of other sandboxes could hold")
+def leases_and_large_pipes(box: Sandbox, world: World) -> None:
+    box.write_file("leased", "kept")
+    result = box.exec(
+        "cat > lease.py <<'end'\n"
+        "import fcntl, os, signal, time\n"
+        "signal.signal(signal.SIGIO, signal.SIG_IGN)\n"
+        "try: fcntl.fcntl(os.open('leased', os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+        "except OSError: pass\n"
+        "read, write = os.pipe()\n"
+        "try: print('GROWN', fcntl.fcntl(write, 1031, 2**20))\n"
+        "except OSError: pass\n"
+        "print(fcntl.fcntl(write, 1032) > 0, flush=True)\n"
+        "if os.fork() == 0: time.sleep(1000)\n"
+        "os._exit(0)\n"
+        "end\n"
+        "python3 lease.py",
+        background=True,
+    )
+    assert result.stdout == "True\n", result
+    assert box.read_file("leased") == "kept"
+    box.snapshot()
+    box.write_file("leased", "new")
+    assert box.read_file("leased") == "new"
+    box.exec(["rm", "leased", "lease.py"])
+
+
 @attack("a frame that is not the guest's is never taken for one: no result, no file is forged")
 def forge_a_frame(box: Sandbox, world: World) -> None:
     result = python(

@@ -127,6 +127,26 @@ def test_processes_are_limited_each_sandbox_for_itself(box: GuestSandbox) -> Non
         assert 15 <= int(box.exec(["python3", "-c", fork]).stdout) < SMALL.pids
 
 
+HOARD = """
+import ctypes, os, signal, time
+libc, made, waiting = ctypes.CDLL(None), 0, 0
+while made < 1000 and libc.inotify_init() >= 0: made += 1
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+while waiting < 5000 and libc.sigqueue(os.getpid(), 40, None) == 0: waiting += 1
+print(made, waiting, flush=True)
+if STAY: time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("kind", [BubblewrapSandbox, OrdinarySandbox])
+def test_what_the_kernel_limits_by_user_one_sandbox_cannot_take_from_another(kind: type[GuestSandbox]) -> None:
+    with kind(SMALL) as first, kind(SMALL) as second:
+        first.write_file("hoard.py", HOARD.replace("STAY", "True"))
+        first.exec("python3 hoard.py > told & while ! test -s told; do sleep 0.05; done", background=True)
+        told = second.exec(["python3", "-c", HOARD.replace("STAY", "False")])
+        assert first.read_file("told") == told.stdout == "4 1024\n"
+
+
 def test_the_probe_says_what_it_found() -> None:
     found = probe("bwrap", again=True)
     assert found.works

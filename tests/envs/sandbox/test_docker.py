@@ -106,6 +106,11 @@ def test_output_beyond_the_limit_is_cut_and_binary_output_is_named(box: DockerSa
         _ = box.exec(["printf", r"a\377"]).stdout
 
 
+def test_no_container_has_inotify_which_all_of_them_would_share(box: DockerSandbox) -> None:
+    ask = "import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.inotify_init(), ctypes.get_errno())"
+    assert box.exec(["python3", "-c", ask]).stdout == "-1 38\n"  # ENOSYS
+
+
 def test_only_the_ordinary_user_is_there(box: DockerSandbox) -> None:
     assert box.exec("id -u; id -g; id -G").stdout.split() == ["10001"] * 3
     with pytest.raises(BadInput, match="no user root"):
@@ -310,6 +315,9 @@ def test_limits_beyond_the_engine_are_named_and_nothing_is_left(docker_host: str
     before = len(docker_engine.client.containers.list(all=True))
     with pytest.raises(BadInput, match="CPUs"):
         DockerSandbox(Limits(cpu=1024))
+    for limit in ("memory", "disk"):
+        with pytest.raises(BadInput, match=rf"limit {limit}: the machine of .* has .*B of memory, got 1\.0TiB"):
+            DockerSandbox(Limits.model_validate({limit: "1TiB"}))
     assert len(docker_engine.client.containers.list(all=True)) == before
 
 

@@ -71,6 +71,13 @@ def refuse_namespaces(most: bytes) -> None:
         file.write(most)
 
 
+def limit_watches(instances: bytes) -> None:
+    """No more inotify than these in here, of the few that a user has in all namespaces together."""
+    for name, most in (("instances", instances), ("watches", b"%d" % (int(instances) * 1024))):
+        with open("/proc/sys/user/max_inotify_" + name, "wb") as file:
+            file.write(most)
+
+
 def limit_tcp(most: int) -> None:
     """No TCP socket of this network namespace holds more bytes than these: the kernel lets them grow by themselves."""
     for name, part in (("tcp_rmem", most // 2), ("tcp_wmem", most // 2)):

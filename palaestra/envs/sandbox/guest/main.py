@@ -312,6 +312,8 @@ def configure(fields: list[bytes], guest: Guest) -> None:
             confine.limit_mount(path, options)
         elif name == b"namespaces":
             confine.refuse_namespaces(value)
+        elif name == b"watches":
+            confine.limit_watches(value)
         elif name == b"sockets":
             confine.limit_tcp(int(value))
             guest.processes.charge_sockets(int(value))
