@@ -317,19 +317,21 @@ class Coding(TextEnv[State]):
     def to_bytes(self, state: State, most: int) -> bytes:
         """Number of steps and work directory: commands may read the clock or random numbers, so replay diverges."""
         try:
-            return b"%d\n" % state.steps + self._here().snapshot(most).archive
+            copy = self._here().snapshot(most)
+            return b"%d %s\n" % (state.steps, copy.digest.encode()) + copy.archive
         except BadInput as error:
             raise BadInput(f"the work directory is not kept: {error}") from error
 
     def from_bytes(self, task: Task, raw: bytes) -> State:
         """In this instance's sandbox, or a fresh one. Raises BadInput, SandboxDied: as `begin` and `restore`."""
-        steps, _, archive = raw.partition(b"\n")
+        head, _, archive = raw.partition(b"\n")
+        steps, _, digest = head.partition(b" ")  # there is none in what was kept by earlier versions
         if not steps.isdigit():
             raise BadInput(f"what was kept of a step of {task.id} is damaged: it holds no number of steps")
         problem = self._problem(task)
         box = self._box or self._begun(problem)
         try:
-            box.restore(WorkCopy(archive, ""))
+            box.restore(WorkCopy(archive, digest.decode("ascii", "replace")))
         except BaseException:
             self._give_up()
             raise

@@ -323,9 +323,10 @@ class GuestSandbox(Sandbox):
 
     def restore(self, copy: WorkCopy) -> None:
         archive = given.archive(copy)
+        digest = given.raw(copy.digest, "the digest of a WorkCopy")
         due = self._due(len(archive) + self.limits.files * 1024)
         with self._talk():
-            self._send(due, [b"restore"], archive)
+            self._send(due, [b"restore", digest], archive)
             list(self._stream(due))
 
     def alive(self) -> bool:

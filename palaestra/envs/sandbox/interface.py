@@ -140,7 +140,8 @@ class WorkCopy:
 
     Attributes:
         archive: a tar of the work directory: files, folders, links, permissions, times; names as bytes.
-        digest: of the contents, names and modes, not of the times: equal directories have equal digests.
+        digest: of the contents, names and modes, not of the times: equal directories have equal digests. `restore`
+            compares it; empty: not known.
     """
 
     archive: bytes

@@ -223,6 +223,13 @@ def test_resume_is_another_instance_at_that_step(settings: dict[str, Any]) -> No
         for raw in (b"", b"{}\n", kept[:100], b'{"score": 2, "success": false, "valid": true}\n1\n', b"\x80\x04N."):
             with pytest.raises(BadInput):
                 other.resume(TASK, [SEEN, HIDDEN], seen, raw)
+        flipped = bytearray(kept)
+        flipped[kept.index(b"seen\0") + 512] ^= 1  # the first byte of the file's contents, behind its header
+        with pytest.raises(BadInput, match="damaged"):
+            other.resume(TASK, [SEEN, HIDDEN], seen, bytes(flipped))
+        first, second, rest = kept.split(b"\n", 2)
+        earlier = b"\n".join((first, second.split(b" ")[0], rest))  # as it was kept without a digest
+        assert other.resume(TASK, [SEEN, HIDDEN], seen, earlier)[0] == seen[-1]
         with pytest.raises(BadInput, match="needs 3 observations for 2 actions, got 1"):
             other.resume(TASK, [SEEN, HIDDEN], seen[:1], kept)
         with pytest.raises(BadInput, match="the work directory is not kept"):

@@ -647,10 +647,32 @@ def test_a_damaged_archive_is_refused_or_restored_and_never_ends_the_guest(
     for which, (start, width), value in changes:
         at = heads[which % len(heads)] + start
         archive[at : at + min(width, len(value))] = value[:width]
+        head = heads[which % len(heads)]  # with the right sum, or it is refused before anything is believed
+        archive[head + 148 : head + 156] = b" " * 8
+        archive[head + 148 : head + 156] = b"%06o\0 " % sum(archive[head : head + 512])
     with contextlib.suppress(BadInput):
         damaged.restore(WorkCopy(bytes(archive[:cut]), ""))
     assert damaged.alive()
     damaged.restore(WorkCopy(whole, ""))
+    assert damaged.read_file("d/e/f") == "hi\n"
+
+
+def test_one_damaged_byte_of_name_contents_or_times_is_refused(damaged: GuestSandbox, whole: bytes) -> None:
+    damaged.restore(WorkCopy(whole, ""))
+    copy = damaged.snapshot()
+    damaged.restore(copy)
+    assert damaged.snapshot().digest == copy.digest
+    at = [copy.archive.index(what) for what in (b"hi\n", b"d/e/f", b"n" * 120, b"x" + b"\0" * 40)]
+    times = copy.archive.index(b"d/e/f") + 140
+    for place in (*at, times):
+        bad = bytearray(copy.archive)
+        bad[place] ^= 1
+        with pytest.raises(BadInput, match="damaged"):
+            damaged.restore(WorkCopy(bytes(bad), copy.digest))
+        assert damaged.alive()
+    with pytest.raises(BadInput, match="damaged"):
+        damaged.restore(WorkCopy(copy.archive, "0" * 32))
+    damaged.restore(copy)
     assert damaged.read_file("d/e/f") == "hi\n"
 
 

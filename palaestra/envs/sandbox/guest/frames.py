@@ -16,7 +16,7 @@ what it said.
     get path most                                          data BYTES *, end
     list path                                              data (kind size path) *, end
     snapshot most                                          data BYTES *, end digest
-    restore, data BYTES *, end                             end
+    restore digest, data BYTES *, end                      end
 
 In place of any answer the guest may say `fail kind message`.
 """

@@ -242,7 +242,7 @@ class Guest:
             raise paths.refusal(b"the work directory", error) from None
         finally:
             self.processes.thaw()
-        self._say(b"end", packer.digest.hexdigest().encode())
+        self._say(b"end", packer.contents.digest())
 
     def _restore(self, fields: list[bytes]) -> None:
         self._runner.end()
@@ -263,7 +263,10 @@ class Guest:
                 del buffer[:size]
                 return taken
 
-            Unpacker(self.work, read).unpack()
+            unpacker = Unpacker(self.work, read)
+            unpacker.unpack()
+            if fields[0] not in (b"", unpacker.contents.digest()):
+                raise Refused("BadInput", "the archive of the snapshot is damaged: its contents are not its digest's")
         except OSError as error:
             raise paths.refusal(b"the work directory", error) from None
         finally:

@@ -7,9 +7,9 @@ import os
 import stat
 
 from palaestra.envs.sandbox.guest import paths
-from palaestra.envs.sandbox.guest.frames import CHUNK, blake2b
+from palaestra.envs.sandbox.guest.frames import CHUNK
 from palaestra.envs.sandbox.guest.paths import Refused
-from palaestra.envs.sandbox.guest.tar import BLOCK, FOLDER, KINDS, header
+from palaestra.envs.sandbox.guest.tar import BLOCK, FOLDER, KINDS, Contents, header
 
 TYPE_CHECKING = False  # typing itself takes long to import
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ class Packer:
         most: bytes of archive that the host takes.
 
     Attributes:
-        digest: BLAKE2b of paths, kinds, permissions, link targets and contents; complete after `pack`.
+        contents: complete after `pack`.
     """
 
     def __init__(self, send: Callable[[bytes], None], most: int) -> None:
         self._send, self._most = send, most
         self._buffer = bytearray()
         self._links: dict[int, bytes] = {}
-        self._at = b""
-        self.digest = blake2b(digest_size=16)
+        self._at = (0, b"")
+        self.contents = Contents()
 
     def pack(self, work: bytes) -> None:
         """Raises Refused (TooLarge)."""
@@ -71,7 +71,7 @@ class Packer:
         far = depth if prefix is None else 0
         if kind is None:  # a socket: it means nothing without the process behind it
             return None
-        self._at = b"%d:%s" % (depth, name)  # and what came before say where an entry is
+        self._at = (depth, name)
         if kind != b"5" and found.st_nlink > 1:
             if far:
                 raise Refused("TooLarge", f"a file with several names has a path longer than {_LONGEST}")
@@ -106,23 +106,16 @@ class Packer:
             os.close(file)
 
     def _extent(self, file: int, offset: int, length: int) -> None:
-        """Copy one run of data. Zeros are no part of the digest: whether they are a hole is not the contents."""
+        """Copy one run of data."""
         end = offset + length
         while offset < end:
             data = os.pread(file, min(CHUNK, end - offset), offset) or b"\0" * min(CHUNK, end - offset)
             self._put(data)
-            for at in range(0, len(data), 4096):
-                page = data[at : at + 4096]
-                if page.count(0) != len(page):
-                    held = page.rstrip(b"\0")
-                    self.digest.update(b"page %d %d:" % (offset + at, len(held)))
-                    self.digest.update(held)
+            self.contents.data(offset, data)
             offset += len(data)
 
     def _say(self, kind: bytes, found: os.stat_result, more: bytes) -> None:
-        mode = b"%o" % stat.S_IMODE(found.st_mode)
-        fields = (self._at, kind, mode, more)
-        self.digest.update(b"entry " + b"".join(b"%d:%s" % (len(field), field) for field in fields))
+        self.contents.entry(*self._at, kind, stat.S_IMODE(found.st_mode), more)
 
     def _put(self, data: bytes) -> None:
         self._most -= len(data)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import stat
 
+from palaestra.envs.sandbox.guest.frames import blake2b
+
 TYPE_CHECKING = False  # typing itself takes long to import
 if TYPE_CHECKING:
     Extents = list[tuple[int, int]]  # offset and length, in bytes
@@ -45,6 +47,36 @@ def size_of(field: bytes) -> int:
 
 def mode_of(block: bytes) -> int:
     return number(block[100:108]) & 0o7777
+
+
+def check(block: bytes) -> None:
+    """A header holds the sum of its bytes. Raises ValueError where it does not."""
+    if sum(block) - sum(block[148:156]) + 8 * 32 != number(block[148:156]):
+        raise ValueError("a header that is damaged")
+
+
+class Contents:
+    """BLAKE2b of paths, kinds, permissions, link targets and contents: the same of a folder and of its archive."""
+
+    def __init__(self) -> None:
+        self._hash = blake2b(digest_size=16)
+
+    def entry(self, depth: int, name: bytes, kind: bytes, mode: int, more: bytes) -> None:
+        """An entry: depth, name and what came before say where. `more`: a link's target, a file's size."""
+        fields = (b"%d:%s" % (depth, name), kind, b"%o" % mode, more)
+        self._hash.update(b"entry " + b"".join(b"%d:%s" % (len(field), field) for field in fields))
+
+    def data(self, offset: int, data: bytes) -> None:
+        """What a file holds there. Zeros are no part of it: whether they are a hole is not the contents."""
+        for at in range(0, len(data), 4096):
+            page = data[at : at + 4096]
+            if page.count(0) != len(page):
+                held = page.rstrip(b"\0")
+                self._hash.update(b"page %d %d:" % (offset + at, len(held)))
+                self._hash.update(held)
+
+    def digest(self) -> bytes:
+        return self._hash.hexdigest().encode()
 
 
 def header(

@@ -10,7 +10,7 @@ import os
 from palaestra.envs.sandbox.guest import paths
 from palaestra.envs.sandbox.guest.frames import CHUNK
 from palaestra.envs.sandbox.guest.paths import Refused, own, shown
-from palaestra.envs.sandbox.guest.tar import BLOCK, DEPTH, FOLDER, mode_of, number, size_of
+from palaestra.envs.sandbox.guest.tar import BLOCK, DEPTH, FOLDER, Contents, check, mode_of, number, size_of
 
 TYPE_CHECKING = False  # typing itself takes long to import
 if TYPE_CHECKING:
@@ -70,10 +70,14 @@ class Unpacker:
     Args:
         work: the work directory.
         read: gives exactly that many bytes of the archive, or raises EOFError.
+
+    Attributes:
+        contents: what the archive says that there is; complete after `unpack`.
     """
 
     def __init__(self, work: bytes, read: Callable[[int], bytes]) -> None:
         self._read = read
+        self.contents = Contents()
         # Folders from the top to where we are: name, open folder, and what to set once all below is there.
         self._way: list[tuple[bytes, int, bytes]] = [(b"", os.open(work, FOLDER), b"")]
 
@@ -88,6 +92,7 @@ class Unpacker:
                     break
                 if block[257:262] != b"ustar":
                     raise Refused("BadInput", "this is not the archive of a snapshot")
+                check(block)
                 kind, size = block[156:157], size_of(block[124:136])
                 if kind == b"L":
                     name = self._text(size)
@@ -141,6 +146,7 @@ class Unpacker:
         if not parts:  # the work directory itself
             self._leave(1)
             self._way[0] = (b"", self._way[0][1], block)
+            self.contents.entry(0, b".", kind, mode_of(block), b"")
             return
         depth = number(block[DEPTH])
         if depth:  # it is where the last folder of that depth was
@@ -150,7 +156,10 @@ class Unpacker:
             folder, name = self._way[-1][1], parts[0]
         else:
             folder, name = self._folder(parts[:-1]), parts[-1]
-        if kind in (b"0", b"S"):
+        file, real = kind in (b"0", b"S"), size_of(block[483:495]) if kind == b"S" else size
+        more = b"%d" % real if file else link if kind in (b"1", b"2") else b""
+        self.contents.entry(depth or len(parts), name, b"0" if file else kind, mode_of(block), more)
+        if file:
             self._file(folder, name, kind, size, block)
         elif kind == b"5":
             os.mkdir(name, 0o700, dir_fd=folder)
@@ -180,6 +189,8 @@ class Unpacker:
                 while length:
                     data = self._read(min(length, CHUNK))
                     length -= len(data)
+                    self.contents.data(offset, data)
+                    offset += len(data)
                     view = memoryview(data)
                     while view:
                         view = view[os.write(file, view) :]
