@@ -45,6 +45,40 @@ class Honest(TextEnv[State]):
         return f"You are at {state.place}, the goal is at {state.goal}."
 
 
+class Keeps(Honest):
+    """Honest, and with states that can be stored."""
+
+    def to_bytes(self, state: State, most: int) -> bytes:
+        return f"{state.goal} {state.place}".encode()
+
+    def from_bytes(self, task: Task, raw: bytes) -> State:
+        try:
+            goal, place = map(int, raw.split())
+        except ValueError as error:
+            raise BadInput("this is no state of a street") from error
+        return State(goal, place)
+
+
+class KeepsHalf(Keeps):
+    def from_bytes(self, task: Task, raw: bytes) -> State:
+        state = super().from_bytes(task, raw)
+        state.place += 1
+        return state
+
+
+class TakesAnything(Keeps):
+    def from_bytes(self, task: Task, raw: bytes) -> State:
+        try:
+            return super().from_bytes(task, raw)
+        except BadInput:
+            return State(2)
+
+
+class KeepsNothing(Honest):
+    def to_bytes(self, state: State, most: int) -> bytes:
+        raise BadInput(f"this is more than {most} bytes")
+
+
 def go_right(env: TextEnv[Any]) -> str:
     return "right"
 

@@ -36,6 +36,14 @@ def test_an_honest_environment_keeps_every_promise() -> None:
     assert [result.name for result in report.results] == list(PROMISES)
     assert report.tasks == 6
     assert "solved 6 of 6" in report.result("oracle").detail
+    assert "keeps none" in report.result("keeping").detail
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_an_environment_that_stores_its_states_is_resumed_from_them() -> None:
+    report = checked(broken.Keeps)
+    assert report.passed, report
+    assert report.result("keeping").detail.startswith("6 episodes, up to ")
 
 
 @pytest.mark.usefixtures("clean_registry")
@@ -56,6 +64,9 @@ def test_an_honest_environment_keeps_every_promise() -> None:
         (broken.KeepsStateOutside, "other instance"),
         (broken.ReplaysOtherwise, "rewind"),
         (broken.KnowsItsProcess, "other process"),
+        (broken.KeepsHalf, "keeping"),
+        (broken.TakesAnything, "keeping"),
+        (broken.KeepsNothing, "keeping"),
         (broken.ListsWhatItRefuses, "actions"),
         (broken.RaisesOnBadActions, "bad actions"),
         (broken.EndsOnBadActions, "bad actions"),

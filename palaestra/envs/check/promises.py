@@ -16,6 +16,7 @@ from gymnasium.utils.env_checker import check_env
 from palaestra.envs.check.bench import Bench, Broken
 from palaestra.envs.check.elsewhere import Job, go_on
 from palaestra.envs.check.hostile import HOSTILE, LONGEST_ANSWER
+from palaestra.envs.check.keeping import keeping
 from palaestra.envs.check.leaks import growth
 from palaestra.envs.check.walk import (
     Trace,
@@ -442,6 +443,7 @@ PROMISES: dict[str, Callable[[Bench], str]] = {
     "rewind": rewind,
     "other instance": other_instance,
     "other process": other_process,
+    "keeping": keeping,
     "actions": actions,
     "bad actions": bad_actions,
     "step limit": step_limit,
