@@ -9,6 +9,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,12 +61,15 @@ class GuestSandbox(Sandbox):
         self._refused: Exception | None = None  # what the guest answered last with `fail`
         self._running = self._cancelled = False
         self._launching = self._ended = False
+        _all.add(self)
 
     # What a backend does.
 
     @abstractmethod
     def _end(self) -> None:
-        """End everything in the sandbox and give back what it took. Called once, and never raises."""
+        """End everything in the sandbox and give back what it took. Called once, and never raises.
+
+        In a fork of the process that started it, where this is called too: let go of the files, and end nothing."""
 
     def _last_words(self) -> str:
         """What the guest, or what should have started it, said on stderr."""
@@ -148,6 +152,14 @@ class GuestSandbox(Sandbox):
                 f"this {self.backend} sandbox belongs to process {self._process}, of which this one is a fork: start"
                 " one of its own here"
             )
+
+    def _let_go(self) -> None:
+        """In a fork: it has our files, which would keep the guest alive when its owner is gone, and no business here.
+
+        The locks may be held by threads that do not exist here."""
+        self._sending, self._talking, self._talker = threading.RLock(), threading.Lock(), 0
+        self._launching, self._wire, self.on_close = False, None, None
+        self._abandon()
 
     def _quiet(self, patience: float = 5.0) -> None:
         """For `_end`, once the guest is gone: wait until no other thread waits for its answer any more."""
@@ -249,6 +261,11 @@ class GuestSandbox(Sandbox):
             raise TooLarge("the command and its variables are longer than 2 MiB; write a file and run that")
         feed = given.content(input, "the input")
         self._fits(len(feed), "the input")
+        if len(feed) > self.limits.memory // 2:  # all of it waits inside until the command has read it
+            raise TooLarge(
+                f"the input has {len(feed)} bytes; at most half of the limit memory, {self.limits.memory // 2}, is fed to"
+                " a command: write a file and let it read that"
+            )
         flag = b"1" if given.flag(background, "background") else b"0"
         head = [b"exec", given.folder(cwd, "cwd"), given.user(user), repr(seconds).encode(), flag]
         due = self._due(len(feed)) + seconds
@@ -330,6 +347,7 @@ class GuestSandbox(Sandbox):
             list(self._stream(due))
 
     def alive(self) -> bool:
+        self._check_process()
         if self._wire is None:
             return False
         try:
@@ -350,3 +368,14 @@ class GuestSandbox(Sandbox):
     def _fits(self, size: int, what: str) -> None:
         if size > self.limits.file:
             raise TooLarge(f"{what} has {size} bytes; at most {int(self.limits.file)} are put in")
+
+
+_all: weakref.WeakSet[GuestSandbox] = weakref.WeakSet()
+
+
+def _let_go_of_all() -> None:
+    for box in list(_all):
+        box._let_go()
+
+
+os.register_at_fork(after_in_child=_let_go_of_all)

@@ -69,7 +69,7 @@ PLACES = Places(_USUAL)
 def usual_places() -> Places:
     """`PLACES`, as many as $PALAESTRA_MOST_SANDBOXES says, else 128. Raises BadInput."""
     asked = os.environ.get(VARIABLE) or str(_USUAL)
-    if not asked.isdecimal() or not 1 <= int(asked) <= 1_000_000:
+    if not (asked.isascii() and asked.isdecimal()) or not 1 <= int(asked) <= 1_000_000:
         raise BadInput(f"${VARIABLE} is a number from 1 to 1000000, not {asked!r}")
     PLACES.most = int(asked)
     return PLACES

@@ -97,14 +97,19 @@ class Pool:
         deadline = time.monotonic() + patience
         while True:
             box = self._next(deadline)
-            alive = box.alive()
-            with self._change:
-                self._hire()  # not before: a start takes the processor from the answer that somebody waits for
-            if alive:
-                box.on_close = self._given_back
-                return box
+            gone = box.on_close = self._loan()
+            try:
+                alive = box.alive()
+                with self._change:
+                    self._hire()  # not before: a start takes the processor from the answer that somebody waits for
+                if alive:
+                    return box
+            except BaseException:  # an interrupt, mostly: nobody has it, so nobody would close it
+                box.close()
+                gone()
+                raise
             box.close()
-            self._given_back()
+            gone()
 
     def _next(self, deadline: float) -> GuestSandbox:
         with self._change:
@@ -141,11 +146,21 @@ class Pool:
             return False
         return time.monotonic() < self._lost + _RETURN
 
-    def _given_back(self) -> None:
-        with self._change:
-            self._lent -= 1
-            self._hire()
-            self._change.notify_all()  # another pool may be waiting for the place
+    def _loan(self) -> Callable[[], None]:
+        """What gives the place of one that is lent back, once."""
+        process, due = os.getpid(), [True]
+
+        def gone() -> None:
+            if os.getpid() != process:  # a fork has no place here; and who held the lock then may not exist there
+                return
+            with self._change:
+                if due:
+                    due.clear()
+                    self._lent -= 1
+                    self._hire()
+                    self._change.notify_all()  # another pool may be waiting for the place
+
+        return gone
 
     def state(self) -> PoolState:
         """What there is now."""

@@ -6,6 +6,7 @@ hold, and only against code that does not try. It is never chosen by itself, and
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,12 @@ class UnsafeSandbox(GuestSandbox):
         return self._words.text()
 
     def _end(self) -> None:
+        if os.getpid() != self._process:
+            for pipe in (self._child.stdin, self._child.stdout) if self._child is not None else ():
+                if pipe is not None:
+                    pipe.close()
+            self._words.close()
+            return
         if (child := self._child) is not None:
             if child.stdin is not None:
                 child.stdin.close()  # the guest ends its processes, and itself

@@ -34,6 +34,19 @@ boxes[1].exec("sleep 1000")
 """
 
 
+FORKING = """
+import os, sys, time
+from palaestra.envs.sandbox.docker import DockerSandbox
+box = DockerSandbox()
+child = os.fork()
+if child == 0:
+    time.sleep(600)
+    os._exit(0)
+print(child, box.container, flush=True)
+box.exec("sleep 1000")
+"""
+
+
 def containers(engine: Engine) -> set[str]:
     return {str(container.id) for container in engine.client.containers.list(all=True, ignore_removed=True)}
 
@@ -56,6 +69,21 @@ def test_nothing_survives_a_killed_owner(docker_host: str, docker_engine: Engine
     owner.wait()
     owner.stdout.close()
     assert soon(lambda: not mine & containers(docker_engine))
+
+
+def test_a_fork_of_a_killed_owner_keeps_nothing_alive(docker_host: str, docker_engine: Engine) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", FORKING], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    child, container = owner.stdout.readline().split()
+    try:
+        assert container in containers(docker_engine)
+        owner.kill()
+        owner.wait()
+        assert soon(lambda: container not in containers(docker_engine))
+        assert command(child)  # it is still there
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+        owner.stdout.close()
 
 
 def test_nothing_survives_an_owner_that_ends_without_closing(docker_host: str, docker_engine: Engine) -> None:

@@ -16,6 +16,7 @@ import pytest
 from palaestra.envs import BadInput
 from palaestra.envs.sandbox import Limits
 from palaestra.envs.sandbox.bwrap import BubblewrapSandbox
+from palaestra.envs.sandbox.client import GuestSandbox
 from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
 from palaestra.envs.sandbox.places import PLACES, Places
 from palaestra.envs.sandbox.pool import Pool, PoolState, drain, lend
@@ -122,7 +123,7 @@ def test_more_than_all_places_are_a_clear_line_and_no_endless_wait(monkeypatch: 
         monkeypatch.setenv("PALAESTRA_MOST_SANDBOXES", "3")
         boxes.append(lend("bwrap", LIMITS))
         assert PLACES.taken == 3
-        for wrong in ("0", "many", "-1", "1e3"):
+        for wrong in ("٣", "0", "many", "-1", "1e3"):
             monkeypatch.setenv("PALAESTRA_MOST_SANDBOXES", wrong)
             with pytest.raises(BadInput, match=f"MOST_SANDBOXES is a number from 1 to 1000000, not '{wrong}'"):
                 lend("bwrap", LIMITS)
@@ -255,6 +256,49 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_an_interrupt_while_one_is_taken_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Pool(start, ready=0, most=1) as pool:
+        asked: list[GuestSandbox] = []
+
+        def interrupted(box: GuestSandbox) -> bool:
+            asked.append(box)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(GuestSandbox, "alive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pool.take()
+        assert pool.state().lent == 0
+        assert not asked[0].alive()
+        with pool.take(patience=30) as box:
+            assert box.exec(["true"]).ok
+        assert pool.state().lent == 0
+
+
+def test_a_fork_that_closes_a_lent_sandbox_neither_hangs_nor_gives_its_place_back() -> None:
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with pool._change, box._sending:
+            held.set()
+            go.wait(60)
+
+    with Pool(start, ready=0, most=1, places=Places(4)) as pool, pool.take() as box:
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(60)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # ends it where it hangs
+            box.close()
+            os._exit(0)
+        go.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert pool.state().lent == 1
+        assert box.exec(["true"]).ok
 
 
 def test_a_forked_child_has_a_pool_of_its_own() -> None:

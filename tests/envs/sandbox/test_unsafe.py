@@ -44,3 +44,15 @@ def test_it_runs_the_same_guest_and_ends_what_it_started() -> None:
         assert box.read_file("a/b") == "1"
     assert not work.exists()
     assert not os.path.exists(f"/proc/{child}")
+
+
+@pytest.mark.filterwarnings("ignore:sandbox backend 'unsafe'")
+def test_a_fork_that_closes_it_takes_nothing_away() -> None:
+    with UnsafeSandbox(Limits()) as box:
+        child = os.fork()
+        if child == 0:
+            box.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        box.write_file("a", "1")
+        assert box.read_file("a") == "1"
