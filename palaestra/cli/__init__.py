@@ -13,7 +13,7 @@ from typing import cast
 
 import typer
 
-from palaestra.cli import comparing, data, environments, episodes, sandbox, serving, training, worldmodel
+from palaestra.cli import comparing, data, environments, episodes, sandbox, serving, training, viewing, worldmodel
 from palaestra.cli.doctor import doctor
 from palaestra.envs.errors import PalaestraError
 
@@ -33,6 +33,7 @@ data.add_to(app)
 sandbox.add_to(app)
 serving.add_to(app)
 worldmodel.add_to(app)
+viewing.add_to(app)
 app.command()(doctor)
 
 # Typer brings a Click of its own, so the class is taken from what Typer exports.

@@ -30,12 +30,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_token(host: str, token: str | None) -> None:
-    """May a server listen on `host` with this token. Raises BadInput."""
+def check_token(host: str, token: str | None, what: str = "the environment") -> None:
+    """May a server listen on `host` with this token, and so show `what` to the network. Raises BadInput."""
     if token is None:
         if not is_loopback(host):
             raise BadInput(
-                f"listening on {host} opens the environment to the network, which needs a token of {LEAST_TOKEN} "
+                f"listening on {host} opens {what} to the network, which needs a token of {LEAST_TOKEN} "
                 f"characters or more: set {TOKEN_VARIABLE} (or --token)"
             )
         return

@@ -1,0 +1,152 @@
+"""A store as the viewer asks it: pages of a sorted and filtered table, its choices, curves, a task's whole forest.
+
+A table is one list of row numbers (8 bytes an episode), made once for its filters and order and then sliced, so that
+any page of 100,000 episodes costs what the first one does. `upto` is the last row that counts: because the store is
+append-only, a table keeps its rows while others are added, and is the same when it has to be made again.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+from palaestra.agents.episode import Episode
+from palaestra.agents.forest import Forest
+from palaestra.agents.packing import from_column, to_column
+from palaestra.agents.selection import HEAD_COLUMNS, Head, Where, condition, head, ordering
+from palaestra.envs.errors import BadInput
+
+T = TypeVar("T")
+
+TABLES, LONGEST_PAGE, POINTS = 8, 500, 160
+CHOICES = {"env": 200, "split": 50, "outcome": 10, "actor": 10, "recipe": 50, "iteration": 1000, "policy": 200}
+"""What can be chosen from, and how many of them are named."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows of a table of `total` rows; `upto` makes the same table again."""
+
+    rows: list[Head]
+    total: int
+    upto: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """A piece of a run's episodes in the order they were added: `until` is the last one's number, the others means.
+
+    `tokens_per_second` is of one episode's own time; many run at once.
+    """
+
+    until: int
+    episodes: int
+    success: float
+    score: float
+    tokens_per_second: float | None
+
+
+class Shown(Forest):
+    """A store that is opened to read only. Raises as `Database` does."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, mode="r")
+        self._made: OrderedDict[object, object] = OrderedDict()
+        self._making = threading.Lock()
+
+    def last(self) -> int:
+        """Number of the episode that was added last; 0 in an empty store."""
+        return int(self._query("SELECT coalesce(max(row), 0) FROM episodes")[0][0])
+
+    def page(self, where: Where, order: str, first: int, count: int, upto: int | None = None) -> Page:
+        """Rows `first`, `first` + 1, ... of a table.
+
+        Args:
+            where: the filters; `task` also finds the tasks whose name begins with it.
+            upto: only episodes up to this number; None is all there are now.
+
+        Raises:
+            BadInput: an unknown filter or order, or numbers that cannot be.
+        """
+        if first < 0 or not 0 < count <= LONGEST_PAGE:
+            raise BadInput(f"a page begins at 0 or later and has 1 to {LONGEST_PAGE} rows, not {count} from {first}")
+        upto = self.last() if upto is None else upto
+        rows = self._once(("table", repr(sorted(where.items())), order, upto), lambda: self._table(where, order, upto))
+        return Page(list(self._heads(rows[first : first + count])), len(rows), upto)
+
+    def _table(self, where: Where, order: str, upto: int) -> array[int]:
+        rest = cast(Where, {name: value for name, value in where.items() if name != "task"})
+        text, parameters = condition(rest)
+        if wanted := where.get("task"):
+            task = to_column(str(wanted))
+            text += " AND (task = ? OR name = ? OR (name >= ? AND name < ?))"
+            parameters += [task, task, task, to_column(str(wanted) + "\U0010ffff")]
+        sql = f"SELECT row FROM episodes WHERE row <= ? AND {text} ORDER BY {ordering(order)}"
+        return array("q", (row for (row,) in self._query(sql, [upto, *parameters])))
+
+    def choices(self) -> dict[str, list[tuple[str | int | None, int]]]:
+        """The values of what can be filtered by, each with its number of episodes, the most frequent first."""
+        upto = self.last()
+
+        def count() -> dict[str, list[tuple[str | int | None, int]]]:
+            found: dict[str, list[tuple[str | int | None, int]]] = {}
+            for name, most in CHOICES.items():
+                sql = f"SELECT {name}, count(*) FROM episodes WHERE row <= ? GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}"
+                found[name] = [(from_column(value), number) for value, number in self._query(sql, (upto,))]
+            return found
+
+        return self._once(("choices", upto), count)
+
+    def curve(self) -> list[Point]:
+        """The run so far in at most `POINTS` pieces of equal size."""
+        upto = self.last()
+
+        def measure() -> list[Point]:
+            size = max(1, -(-upto // POINTS))
+            rows = self._query(
+                "SELECT max(row), count(*), avg(outcome = 'success'), avg(score), total(completion_tokens),"
+                " total(seconds) FROM episodes WHERE row <= ? GROUP BY (row - 1) / ? ORDER BY 1",
+                (upto, size),
+            )
+            return [
+                Point(until, count, success, score, tokens / seconds if tokens and seconds else None)
+                for until, count, success, score, tokens, seconds in rows
+            ]
+
+        return self._once(("curve", upto), measure)
+
+    def grove(self, id: str, most: int) -> tuple[list[Head], int]:
+        """The episodes of the task that an episode belongs to: forks inherit the task, so this is its whole forest.
+
+        Returns:
+            Up to `most` of them in the order they were added, with the episode's ancestors, and how many there are.
+        """
+        own = self.head(id)
+        task = to_column(own.task)
+        total = int(self._query("SELECT count(*) FROM episodes WHERE task = ?", (task,))[0][0])
+        rows = self._query(f"SELECT {HEAD_COLUMNS} FROM episodes WHERE task = ? ORDER BY row LIMIT ?", (task, most))
+        found = {each.id: each for each in map(head, rows)}
+        for each in (own, *self.ancestors(id)):
+            found.setdefault(each.id, each)
+        return sorted(found.values(), key=lambda each: each.number), total
+
+    def broken(self, first: int, count: int) -> list[tuple[int, Episode]]:
+        """Faults with their numbers, from a number on, in the order they happened."""
+        sql = "SELECT row, key, head, body FROM faults WHERE row >= ? ORDER BY row LIMIT ?"
+        rows = self._query(sql, (first, min(count, LONGEST_PAGE)))
+        return [(number, self._episode(*rest)) for number, *rest in rows]
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        """What was made for this key, or is made now; only the last few are kept."""
+        with self._making:
+            if key not in self._made:
+                self._made[key] = make()
+            self._made.move_to_end(key)
+            while len(self._made) > TABLES:
+                self._made.popitem(last=False)
+            return cast(T, self._made[key])

@@ -1,0 +1,55 @@
+"""Runs to look at: real ones, of a tiny model that learns to press buttons by EEF, and a store with odd texts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "trainers"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "agents"))
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained run `eef` and an `odd` store: a hostile text, a huge one, a fault."""
+    from every_method import method
+    from lamps import tiny
+    from odd_texts import HOSTILE, HUGE
+    from store_cases import episode
+
+    from palaestra.agents.episode import Outcome
+    from palaestra.agents.store import EpisodeStore
+
+    folder = tmp_path_factory.mktemp("viewed")
+    model = tiny(folder / ".model")
+    method("eef", folder / "eef", model, iterations=1, evaluation={"tasks": 3}, budget=16).train()
+    with EpisodeStore(folder / "odd" / "episodes.sqlite") as store:
+        root = episode(n=3)
+        first = root.turns[0].model_copy(update={"observation": HOSTILE, "thought": HOSTILE, "completion": HOSTILE})
+        second = root.turns[1].model_copy(update={"observation": HUGE})
+        root = root.model_copy(update={"turns": (first, second, root.turns[2])})
+        branch = episode(root.fork(1), n=3, says="b", outcome=Outcome.SUCCESS, score=1.0, actor="expert")
+        store.add_all([root, branch, episode(sample=1, outcome=Outcome.ENV_ERROR, error=f"Traceback\n{HOSTILE}")])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ask(place: Path) -> Callable[..., Any]:
+    """Asks the API of a server over `place` and gives the JSON; `status` is what is expected."""
+    from starlette.testclient import TestClient
+
+    from palaestra.viewer.runs import Runs
+    from palaestra.viewer.server import application
+
+    client = TestClient(application(Runs(place)), base_url="http://127.0.0.1")
+
+    def get(what: str, status: int = 200, **parameters: object) -> Any:
+        answer = client.get(f"/api/{what}", params=parameters)  # type: ignore[arg-type]
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    return get
