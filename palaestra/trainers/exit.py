@@ -72,6 +72,7 @@ class ExIt(GRPO[ExItConfig]):
     """Exploratory iteration."""
 
     name = "exit"
+    inside = True
     config_type = ExItConfig
 
     def train(self) -> Path:
