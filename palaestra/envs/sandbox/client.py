@@ -263,6 +263,11 @@ class GuestSandbox(Sandbox):
         self._fits(len(feed), "the input")
         if len(feed) > self.limits.memory // 2:  # all of it waits inside until the command has read it
             raise TooLarge(
+                f"the input has {len(feed)} bytes; at most half of the limit memory, {self.limits.memory // 2}, is fed"
+                " to a command: write a file and let it read that"
+            )
+        if len(feed) > self.limits.memory // 2:  # all of it waits inside until the command has read it
+            raise TooLarge(
                 f"the input has {len(feed)} bytes; at most half of the limit memory, {self.limits.memory // 2}, is fed to"
                 " a command: write a file and let it read that"
             )

@@ -188,7 +188,7 @@ class Sandbox(ABC):
 
         Args:
             command: arguments, or a script for `/bin/sh -c`.
-            input: what it reads on stdin; then the end of file.
+            input: what it reads on stdin, at most `limits.file` and half of `limits.memory`; then the end of file.
             cwd: where it starts, relative to the work directory.
             env: variables beside PATH, HOME, LANG and TMPDIR; nothing of the host's environment is there.
             user: None for the sandbox's ordinary user, or "nobody": another one, who owns nothing in it.
@@ -198,6 +198,7 @@ class Sandbox(ABC):
 
         Raises:
             OutsideWork, NotAFile: `cwd`.
+            TooLarge: `input`, or the command with its variables.
             BadInput: an empty command, a NUL byte, a timeout that is not above 0, an unknown user.
         """
 

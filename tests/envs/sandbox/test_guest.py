@@ -161,6 +161,16 @@ def test_input_folder_and_variables_reach_it(box: GuestSandbox) -> None:
     assert box.exec(["cat"], input="é").stdout == "é"
 
 
+@pytest.mark.parametrize("kind", [BubblewrapSandbox, OrdinarySandbox])
+def test_input_that_fits_is_fed_and_what_does_not_is_named_and_harms_nothing(kind: type[GuestSandbox]) -> None:
+    with kind(Limits.model_validate({"memory": "32MiB", "file": "64MiB", "disk": "1MiB"})) as box:
+        assert box.exec("wc -c", input=b"x" * (16 << 20)).stdout == f"{16 << 20}\n"
+        assert box.exec("sleep 0.2; head -c 5", input=b"12345" + b"x" * (16 << 19)).stdout == "12345"
+        with pytest.raises(TooLarge, match=r"the input has 16777217 bytes.*half of the limit memory, 16777216"):
+            box.exec("wc -c", input=b"x" * ((16 << 20) + 1))
+        assert box.exec("wc -c", input=b"").stdout == "0\n"
+
+
 def test_output_is_cut_and_the_rest_drained(box: GuestSandbox) -> None:
     flood = box.exec("head -c 300000000 /dev/zero; echo end >&2", timeout=60)
     assert (flood.rc, len(flood.raw_stdout), flood.truncated, flood.stderr) == (0, LIMITS.output, True, "end\n")

@@ -84,7 +84,7 @@ class Runner:
     def run(
         self,
         command: Command,
-        feed: bytes,
+        feed: list[bytes],
         background: bool,
         out: Callable[[bytes, bytes], None],
         cancelled: Callable[[], bool],
@@ -94,7 +94,7 @@ class Runner:
 
         Args:
             command: what to run.
-            feed: its stdin.
+            feed: its stdin, in pieces; what it has taken is gone from there.
             background: leave what it started running.
             out: takes b"out" or b"err" and what was written.
             cancelled: looks at what the host said, once `channel` can be read.
@@ -253,12 +253,13 @@ class _Run:
         runner: Runner,
         pid: int,
         into: int,
-        feed: bytes,
+        feed: list[bytes],
         streams: dict[int, bytes],
         out: Callable[[bytes, bytes], None],
     ) -> None:
         self._runner, self._pid, self._into, self._out = runner, pid, into, out
-        self._feed, self._streams = memoryview(feed), streams
+        self._feed, self._streams = feed, streams
+        self._feed.reverse()  # the next piece is the last
         self._room = {b"out": runner._rules.output, b"err": runner._rules.output}
         self.rc, self.ended, self.truncated, self._feeding = -9, False, False, False
         self._poll = select.poll()
@@ -307,16 +308,23 @@ class _Run:
         """Write as much of stdin as it takes now; once all is written, or it does not want to read on, close."""
         try:
             while self._feed:
-                self._feed = self._feed[os.write(self._into, self._feed[:CHUNK]) :]
-        except BlockingIOError:
-            self._poll.register(self._into, select.POLLOUT)
-            self._feeding = True
+                piece = self._feed.pop()
+                try:
+                    taken = os.write(self._into, piece)
+                except BlockingIOError:
+                    taken = 0
+                if taken < len(piece):
+                    self._feed.append(piece[taken:])
+                if not taken and piece:
+                    self._poll.register(self._into, select.POLLOUT)
+                    self._feeding = True
+                    return
         except BrokenPipeError:
-            self._stop_feeding()
-        else:
-            self._stop_feeding()
+            pass
+        self._stop_feeding()
 
     def _stop_feeding(self) -> None:
+        self._feed.clear()
         if self._into >= 0:
             if self._feeding:
                 self._poll.unregister(self._into)

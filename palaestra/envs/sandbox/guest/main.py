@@ -115,7 +115,7 @@ class Guest:
 
     def _exec(self, fields: list[bytes]) -> None:
         cwd, user, timeout, background, *rest = fields
-        feed = b"".join(self._data())
+        feed = list(self._data())  # in pieces, each let go of once the command has it
         at = rest.index(b"--")
         env = dict(pair.split(b"=", 1) for pair in rest[:at])
         if user and user not in self.rules.users:
