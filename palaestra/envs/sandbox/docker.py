@@ -16,6 +16,8 @@ import json
 import os
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import ByteSize
+
 from palaestra.envs.errors import BadInput
 from palaestra.envs.sandbox.attached import AttachedWire
 from palaestra.envs.sandbox.client import GuestSandbox
@@ -136,6 +138,7 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
     api = engine.client.api
     container, wire = "", None
     try:
+        _check_sizes(engine, limits)
         made = api.create_container(
             image,
             command=[],
@@ -167,6 +170,23 @@ def _start(engine: Engine, limits: Limits, image: str, runtime: str | None) -> t
                 f"the Docker engine at {engine.host} does not answer ({reason(error)}); start it, or set DOCKER_HOST"
             ) from None
         raise
+
+
+def _check_sizes(engine: Engine, limits: Limits) -> None:
+    """The engine takes any size, and then the kernel of its machine ends what it likes. Raises BadInput."""
+    most = _memory_of(engine)
+    for name, size in (("memory", limits.memory), ("disk", limits.disk)):  # the work directory is in memory
+        if 0 < most < size:
+            raise BadInput(
+                f"limit {name}: the machine of the Docker engine at {engine.host} has {ByteSize(most).human_readable()}"
+                f" of memory, got {size.human_readable()}"
+            )
+
+
+@functools.lru_cache(maxsize=8)
+def _memory_of(engine: Engine) -> int:
+    """Bytes that its machine has; 0 where it does not say."""
+    return int(engine.client.info().get("MemTotal") or 0)
 
 
 def _check_limits(engine: Engine, warnings: list[str]) -> None:

@@ -5,7 +5,8 @@
 
 It has its own socket, data, pid file and cgroups, no network and no firewall rules, and needs root and Debian's
 `docker.io`. A keeper process stands between: it ends the engine with all of its containers, mounts and files when its
-owner closes it or dies, however that happens.
+owner closes it or dies, however that happens. Where the keeper itself is killed, the engine and its containers end
+too, but its folder in /tmp stays until the next one is made on this machine.
 """
 
 from __future__ import annotations
