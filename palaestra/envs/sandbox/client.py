@@ -266,11 +266,6 @@ class GuestSandbox(Sandbox):
                 f"the input has {len(feed)} bytes; at most half of the limit memory, {self.limits.memory // 2}, is fed"
                 " to a command: write a file and let it read that"
             )
-        if len(feed) > self.limits.memory // 2:  # all of it waits inside until the command has read it
-            raise TooLarge(
-                f"the input has {len(feed)} bytes; at most half of the limit memory, {self.limits.memory // 2}, is fed to"
-                " a command: write a file and let it read that"
-            )
         flag = b"1" if given.flag(background, "background") else b"0"
         head = [b"exec", given.folder(cwd, "cwd"), given.user(user), repr(seconds).encode(), flag]
         due = self._due(len(feed)) + seconds
