@@ -149,7 +149,9 @@ class Api:
             data = paths.picture(self.path(asked), asked.number("step"))
         except BadInput:
             data = None
-        return Response(data or b"", 200 if data else 404, media_type="image/png")
+        if not data:
+            return Response(status_code=204)  # a missing picture is no error: a browser would tell of one
+        return Response(data, media_type="image/png")
 
 
 def _json(value: object) -> bytes:

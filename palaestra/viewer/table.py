@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
-from palaestra.agents.episode import Episode
+from palaestra.agents.episode import Actor, Episode
 from palaestra.agents.forest import Forest
 from palaestra.agents.packing import from_column, to_column
 from palaestra.agents.selection import HEAD_COLUMNS, Head, Where, condition, head, ordering
@@ -107,7 +107,7 @@ class Shown(Forest):
         upto = self.last()
 
         def measure() -> list[Point]:
-            size = max(1, -(-upto // POINTS))
+            size = max(-(-upto // POINTS), min(10, 1 + upto // 10))  # a mean of few episodes says little
             rows = self._query(
                 "SELECT max(row), count(*), avg(outcome = 'success'), avg(score), total(completion_tokens),"
                 " total(seconds) FROM episodes WHERE row <= ? GROUP BY (row - 1) / ? ORDER BY 1",
@@ -123,13 +123,17 @@ class Shown(Forest):
     def grove(self, id: str, most: int) -> tuple[list[Head], int]:
         """The episodes of the task that an episode belongs to: forks inherit the task, so this is its whole forest.
 
+        A task that was played in imagination too is one forest with the real one, whatever side the episode is of.
+
         Returns:
             Up to `most` of them in the order they were added, with the episode's ancestors, and how many there are.
         """
         own = self.head(id)
-        task = to_column(own.task)
-        total = int(self._query("SELECT count(*) FROM episodes WHERE task = ?", (task,))[0][0])
-        rows = self._query(f"SELECT {HEAD_COLUMNS} FROM episodes WHERE task = ? ORDER BY row LIMIT ?", (task, most))
+        same = "name = ? AND split = ? AND (task = ? OR (actor = 'imagined') != ?)"
+        imagined = own.actor is Actor.IMAGINED
+        of = [to_column(own.name), to_column(own.split), to_column(own.task), imagined]
+        total = int(self._query(f"SELECT count(*) FROM episodes WHERE {same}", of)[0][0])
+        rows = self._query(f"SELECT {HEAD_COLUMNS} FROM episodes WHERE {same} ORDER BY row LIMIT ?", [*of, most])
         found = {each.id: each for each in map(head, rows)}
         for each in (own, *self.ancestors(id)):
             found.setdefault(each.id, each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,28 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         branch = episode(root.fork(1), n=3, says="b", outcome=Outcome.SUCCESS, score=1.0, actor="expert")
         store.add_all([root, branch, episode(sample=1, outcome=Outcome.ENV_ERROR, error=f"Traceback\n{HOSTILE}")])
     return folder
+
+
+@pytest.fixture(scope="session")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store of 100,000 episodes: one through the store, then copies with other names, by SQL."""
+    from store_cases import episode
+
+    from palaestra.agents.store import EpisodeStore
+
+    path = tmp_path_factory.mktemp("big") / "episodes.sqlite"
+    with EpisodeStore(path) as store:
+        store.add(episode())
+    raw = sqlite3.connect(path)
+    names = [row[1] for row in raw.execute("PRAGMA table_info(episodes)")]
+    new = {"row": "n", "id": "'id' || n", "key": "'key' || n", "task": "'t' || (n % 997)", "iteration": "n % 50"}
+    picked = ", ".join(new.get(name, name) for name in names)
+    counted = "WITH RECURSIVE counted (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM counted WHERE n < 100000)"
+    raw.execute(f"INSERT INTO episodes {counted} SELECT {picked} FROM counted JOIN episodes ON row = 1")
+    raw.execute(f"INSERT INTO bodies {counted} SELECT n, head, body FROM counted JOIN bodies ON row = 1")
+    raw.commit()
+    raw.close()
+    return path.parent
 
 
 @pytest.fixture(scope="session")

@@ -2,3 +2,8 @@
 
 HOSTILE = "<script>document.title='owned';fetch('/owned')</script><img src=x onerror=\"document.title='owned'\">\ud800"
 HUGE = "A wall of text. " * 100_000
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a494441"
+    "54789c636800000082008177cd72b60000000049454e44ae426082"
+)
+"""A picture of one pixel."""

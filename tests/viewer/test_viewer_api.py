@@ -72,22 +72,10 @@ def test_a_table_keeps_its_rows_while_others_are_added(tmp_path: Path) -> None:
         shown.close()
 
 
-def test_any_page_of_a_hundred_thousand_reads_as_little_as_the_first(tmp_path: Path) -> None:
+def test_any_page_of_a_hundred_thousand_reads_as_little_as_the_first(big: Path) -> None:
     """Counted in steps of SQLite's machine, which no load disturbs: a table is made once, then only sliced."""
-    from store_cases import episode
-
-    size, path = 100_000, tmp_path / "s.sqlite"
-    with EpisodeStore(path) as store:
-        store.add(episode())
-    raw = sqlite3.connect(path)
-    names = [row[1] for row in raw.execute("PRAGMA table_info(episodes)")]
-    new = {"row": "n", "id": "'id' || n", "key": "'key' || n", "task": "'t' || (n % 997)", "iteration": "n % 50"}
-    counted = f"WITH RECURSIVE counted (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM counted WHERE n < {size})"
-    picked = ", ".join(new.get(name, name) for name in names)
-    raw.execute(f"INSERT INTO episodes {counted} SELECT {picked} FROM counted JOIN episodes ON row = 1")
-    raw.commit()
-    raw.close()
-    shown = Shown(path)
+    size = 100_000
+    shown = Shown(big / "episodes.sqlite")
     steps = [0]
 
     def count() -> int:
@@ -159,6 +147,50 @@ def test_two_branches_are_told_apart_from_their_fork(ask: Ask) -> None:
     one, other = found["sides"]
     assert [turn["action"]["text"] for turn in one["turns"]] == ["a1", "a2"]
     assert [turn["action"]["text"] for turn in other["turns"]] == ["b1", "b2", "b3"]
+
+
+def test_what_was_imagined_of_a_task_stands_in_its_forest_with_words_that_differ(tmp_path: Path) -> None:
+    from store_cases import episode, task
+
+    from palaestra.viewer import paths
+
+    with EpisodeStore(tmp_path / "s.sqlite") as store:
+        real, other = episode(n=2), episode(task("else"), n=2)
+        made = episode(task(env="mine/Dream-v0"), n=2, actor="imagined")
+        turn = made.turns[1].model_copy(update={"observation": "room 1 with a door"})
+        made = made.model_copy(update={"turns": (made.turns[0], turn)})
+        store.add_all([real, other, made])
+    shown = Shown(tmp_path / "s.sqlite")
+    for side in (real, made):
+        assert {node["id"] for node in paths.forest(shown, side.id)["nodes"]} == {real.id, made.id}
+    found = paths.branches(shown, real.id, made.id)
+    assert found["parting"] == 1
+    changed = [part for part in found["differences"][0]["parts"] if part[0] != "equal"]
+    assert "".join(new for _, _, new in changed).strip() == "with a door"
+    with pytest.raises(BadInput, match="two tasks"):
+        paths.branches(shown, real.id, other.id)
+    shown.close()
+
+
+def test_screenshots_are_found_by_their_names_and_only_png_files_are_given(tmp_path: Path) -> None:
+    from odd_texts import PNG
+    from store_cases import episode
+
+    from palaestra.envs.browser.env import screenshot_name
+
+    shots = tmp_path / "shots"
+    shots.mkdir()
+    seen = episode(n=3, env_settings={"screenshots": str(shots)})
+    names = [screenshot_name(seen.start.task, seen.actions[:step]) for step in range(3)]
+    (shots / names[0]).write_bytes(PNG)
+    (shots / names[1]).write_text("a secret, not a picture")
+    (tmp_path / "run").mkdir()
+    with EpisodeStore(tmp_path / "run/episodes.sqlite") as store:
+        store.add(seen)
+    client = TestClient(application(Runs(tmp_path / "run")), base_url="http://127.0.0.1")
+    answers = [client.get("/api/picture", params={"run": ".", "id": seen.id, "step": step}) for step in range(4)]
+    assert (answers[0].content, answers[0].headers["content-type"]) == (PNG, "image/png")
+    assert [(each.status_code, each.content) for each in answers[1:]] == [(204, b"")] * 3
 
 
 def test_the_token_view_has_every_id_with_its_weight_and_its_turn(ask: Ask, place: Path) -> None:

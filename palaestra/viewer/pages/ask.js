@@ -32,5 +32,5 @@ export async function ask(what, parameters = {}) {
 // A screenshot as an address of this page, or null. A missing one is no error.
 export async function picture(parameters) {
   const answer = await fetch(`/api/picture?${new URLSearchParams(parameters)}`, { headers: headers() });
-  return answer.ok ? URL.createObjectURL(await answer.blob()) : null;
+  return answer.status === 200 ? URL.createObjectURL(await answer.blob()) : null;
 }

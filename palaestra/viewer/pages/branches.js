@@ -26,6 +26,6 @@ export async function showBranches({ run, a, b }) {
     side.final.text && [h("div", { class: "label" }, "at the end"), differences.get(side.length)?.parts
       ? marked(differences.get(side.length).parts, right) : h("pre", { class: "seen" }, side.final.text)]));
   return { page: [h("h1", {}, "Two branches"),
-    h("p", { class: "soft" }, data.parting ? `They share ${data.parting} turns and part at turn ${data.parting}.` : "They part at the first turn."),
+    h("p", { class: "soft" }, data.parting ? `They share ${data.parting} ${data.parting === 1 ? "turn" : "turns"} and part at turn ${data.parting}.` : "They part at the first turn."),
     h("div", { class: "sides" }, sides)] };
 }

@@ -88,7 +88,7 @@ const taskFilter = (task, go) => h("label", {}, "task begins with",
   h("input", { type: "search", name: "task", value: task, onchange: (event) => go({ task: event.target.value }) }));
 
 function filters(choices, where, go) {
-  return Object.entries(FILTERS).filter(([name]) => choices[name]?.some(([value]) => value !== null)).map(([name, title]) => {
+  return Object.entries(FILTERS).filter(([name]) => where[name] || choices[name]?.filter(([value]) => value !== null).length > 1).map(([name, title]) => {
     const box = h("select", { name, onchange: (event) => go({ [name]: event.target.value }) }, h("option", { value: "" }, "all"),
       choices[name].filter(([value]) => value !== null).map(([value, number]) =>
         h("option", { value, selected: String(value) === where[name] }, `${value} (${count(number)})`)));

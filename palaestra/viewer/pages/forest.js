@@ -52,7 +52,7 @@ export async function showForest({ run, id }) {
       return up === undefined ? null : s("path", { class: "stem", d: `M${x(node.fork_step)},${y(up)}V${y(number)}` });
     }),
     nodes.map((node, number) => {
-      const about = `${node.actor} ${node.outcome}, score ${short(node.score)}, ${node.n_turns} turns` +
+      const about = `${node.actor} ${node.outcome}, score ${short(node.score)}, ${node.n_turns} ${node.n_turns === 1 ? "turn" : "turns"}` +
         (node.visits > 1 ? `, N ${node.visits}, Q ${short(node.value)}` : "");
       const shape = s("g", { class: "node", tabindex: 0, role: "button", "aria-label": about, "data-stop": true, "data-id": node.id,
         onclick: () => choose(node.id), ondblclick: () => { location.hash = link("episode", { run, id: node.id }); },
@@ -63,6 +63,7 @@ export async function showForest({ run, id }) {
       shapes.set(node.id, shape);
       return shape;
     }));
+  const box = h("div", { class: "tree" }, drawing);
   if (id) chosen = [id];
   tell();
   return { page: [
@@ -70,6 +71,6 @@ export async function showForest({ run, id }) {
     h("p", { class: "soft" }, `${count(data.nodes.length)} of ${count(data.total)} episodes of this task; to the right run the steps. `,
       outcome("success"), " ", outcome("failure"), " ", outcome("truncated"),
       "; thick: expert, dashed: spliced, dotted: imagined. N: ends at or below a branch, Q: their mean score."),
-    told, h("div", { class: "tree" }, drawing)],
-    shown: () => shapes.get(id)?.scrollIntoView({ block: "center" }) };
+    told, box],
+    shown: () => { box.scrollTop = y(place.get(id) ?? 0) - box.clientHeight / 2; } };
 }

@@ -1,6 +1,6 @@
 // Which view is shown: the address behind the # names it. Also the keys and dark or light.
 
-import { h, link } from "./make.js";
+import { h, link, nodes } from "./make.js";
 import { showRuns, showRun } from "./runs.js";
 import { showEpisodes, showFaults } from "./episodes.js";
 import { showEpisode } from "./episode.js";
@@ -39,7 +39,7 @@ async function show() {
     const found = await view(parameters);
     if (mine !== turn) { found.leave?.(); return; }
     leave = found.leave ?? null;
-    main.replaceChildren(...[found.page].flat());
+    main.replaceChildren(...nodes(found.page));
     found.shown?.();
     main.focus({ preventScroll: true });
     window.scrollTo(0, 0);

@@ -17,6 +17,9 @@ function build(element, attributes, children) {
 export const h = (name, attributes = {}, ...children) => build(document.createElement(name), attributes, children);
 export const s = (name, attributes = {}, ...children) => build(document.createElementNS(SVG, name), attributes, children);
 
+// What a view gives, as nodes: lists in lists are joined, what is not there is left out.
+export const nodes = (parts) => [parts].flat(Infinity).filter((part) => part || part === 0);
+
 export const percent = (value) => `${(100 * value).toFixed(1)} %`;
 export const count = (value) => Number(value).toLocaleString("en");
 export const short = (value, digits = 3) => (value === null || value === undefined ? "-" : Number(value.toFixed(digits)).toString());

@@ -2,7 +2,7 @@
 
 import { h, s, short, percent } from "./make.js";
 
-const W = 380, H = 150, LEFT = 44, TOP = 10, BOTTOM = 22;
+const W = 380, H = 150, LEFT = 52, TOP = 10, BOTTOM = 22;
 
 // points: [[x, y], ...]; y of null is left out.
 export function curve(title, points, { format = short, top = null } = {}) {
@@ -28,7 +28,7 @@ export function curve(title, points, { format = short, top = null } = {}) {
 
 // rows: [{ label, mean, low, high }], all in [0, 1].
 export function intervals(title, rows) {
-  const side = 150, wide = 620, line = 28, height = rows.length * line + 30;
+  const side = 120, wide = 460, line = 28, height = rows.length * line + 30;
   const x = (value) => side + (wide - side - 20) * value;
   const drawing = s("svg", { viewBox: `0 0 ${wide} ${height}`, role: "img", "aria-label": title },
     [0, 0.25, 0.5, 0.75, 1].map((value) => [
@@ -37,7 +37,7 @@ export function intervals(title, rows) {
     rows.map((row, place) => {
       const y = place * line + 18;
       return [
-        s("text", { x: 4, y: y + 4 }, row.label.slice(0, 24)),
+        s("text", { x: 4, y: y + 4 }, row.label.slice(0, 18)),
         s("line", { class: "span", x1: x(row.low), x2: x(row.high), y1: y, y2: y }),
         s("circle", { class: "dot", r: 5, cx: x(row.mean), cy: y },
           s("title", {}, `${row.label}: ${percent(row.mean)} [${percent(row.low)}, ${percent(row.high)}]`))];

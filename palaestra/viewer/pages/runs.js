@@ -1,7 +1,7 @@
 // All runs; and one run: figures, live curves, evaluations, comparison, log.
 
 import { ask } from "./ask.js";
-import { h, count, percent, short, table, link, outcome } from "./make.js";
+import { h, count, percent, short, table, link, outcome, nodes } from "./make.js";
 import { curve, intervals } from "./plots.js";
 
 const EVERY = 4000;
@@ -16,7 +16,7 @@ function live(load) {
       try {
         const found = await load();
         const text = JSON.stringify(found.data);
-        if (text !== before && !gone) { before = text; box.replaceChildren(...found.draw()); }
+        if (text !== before && !gone) { before = text; box.replaceChildren(...nodes(found.draw())); }
       } catch (error) {
         if (!before) throw error;
       }
@@ -68,7 +68,7 @@ function drawRun(name, run) {
       run.log.map(({ time, event, ...rest }) => `${ago(time)}  ${event}  ${JSON.stringify(rest)}\n`))),
     run.record && h("details", {}, h("summary", {}, "Configuration"),
       h("pre", { class: "seen" }, JSON.stringify(run.record, null, 1))),
-  ].filter((part) => part);
+  ];
 }
 
 const figures = (all) => h("div", { class: "cards" }, [

@@ -1,0 +1,239 @@
+"""The pages in headless Chromium, over stores that real runs made: they show, nothing of an environment ever runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from odd_texts import HOSTILE, HUGE
+
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs.browser.chromium import find_chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+SIZES = {"wide": (1280, 800), "phone": (390, 844)}
+
+
+@contextmanager
+def viewing(place: Path, *more: str) -> Iterator[str]:
+    """`palaestra view` as a person starts it; gives the address it tells."""
+    command = [sys.executable, "-m", "palaestra", "view", str(place), "--port", "0", *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        told = re.search(r"http://[^/]+/", process.stdout.readline())
+        assert told is not None
+        yield told[0]
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=find_chromium().path, chromium_sandbox=os.geteuid() != 0, timeout=120_000
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def url(place: Path) -> Iterator[str]:
+    with viewing(place) as address:
+        yield address
+
+
+class Seen:
+    """A page, and what it should never do: console messages, errors, requests to somebody else."""
+
+    def __init__(self, browser: Browser, size: str = "wide", scheme: str = "light") -> None:
+        width, height = SIZES[size]
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.wrong: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.wrong.append(message.text))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def open(self, url: str, view: str) -> Page:
+        self.page.goto("about:blank")
+        self.page.goto(f"{url}#/{view}")
+        self.page.wait_for_selector("main[aria-busy=false]")
+        return self.page
+
+
+def views(place: Path) -> dict[str, str]:
+    """Every view by name, of episodes that are there."""
+    with EpisodeStore(place / "eef/episodes.sqlite", mode="r") as store:
+        fork = next(head for head in store.heads() if head.parent is not None)
+    return {
+        "runs": "",
+        "run": "run?run=eef",
+        "episodes": "episodes?run=eef",
+        "episode": f"episode?run=eef&id={fork.id}",
+        "forest": f"forest?run=eef&id={fork.id}",
+        "branches": f"branches?run=eef&a={fork.parent}&b={fork.id}",
+        "samples": "samples?run=eef&iteration=1",
+        "sample": "sample?run=eef&iteration=1&number=0",
+        "faults": "faults?run=odd",
+        "fault": "episode?run=odd&fault=1",
+    }
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "light"), ("phone", "dark")])
+def test_every_view_shows_without_an_error_and_fits(
+    browser: Browser, url: str, place: Path, size: str, scheme: str, tmp_path: Path
+) -> None:
+    seen = Seen(browser, size, scheme)
+    for name, view in views(place).items():
+        page = seen.open(url, view)
+        assert page.locator("[role=alert]").count() == 0, name
+        assert page.locator("h1").inner_text(), name
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], name
+        assert "[object" not in page.locator("main").inner_text(), name
+        page.screenshot(path=tmp_path / f"{name}.png")
+    assert seen.wrong == []
+    assert all(address.startswith((url, "about:", "blob:")) for address in seen.asked)
+
+
+def test_what_an_environment_said_is_shown_as_text_and_never_runs(browser: Browser, url: str, place: Path) -> None:
+    with EpisodeStore(place / "odd/episodes.sqlite", mode="r") as store:
+        root, branch = (head.id for head in store.heads())
+    seen = Seen(browser)
+    page = seen.open(url, f"episode?run=odd&id={root}")
+    shown = page.locator("#turn-0 pre.seen").first.inner_text()
+    assert shown.replace("\ufffd", "\ud800").strip() == HOSTILE
+    seen.open(url, f"branches?run=odd&a={root}&b={branch}")
+    seen.open(url, "episode?run=odd&fault=1")
+    assert HOSTILE[:60] in page.locator("main").inner_text()
+    assert page.locator("main script, main img").count() == 0
+    assert "owned" not in page.title()
+    assert not any("owned" in address for address in seen.asked)
+    assert seen.wrong == []
+
+
+def test_a_huge_observation_is_folded_and_opens_in_pieces(browser: Browser, url: str, place: Path) -> None:
+    with EpisodeStore(place / "odd/episodes.sqlite", mode="r") as store:
+        root = next(store.heads()).id
+    seen = Seen(browser)
+    page = seen.open(url, f"episode?run=odd&id={root}")
+    assert page.evaluate("document.body.textContent.length") < 100_000
+    more = page.get_by_role("button", name=f"of {len(HUGE):,} characters")
+    more.click()
+    page.wait_for_selector("text=/^204,000 of/")
+    assert page.locator("#turn-1 pre.seen").first.evaluate("e => e.textContent.length") == 204_000
+    assert seen.wrong == []
+
+
+def test_the_table_filters_and_sorts(browser: Browser, url: str, place: Path) -> None:
+    with EpisodeStore(place / "eef/episodes.sqlite", mode="r") as store:
+        best = [head.number for head in store.heads(order="-score", actor="policy")]
+    assert best
+    seen = Seen(browser)
+    page = seen.open(url, "episodes?run=eef")
+    page.select_option("select[name=actor]", "policy")
+    page.wait_for_selector(f"text=/^{len(best)} episodes/")
+    page.get_by_role("button", name="score").click()
+    page.wait_for_selector("text=score ▼")
+    page.wait_for_selector(".row")
+    assert page.locator(".row").first.locator("span").first.inner_text() == str(best[0])
+    assert seen.wrong == []
+
+
+def test_a_hundred_thousand_episodes_scroll_with_only_those_in_sight_in_the_page(browser: Browser, big: Path) -> None:
+    seen = Seen(browser)
+    with viewing(big) as address:
+        page = seen.open(address, "episodes?run=.")
+        page.wait_for_selector(".row >> text=/^100000$/")
+        for place, number in (("grid.scrollHeight", 1), ("grid.scrollHeight / 2", 50_000)):
+            page.locator(".grid").evaluate(f"grid => {{ grid.scrollTop = {place}; }}")
+            page.wait_for_selector(f".row >> text=/^{number}$/")
+            assert page.locator(".row").count() < 60
+    assert len([address for address in seen.asked if "api/episodes" in address]) < 20
+    assert seen.wrong == []
+
+
+def test_a_screenshot_stands_beside_its_turn(browser: Browser, tmp_path: Path) -> None:
+    from odd_texts import PNG
+    from store_cases import episode
+
+    from palaestra.envs.browser.env import screenshot_name
+
+    looked = episode(n=2, env_settings={"screenshots": str(tmp_path)})
+    (tmp_path / screenshot_name(looked.start.task, looked.actions[:1])).write_bytes(PNG)
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        store.add(looked)
+    seen = Seen(browser)
+    with viewing(tmp_path) as address:
+        page = seen.open(address, f"episode?run=.&id={looked.id}")
+        page.wait_for_selector("#turn-1 img.shot")
+        assert page.locator("#turn-1 img.shot").evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
+        assert page.locator("img").count() == 1
+    assert seen.wrong == []
+
+
+def test_the_keyboard_goes_from_the_runs_to_an_episode_its_forest_and_two_branches(
+    browser: Browser, url: str, place: Path
+) -> None:
+    seen = Seen(browser)
+    page = seen.open(url, views(place)["episode"])
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.id") == "turn-1"
+    page.keyboard.press("f")
+    page.wait_for_selector(".node.chosen")
+    other = page.locator(".node:not(.chosen)").first
+    other.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="compare the two").click()
+    page.wait_for_selector("h1:has-text('Two branches')")
+    page.keyboard.press("u")
+    page.wait_for_selector("h1:has-text('eef')")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert seen.wrong == []
+
+
+def test_the_token_view_marks_what_is_trained_and_says_why(browser: Browser, url: str) -> None:
+    seen = Seen(browser)
+    page = seen.open(url, "sample?run=eef&iteration=1&number=0")
+    learnt = page.locator(".token.learnt")
+    assert "press" in "".join(learnt.all_inner_texts())
+    assert "eef learns this" in str(learnt.first.get_attribute("title"))
+    assert page.locator(".token").count() > learnt.count() > 0
+    assert seen.wrong == []
+
+
+def test_with_a_token_the_page_shows_runs_to_its_holder_alone(browser: Browser, place: Path) -> None:
+    token = "0123456789abcdef"
+    with viewing(place, "--token", token) as address:
+        stranger = Seen(browser)
+        page = stranger.open(address, "")
+        assert "needs its token" in page.locator("[role=alert]").inner_text()
+        holder = Seen(browser)
+        holder.page.goto(f"{address}#token={token}")
+        holder.page.wait_for_selector("main a:has-text('eef')")
+        assert token not in holder.page.url
+        assert not any(token in asked.split("#")[0] for asked in holder.asked)
+        assert holder.wrong == []
