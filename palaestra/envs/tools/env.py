@@ -200,7 +200,7 @@ def register_tools(
     Args:
         id: of the environment, such as `mine/Shop-v0`.
         tools: typed functions, or methods of the state's class. A first parameter called `self` or `state` gets the
-            state.
+            state; see `tool` for one of that name that is an argument.
         goals: split -> task name -> goal; the training split first.
         state: makes the state of an episode: a class or function without arguments, or one that takes the task and its
             random generator. Whatever changes must be in it, and it must pickle: that is what makes rewind exact.
@@ -211,7 +211,7 @@ def register_tools(
     Raises:
         BadInput: an untyped argument (with tool and argument), two tools of one name, a goal that nothing judges.
     """
-    box = toolbox(tools)
+    box = toolbox(tools, state=state is not None)
     check_goals(id, goals)
     takes = [p for p in inspect.signature(state).parameters.values() if p.default is p.empty] if state else []
     if len(takes) not in (0, 2):
@@ -239,11 +239,11 @@ def register_class(
     return register(id, cls, splits=splits, max_steps=max_steps, **{**fields, **rest})
 
 
-def toolbox(tools: Sequence[Callable[..., object]]) -> dict[str, Tool]:
+def toolbox(tools: Sequence[Callable[..., object]], *, state: bool = True) -> dict[str, Tool]:
     """The tools of functions by name. Raises BadInput as `tool` does, and for none or two of one name."""
     box: dict[str, Tool] = {}
     for function in tools:
-        made = tool(function)
+        made = tool(function, state=state)
         if made.name in box or made.name == FINISH:
             raise BadInput(f"two tools are called {made.name!r}" + (", which ends an answer" * (made.name == FINISH)))
         box[made.name] = made

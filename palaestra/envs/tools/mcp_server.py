@@ -196,7 +196,7 @@ def _tool(name: str, about: str, schema: Mapping[str, Any]) -> Tool:
                 raise WrongArguments(f"{name}: argument {argument!r} is missing")
         return given
 
-    def run(state: Any, **arguments: Any) -> object:
+    def run(state: Any, /, **arguments: Any) -> object:  # an argument may be called `state`, too
         return state.call(name, **arguments)
 
     shown = {key: value for key, value in schema.items() if key not in ("title", "$schema")}

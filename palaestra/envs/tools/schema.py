@@ -18,6 +18,9 @@ from palaestra.envs.tools.calls import Call
 STATE = ("self", "state")
 """Names of a first parameter that is given the episode's state and that no agent sees."""
 
+_NO_STATE = (str, int, float, bool)
+"""Types that no state has, since no tool could change it: a first parameter of these is the agent's."""
+
 _ARGS = re.compile(r"^[ \t]*(?:Args|Arguments|Parameters):[ \t]*\n(.*?)(?=\n[ \t]*\n|\Z)", re.DOTALL | re.MULTILINE)
 _ARG = re.compile(r"^[ \t]+\*{0,2}(\w+)(?:[ \t]*\([^)]*\))?:[ \t]*(.*)$")
 
@@ -61,13 +64,15 @@ class Tool:
         return self.check({**given, **call.arguments})
 
 
-def tool(function: Callable[..., object], name: str | None = None) -> Tool:
+def tool(function: Callable[..., object], name: str | None = None, *, state: bool = True) -> Tool:
     """The tool of a function or method.
 
     Args:
-        function: every parameter has a type, but for a first one called `self` or `state`, which gets the state. The
+        function: every parameter has a type, but for a first one called `self` or `state`, which gets the state. (One
+            that is a text, a number or a truth value, such as `state: str` of an address, is an argument.) The
             docstring says what it does; under `Args:` it may have a line for each argument.
         name: as the agent calls it; None for the function's own.
+        state: has the environment a state. Without one only an untyped first parameter stands for it (and is None).
 
     Raises:
         BadInput: an untyped argument, `*args` or `**kwargs`, a type that pydantic has no schema for, no function.
@@ -76,13 +81,14 @@ def tool(function: Callable[..., object], name: str | None = None) -> Tool:
     if not callable(function) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise BadInput(f"{function!r} is no function with a name that an agent could call")
     parameters = list(inspect.signature(function).parameters.values())
-    stateful = bool(parameters) and parameters[0].name in STATE
+    hints = _hints(function, name)
+    stateful = bool(parameters) and _is_state(parameters[0].name, hints, state)
     parameters = parameters[1:] if stateful else parameters
     about, told = _docstring(function)
     model = create_model(
         name,
         __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False),
-        **_fields(function, name, parameters, told),
+        **_fields(hints, name, parameters, told),
     )
     try:
         schema = model.model_json_schema(by_alias=True)
@@ -93,19 +99,26 @@ def tool(function: Callable[..., object], name: str | None = None) -> Tool:
         part.pop("title", None)
     order = tuple(parameter.name for parameter in parameters)
 
-    def run(state: object, **arguments: object) -> object:
+    def run(state: object, /, **arguments: object) -> object:  # an argument may be called `state`, too
         return function(state, **arguments) if stateful else function(**arguments)
 
     return Tool(name, about, schema, order, lambda given: _checked(name, model, order, given), run)
 
 
-def _fields(
-    function: Callable[..., object], name: str, parameters: Sequence[inspect.Parameter], told: Mapping[str, str]
-) -> dict[str, Any]:
+def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError) as error:
         raise BadInput(f"tool {name}: a type cannot be resolved: {error}") from None
+
+
+def _is_state(first: str, hints: Mapping[str, Any], state: bool) -> bool:
+    return first in STATE and (first not in hints or (state and hints[first] not in _NO_STATE))
+
+
+def _fields(
+    hints: Mapping[str, Any], name: str, parameters: Sequence[inspect.Parameter], told: Mapping[str, str]
+) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for index, parameter in enumerate(parameters):
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):

@@ -27,6 +27,12 @@ def total(item: str) -> str:
 
 
 @server.tool()
+def tax(state: str, self: int = 1, name: str = "") -> str:
+    """Where taxes go."""
+    return f"{state} {self} {name}"
+
+
+@server.tool()
 def die() -> str:
     """End the server."""
     os._exit(3)

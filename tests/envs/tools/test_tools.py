@@ -98,6 +98,34 @@ def test_a_schema_comes_from_signature_and_docstring_and_hides_the_state():
     assert list(tool(look).schema()["parameters"]["properties"]) == ["schema", "_id"]
 
 
+def cities(state: str, least: int = 0) -> str:
+    """Cities of a state of the union."""
+    return f"{state} {least}"
+
+
+def ship(item: str, state: Literal["CA", "NY"]) -> str:
+    """Ship somewhere."""
+    return f"{item} {state}"
+
+
+def rivers(state: list[str]) -> int:
+    """Rivers of some states."""
+    return len(state)
+
+
+@pytest.mark.parametrize("state", [None, Store])
+def test_an_argument_may_be_called_state(state):
+    judged = {"train": {"any": Goal("Go.", answer="x")}}
+    register_tools("mine/Atlas-v0", [cities, ship, *([] if state else [rivers])], state=state, goals=judged)
+    env = make("mine/Atlas-v0")
+    env.reset(options={"task": "any"})
+    assert env.step("cities(state='CA')")[0] == "CA 0"
+    assert env.step("cities('CA', 2)")[0] == "CA 2"
+    assert env.step("ship('pen', state='NY')")[0] == "pen NY"
+    if state is None:
+        assert env.step("rivers(state=['CA', 'NY'])")[0] == "2"
+
+
 def untyped(state: Store, item, amount: int) -> None: ...
 def open_ended(**rest: int) -> None: ...
 def nameless(item: Nowhere) -> None: ...  # noqa: F821
