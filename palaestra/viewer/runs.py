@@ -117,12 +117,12 @@ class Runs:
         found: dict[str, Any] = {**self._line(name), "curve": [], "evaluations": [], "fits": [], "log": []}
         if (folder / STORE).exists():
             store = self.store(name)
-            found |= {"curve": [asdict(point) for point in store.curve()], "summary": asdict(store.summary())}
+            found |= {"curve": [asdict(point) for point in store.curve()], "summary": asdict(store.figures())}
         if (folder / "run.json").exists():
             found["record"] = read_run(folder)
             found["evaluations"] = [_evaluated(each) for each in rounds(folder)]
             found["log"] = _log(folder / "log.jsonl")
-            found["fits"] = list(_fits(folder))
+            found["fits"] = sorted(_fits(folder), key=lambda fit: int(fit["iteration"]))
         found["sampled"] = self.sampled(name)
         found["standings"] = self.standings(name)
         return found

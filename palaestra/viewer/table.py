@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from palaestra.agents.episode import Actor, Episode
-from palaestra.agents.forest import Forest
+from palaestra.agents.forest import Forest, Summary
 from palaestra.agents.packing import from_column, to_column
 from palaestra.agents.selection import HEAD_COLUMNS, Head, Where, condition, head, ordering
 from palaestra.envs.errors import BadInput
@@ -119,6 +119,10 @@ class Shown(Forest):
             ]
 
         return self._once(("curve", upto), measure)
+
+    def figures(self) -> Summary:
+        """`summary` of all episodes, counted again only when one was added or a fault came."""
+        return self._once(("figures", self.last(), self.n_faults), self.summary)
 
     def grove(self, id: str, most: int) -> tuple[list[Head], int]:
         """The episodes of the task that an episode belongs to: forks inherit the task, so this is its whole forest.

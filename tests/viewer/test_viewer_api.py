@@ -13,6 +13,7 @@ from odd_texts import HOSTILE, HUGE
 from starlette.testclient import TestClient
 
 from palaestra.agents.store import EpisodeStore
+from palaestra.cli import run
 from palaestra.envs import BadInput
 from palaestra.viewer.runs import Runs
 from palaestra.viewer.server import application, view
@@ -244,6 +245,15 @@ def test_what_is_no_run_and_a_store_of_another_version_are_refused_in_a_line(tmp
     with pytest.raises(BadInput, match="schema version 99"):
         Runs(tmp_path / "r")
     assert "schema version 99" in Runs(tmp_path).listed()[0]["error"]
+
+
+def test_the_command_refuses_what_is_no_run_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["view", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert "is not a run directory" in told.err
+    assert told.err.count("\n") == 1
 
 
 def test_a_port_in_use_and_a_network_address_without_a_token_are_refused(place: Path) -> None:

@@ -225,6 +225,23 @@ def test_the_token_view_marks_what_is_trained_and_says_why(browser: Browser, url
     assert seen.wrong == []
 
 
+def test_a_run_at_work_is_drawn_anew_and_what_was_opened_stays_open(browser: Browser, tmp_path: Path) -> None:
+    from store_cases import episode
+
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        store.add(episode())
+        (tmp_path / "run.json").write_text('{"format": 1, "recipe": "rft", "config": {"env": "mine/Lab-v0"}}')
+        seen = Seen(browser)
+        with viewing(tmp_path) as address:
+            page = seen.open(address, "run?run=.")
+            page.wait_for_selector("text=/^1 episodes$/")
+            page.click("summary:has-text('Configuration')")
+            store.add_all([episode(sample=n) for n in range(1, 5)])
+            page.wait_for_selector("text=/^5 episodes$/")
+            assert page.locator("details[open] summary").inner_text() == "Configuration"
+        assert seen.wrong == []
+
+
 def test_with_a_token_the_page_shows_runs_to_its_holder_alone(browser: Browser, place: Path) -> None:
     token = "0123456789abcdef"
     with viewing(place, "--token", token) as address:

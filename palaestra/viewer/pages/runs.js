@@ -6,6 +6,15 @@ import { curve, intervals } from "./plots.js";
 
 const EVERY = 4000;
 
+// What a person had opened stays open, and the link that had the focus has it again.
+function redraw(box, parts) {
+  const open = new Set([...box.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent));
+  const focused = box.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  box.replaceChildren(...parts);
+  for (const summary of box.querySelectorAll("details > summary")) summary.parentElement.open = open.has(summary.textContent);
+  if (focused) [...box.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus({ preventScroll: true });
+}
+
 // Asks again every few seconds while the page is seen.
 function live(load) {
   const box = h("div", {});
@@ -16,7 +25,7 @@ function live(load) {
       try {
         const found = await load();
         const text = JSON.stringify(found.data);
-        if (text !== before && !gone) { before = text; box.replaceChildren(...nodes(found.draw())); }
+        if (text !== before && !gone) { before = text; redraw(box, nodes(found.draw())); }
       } catch (error) {
         if (!before) throw error;
       }
