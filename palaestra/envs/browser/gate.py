@@ -14,8 +14,9 @@ import asyncio
 import contextlib
 import mimetypes
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -27,6 +28,9 @@ BODY_LIMIT = 8 * 1024 * 1024
 CONNECT_SECONDS = 20.0
 IDLE_SECONDS = 120.0
 MOST_REFUSED = 20
+
+MARK = "x-palaestra-gate"
+"""Header of what the gate itself answers in place of a host; its value is the gate's `mark`."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,13 @@ class Gate:
 
     Attributes:
         refused: hosts that something on a page wanted and did not get, as host:port (`MOST_REFUSED` at most).
+        mark: value of the header `MARK`; a secret, so that no host can write it before it has seen it.
     """
 
     def __init__(self, allowed: Allowed, sites: Mapping[str, Site]) -> None:
         self.allowed, self.sites = allowed, sites
         self.refused: list[str] = []
+        self.mark = secrets.token_hex(16)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -148,9 +154,14 @@ class Gate:
             return await self._answer(self.sites[host], method, path, headers, reader, writer)
         if not self.allowed.allows(host, port):
             self._refuse(host, port)
-            await _write(writer, _refusal(f"{host}:{port}" if port != 80 else host), close=True)
+            await self._instead(writer, _refusal(f"{host}:{port}" if port != 80 else host))
             return False
         return await self._forward(method, path, (host, port), headers, reader, writer)
+
+    async def _instead(self, writer: asyncio.StreamWriter, answer: Answered) -> None:
+        """Answer in place of a host, marked as the gate's own."""
+        marked = replace(answer, headers=(*answer.headers, (MARK, self.mark)))
+        await _write(writer, marked, close=True)
 
     def _refuse(self, host: str, port: int) -> None:
         name = f"{host[:100]}:{port}"
@@ -203,7 +214,7 @@ class Gate:
     ) -> bool:
         far = await _connect(*where)
         if far is None:
-            await _write(writer, Answered(502, body=f"{where[0]} cannot be reached".encode()), close=True)
+            await self._instead(writer, Answered(502, body=f"{where[0]} cannot be reached".encode()))
             return False
         kept = [(n, v) for n, v in headers if n.lower() not in ("connection", "proxy-connection", "keep-alive")]
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in kept), "Connection: close"]

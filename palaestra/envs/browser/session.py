@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from palaestra.envs.browser import tree
-from palaestra.envs.browser.gate import Allowed, Gate, Site
+from palaestra.envs.browser.gate import MARK, Allowed, Gate, Site
 from palaestra.envs.browser.thread import BrowserThread, Shared
 from palaestra.envs.browser.visual import add_shapes
 from palaestra.envs.errors import EnvFault
@@ -281,11 +281,12 @@ class Session:
         """Open an address in the current tab; why it could not be opened, or None.
 
         Args:
-            first: the page of the task itself: without it there is no episode, so a failure raises EnvFault.
+            first: the page of the task itself: without it there is no episode, so a failure raises EnvFault; so does
+                an answer that comes from the gate instead of the host, or says that the server failed (5xx).
         """
         page, most = self.tab.page, self.plan.load_seconds
         try:
-            await page.goto(url, wait_until="domcontentloaded", timeout=most * 1000)
+            answer = await page.goto(url, wait_until="domcontentloaded", timeout=most * 1000)
         except Exception as error:
             self.check()
             slow = "Timeout" in type(error).__name__
@@ -294,6 +295,11 @@ class Session:
                 raise EnvFault(f"the page {url} did not load: {said}") from error
             await self._stop_loading()
             return f"{url[:200]} could not be opened: {said}."
+        if first and answer is not None:
+            own = answer.headers.get(MARK) == self.gate.mark
+            if own or answer.status >= 500:
+                why = "its host may not be visited here" if answer.status == 403 else "its host cannot be reached"
+                raise EnvFault(f"the page {url} did not load: {why if own else f'HTTP status {answer.status}'}")
         await self.settle()
         return None
 

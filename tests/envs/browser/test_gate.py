@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from palaestra.envs import BadInput, TextEnv, make
+from palaestra.envs import BadInput, EnvFault, TextEnv, make
 from palaestra.envs.browser.env import BrowserEnv
-from palaestra.envs.browser.gate import Allowed
+from palaestra.envs.browser.gate import MARK, Allowed
 
 TRIES = """<!DOCTYPE html><html><head><title>Out</title>
 <link rel="dns-prefetch" href="//HOST"><link rel="preconnect" href="http://HOST"><link rel="prefetch" href="http://HOST/p">
@@ -208,6 +208,53 @@ def library() -> Iterator[TextEnv[Any]]:
     env = make("webtasks")
     yield env
     env.close()
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """A host whose server is broken, or whose page forges the gate's mark."""
+
+    def do_GET(self) -> None:
+        self.send_response(503 if self.path == "/broken" else 200)
+        self.send_header(MARK, "0" * 32)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<h1>Answered</h1>")
+
+    def log_message(self, *args: object) -> None: ...
+
+
+@pytest.fixture
+def answering() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def begun(folder: Path, web: str) -> str:
+    file = folder / f"{len(list(folder.iterdir()))}.jsonl"  # files that were read are remembered
+    file.write_text(json.dumps({"id": "a", "ques": "?", "web": web, "answer": "x"}))
+    env = make("webtasks", file=str(file))
+    try:
+        return env.reset(options={"task": "a"})[0]
+    finally:
+        env.close()
+
+
+def test_a_first_page_that_its_host_did_not_answer_is_a_fault(tmp_path: Path, answering: str, redirecting: str) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # bound and not listening: refuses connections
+        closed = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        for web, why in (
+            (closed, "its host cannot be reached"),
+            ("http://nowhere.invalid/", "its host cannot be reached"),
+            (f"http://{redirecting}/", "its host may not be visited here"),
+            (f"{answering}/broken", "HTTP status 503"),
+        ):
+            with pytest.raises(EnvFault, match=f"did not load: {why}"):
+                begun(tmp_path, web)
+    assert "Answered" in begun(tmp_path, f"{answering}/")  # a mark that a page makes up counts for nothing
 
 
 @pytest.mark.parametrize("entry", ["", "http://a.b", "a b", "a:b", "*", "*.*", "a/b"])
