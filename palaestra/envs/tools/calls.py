@@ -24,10 +24,14 @@ LONGEST = 20_000
 MOST = 40
 """Calls in one answer."""
 
+DIGITS = 1_000
+"""Digits of a whole number, give or take a few. Python writes out 4,300 at most, and tools multiply."""
+
 _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 _TAGS = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _HEAD = re.compile(r"\[?\s*([A-Za-z_][A-Za-z0-9_.]*)\s*\(")
 _FILE = "<tool call>"
+_TOO_LARGE = f"a number has more than {DIGITS} digits"
 warnings.filterwarnings("ignore", module=re.escape(_FILE))  # of escapes such as "\d", which are left as they stand
 _FORM = 'Write name(argument=value) with literal values, or {"name": ..., "arguments": {...}}.'
 
@@ -111,7 +115,7 @@ def _part(text: str) -> Sequence[Call]:
 
 def _json(text: str) -> Sequence[Call]:
     try:
-        found = json.loads(text, parse_constant=_no_constant)
+        found = json.loads(text, parse_constant=_no_constant, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise _Unreadable(f"That is no JSON: {_short(error)}.") from None
     return [_json_call(item) for item in (found if isinstance(found, list) else [found])]
@@ -119,6 +123,12 @@ def _json(text: str) -> Sequence[Call]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(_TOO_LARGE)
+    return int(digits)
 
 
 def _json_call(item: object) -> Call:
@@ -130,7 +140,7 @@ def _json_call(item: object) -> Call:
     arguments = item.get("arguments", item.get("parameters")) or {}
     if isinstance(arguments, str):  # as the chat API of OpenAI writes them
         try:
-            arguments = json.loads(arguments, parse_constant=_no_constant)
+            arguments = json.loads(arguments, parse_constant=_no_constant, parse_int=_whole)
         except (ValueError, RecursionError):
             arguments = None
     if not isinstance(arguments, dict):
@@ -171,6 +181,10 @@ def _python_call(node: ast.expr) -> Call:
 
 def _literal(node: ast.expr) -> Value:
     match node:
+        case ast.Constant(value=int() as value) | ast.UnaryOp(operand=ast.Constant(value=int() as value)) if (
+            value.bit_length() > DIGITS * 10 // 3  # as 0xfff..., which no limit of the interpreter stops
+        ):
+            raise _Unreadable(f"That is no call: {_TOO_LARGE}.")
         case ast.Constant(value=None | bool() | int() | float() | str() as value):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):

@@ -170,12 +170,16 @@ def _line(error: Exception) -> str:
 
 
 def written(result: object) -> str:
-    """What a tool returned, as the agent reads it: texts as they are, the rest as JSON where that can hold it."""
+    """What a tool returned, as the agent reads it: texts as they are, the rest as JSON where that can hold it.
+
+    Never raises: of what cannot be written (a number of thousands of digits, a `__str__` that breaks) it says so.
+    """
     if isinstance(result, str):
         return result
-    if isinstance(result, BaseModel):
-        return result.model_dump_json()
     try:
-        return json.dumps(result, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        return str(result)
+        return result.model_dump_json() if isinstance(result, BaseModel) else json.dumps(result, ensure_ascii=False)
+    except Exception:  # of a serializer or `__str__` that somebody wrote
+        try:
+            return str(result)
+        except Exception as error:
+            return f"(a {type(result).__name__} that cannot be written: {type(error).__name__})"

@@ -8,8 +8,19 @@ from pathlib import Path
 from palaestra.envs import make
 from palaestra.envs.bfcl import data
 
+
+class Literal(str):
+    """A literal that stands in an answer as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 VALUES = [
-    None, True, -1, 0, 3, 10**40, -(10**9), 1e308, 1e309, "", ".", "..", "/", "a", "document", "x" * 500, "\ud800",
+    None, True, -1, 0, 3, 10**40, 10**999, Literal("0x" + "f" * 15_000),
+    -(10**9), 1e308, 1e309, "", ".", "..", "/", "a", "document", "x" * 500, "\ud800",
     "\x00", "USD", "rw", [], [1, "a"], [[[[]]]], {}, {"a": {"b": None}}, (1,), "2024-01-01", "%s%n", "12345",
     "AAPL", "fuel",
 ]  # fmt: skip

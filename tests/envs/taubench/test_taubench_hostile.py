@@ -18,8 +18,19 @@ from palaestra.envs.tools.calls import Call
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid (octal )?escape sequence")  # of broken calls, read by `ast`
 
+
+class Literal(str):
+    """A literal that stands in an answer as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 VALUES = [
-    None, True, -1, 0, 3, 10**40, -(10**9), 1e308, 1e309, float("nan"), "", "x" * 500, "\ud800", "\x00", "yes",
+    None, True, -1, 0, 3, 10**40, Literal("0x" + "f" * 15_000), Literal("{0x" + "f" * 15_000 + ": 1}"),
+    -(10**9), 1e308, 1e309, float("nan"), "", "x" * 500, "\ud800", "\x00", "yes",
     "economy", "2024-05-20", "2024-05-99", "SFO", "#W2378156", "gift_card_8190333", [], [1, "a"], [[[[]]]], {},
     {"a": {"b": None}}, (1,), "1+1", "9" * 5_000, [{}] * 101, {1: 2},
 ]  # fmt: skip

@@ -29,6 +29,28 @@ def test_every_form_of_a_call_is_read(text):
     assert read(text, KNOWN).calls == (Call("cd", {"folder": "a", "deep": True}),)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cd(0x{})",
+        "cd(folder=-0x{})",
+        "[ls(), cd([{{'a': +0x{}}}])]",
+        "cd({{0x{}: 1}})",
+        "<tool_call>cd(0x{})</tool_call>",
+        "cd(9{})",
+        '{{"name": "cd", "arguments": {{"folder": [9{}]}}}}',
+        '{{"name": "cd", "arguments": "{{\\"folder\\": 9{}}}"}}',
+    ],
+)
+def test_a_whole_number_has_at_most_a_thousand_digits(text):
+    for digits in (1_500, 15_000):
+        reading = read(text.format("9" * digits), KNOWN)
+        assert reading.calls == ()
+        assert reading.problem is not None
+    assert read(text.format("9" * 800), KNOWN).calls
+    assert str(read("cd(0x" + "f" * 800 + ")", KNOWN).calls[0]).startswith("cd(")
+
+
 def test_several_calls_are_read_in_their_order():
     for text in ("[cd('a'), ls()]", "cd('a')\nls()", "<tool_call>cd('a')</tool_call><tool_call>ls()</tool_call>"):
         assert read(text, KNOWN).calls == (Call("cd", {}, ("a",)), Call("ls"))

@@ -15,6 +15,7 @@ from palaestra.envs import BadInput, EnvFault, find, make
 from palaestra.envs.check import check
 from palaestra.envs.source import load
 from palaestra.envs.tools import Goal, register_tools, tool
+from palaestra.envs.tools.schema import written
 
 pytestmark = pytest.mark.usefixtures("clean_registry")
 
@@ -96,6 +97,27 @@ def test_a_schema_comes_from_signature_and_docstring_and_hides_the_state():
     assert properties["kind"]["enum"] == ["new", "used"]
     assert schema["parameters"]["required"] == ["item"]
     assert list(tool(look).schema()["parameters"]["properties"]) == ["schema", "_id"]
+
+
+class Mute:
+    """What cannot be written."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Torn(BaseModel):
+    """What JSON cannot hold."""
+
+    text: str = "\ud800"
+
+
+RESULTS = [10**10_000, [10**10_000], Mute(), {1: {Mute()}}, float("nan"), Torn(), "a", b"\xff"]
+
+
+@pytest.mark.parametrize("result", RESULTS, ids=range(8))
+def test_whatever_a_tool_returns_is_written(result):
+    assert written(result)
 
 
 def cities(state: str, least: int = 0) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass, field
 
@@ -22,17 +23,36 @@ class Till:
         self.stock[item] -= amount
         return f"{self.stock[item]} left"
 
+    def power(self, base: int) -> int:
+        """The fifth power of a number, which may have more digits than Python writes."""
+        return base**5
+
 
 GOALS = {
     "two": Goal("Sell two apples.", judge=lambda till: till.stock == {"apple": 1, "pear": 5}),
     "left": Goal("How many pears are left once you sell one?", answer="4"),
 }
+
+
+class Hex(str):
+    """A literal that stands in an answer as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 VALUES = [
     None,
     True,
     -1,
     0,
     10**40,
+    10**999,
+    Hex("0x" + "f" * 15_000),
+    Hex("9" * 4_200),
+    Hex("[{'a': -0b" + "1" * 15_000 + "}]"),
     1e309,
     "",
     "apple",
@@ -60,9 +80,20 @@ WORDS = [
 ]
 
 
+def called(rng: random.Random) -> str:
+    """A call with odd arguments, in the Python form or as JSON."""
+    name, parameters = rng.choice(
+        [("sell", ("item", "amount", "other")), ("power", ("base",)), ("finish", ("answer",))],
+    )
+    given = {each: rng.choice(VALUES) for each in parameters if rng.random() < 0.5}
+    if rng.random() < 0.2:
+        return json.dumps({"name": name, "arguments": given})
+    return f"{name}({', '.join(f'{each}={value!r}' for each, value in given.items())})"
+
+
 @pytest.mark.usefixtures("clean_registry")
 def test_ten_thousand_generated_answers_neither_raise_nor_hang_nor_grow():
-    register_tools("mine/Fruit-v0", [Till.sell], state=Till, goals={"train": GOALS})
+    register_tools("mine/Fruit-v0", [Till.sell, Till.power], state=Till, goals={"train": GOALS})
     rng = random.Random(0)
     env = make("mine/Fruit-v0")
     kinds = {True: 0, False: 0}
@@ -70,8 +101,7 @@ def test_ten_thousand_generated_answers_neither_raise_nor_hang_nor_grow():
     for _ in range(10_000):
         if over:
             env.reset(options={"task": rng.choice(["two", "left"])})
-        given = {name: rng.choice(VALUES) for name in ("item", "amount", "other") if rng.random() < 0.5}
-        answer = f"sell({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+        answer = called(rng)
         if rng.random() < 0.3:
             place = rng.randrange(len(answer))
             answer = answer[:place] + rng.choice("()[]{}'\"\\,=\n\ud83d") + answer[place + 1 :]
