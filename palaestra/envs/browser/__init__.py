@@ -17,7 +17,7 @@ LIBRARY_TASKS = {"train": range(8), "test": range(8, 14)}
 
 def register_all() -> None:
     """Register the families. Imports neither Playwright nor miniwob and starts no browser."""
-    from palaestra.envs.browser.miniwob_pages import PAGES, SEEDS
+    from palaestra.envs.browser.miniwob_pages import PAGES, PROTOCOLS, SEEDS
 
     register(
         MINIWOB,
@@ -28,6 +28,7 @@ def register_all() -> None:
         requires=("playwright", "miniwob"),
         oracles={"scripted": "palaestra.envs.browser.miniwob_oracle:scripted"},
         family="miniwob",
+        protocols=PROTOCOLS,
         summary="130 small web tasks (MiniWoB++) in a real browser: click, type, choose, drag",
         fidelity=Fidelity.REPLAY,
         not_ready="palaestra.envs.browser.chromium:why_no_browser",

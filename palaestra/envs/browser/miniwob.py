@@ -8,6 +8,7 @@ how fast a model or a machine is; and the time limit, which is put so far away t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from palaestra.envs.browser.actions import VERBS
 from palaestra.envs.browser.env import BrowserEnv, PageState
 from palaestra.envs.browser.gate import Allowed, static
-from palaestra.envs.browser.miniwob_pages import PAGES, SEEDS
+from palaestra.envs.browser.miniwob_pages import PAGES, PROTOCOLS, SEEDS
 from palaestra.envs.browser.session import STILL, Plan, Session
 from palaestra.envs.core import Reply, Task
 from palaestra.envs.errors import BadInput, MissingExtra
@@ -54,10 +55,30 @@ class MiniWoB(BrowserEnv):
     success is a reward of 1. `info["raw_reward"]` and `info["reason"]` have what the page said at the end.
 
     Args:
+        protocol: "solved" for the pages that the oracle solves; None for all.
         screenshots, load_seconds: as in `BrowserEnv`.
+
+    Raises:
+        BadInput: a protocol that there is not, and as `BrowserEnv`.
     """
 
     verbs: ClassVar[frozenset[str]] = VERBS - {"stop", "goto", "back", "restart"}
+
+    def __init__(self, protocol: str | None = None, screenshots: str | None = None, load_seconds: float = 30.0) -> None:
+        super().__init__(screenshots, load_seconds)
+        if protocol is not None and protocol not in PROTOCOLS:
+            raise BadInput(f"MiniWoB has no protocol {protocol!r}; it has: {', '.join(PROTOCOLS)}, or None")
+        self.protocol = protocol
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """All tasks of a split; under the protocol `solved` those of the pages that the oracle solves."""
+        every = super().tasks(split)
+        if self.protocol is None:
+            return every
+        from palaestra.envs.browser.miniwob_oracle import SOLVED
+
+        known = frozenset(SOLVED)
+        return [task for task in every if page_of(task) in known]
 
     def plan(self, task: Task) -> Plan:
         """Only the package's pages; a clock of our own; what is drawn is listed, too."""

@@ -26,7 +26,7 @@ def scripted(env: TextEnv[PageState]) -> str:
         raise BadInput(f"this oracle plays MiniWoB, not {type(inner).__name__}")
     page = page_of(inner.task)
     if page not in WAYS:
-        raise NoOracle(f"the oracle knows no way through the page {page}; it knows {len(WAYS)} others")
+        raise NoOracle(f"the oracle knows no way through the page {page}; it knows {len(WAYS)} others: protocol=solved")
     try:
         return WAYS[page](Scene(inner))
     except (Unsolved, LookupError, ValueError, AttributeError, TypeError, StopIteration) as error:

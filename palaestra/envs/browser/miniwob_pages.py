@@ -31,3 +31,6 @@ use-colorwheel-2 use-slider use-slider-2 use-spinner visual-addition
 
 SEEDS: Mapping[str, range] = {"train": range(50), "dev": range(1000, 1004), "test": range(2000, 2010)}
 """Split -> the seeds of every page in it."""
+
+PROTOCOLS = ("solved",)
+"""`solved`: only the pages that the oracle solves."""

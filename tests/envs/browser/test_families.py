@@ -15,9 +15,10 @@ from palaestra.envs.browser import LIBRARY_TASKS
 from palaestra.envs.browser.judging import Case, by_reference
 from palaestra.envs.browser.miniwob import pages_folder
 from palaestra.envs.browser.miniwob_oracle import SOLVED, scripted
-from palaestra.envs.browser.miniwob_pages import PAGES
+from palaestra.envs.browser.miniwob_pages import PAGES, SEEDS
 from palaestra.envs.browser.task_file import read
 from palaestra.envs.browser.web_tasks import LIBRARY, gold
+from palaestra.envs.errors import NoOracle
 
 
 def test_all_pages_of_the_package_are_tasks() -> None:
@@ -37,6 +38,27 @@ def test_the_oracle_solves_every_tenth_of_the_pages_that_it_names() -> None:
                 break
         assert info["success"], (page, info, env.history)
         assert info["raw_reward"] == 1.0
+    env.close()
+
+
+def test_the_protocol_solved_has_the_pages_that_the_oracle_solves_and_no_others() -> None:
+    env = make("miniwob", protocol="solved")
+    for split in env.splits():
+        pages = [task.name.partition("/")[0] for task in env.tasks(split)]
+        assert set(pages) == set(SOLVED)
+        assert len(pages) == len(SOLVED) * len(SEEDS[split])
+    with pytest.raises(BadInput, match="bisect-angle"):
+        env.reset(options={"task": "bisect-angle/2000"})
+    env.close()
+    with pytest.raises(BadInput, match="no protocol 'easy'; it has: solved"):
+        make("miniwob", protocol="easy")
+
+
+def test_the_oracle_says_which_protocol_has_the_pages_that_it_knows() -> None:
+    env = make("miniwob")
+    env.reset(options={"task": "bisect-angle/2000"})
+    with pytest.raises(NoOracle, match="no way through the page bisect-angle; it knows 83 others: protocol=solved"):
+        scripted(env)
     env.close()
 
 
