@@ -105,13 +105,16 @@ def child(name: str, out: Path, model: Path, moment: int | None = None, after: f
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    while moment is not None:
+    ended, status = 0, 0
+    while moment is not None and not ended:
         if lines(out) >= moment:
             time.sleep(after)
             os.kill(started, signal.SIGKILL)
             break
         time.sleep(0.002)
-    status = os.waitpid(started, 0)[1]
+        ended, status = os.waitpid(started, os.WNOHANG)
+    if not ended:
+        status = os.waitpid(started, 0)[1]
     return "killed" if os.WIFSIGNALED(status) else "failed" if status else "finished"
 
 
