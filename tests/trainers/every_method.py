@@ -67,7 +67,10 @@ OWN: Mapping[str, dict[str, Any]] = {
 }
 """What a method needs besides the settings of all."""
 
-LEARNS = frozenset(METHODS) - {"best-of-k"}
+NAMES = tuple(name for name, kind in METHODS.items() if kind.__module__.startswith("palaestra.trainers."))
+"""Other rooms add theirs to `METHODS` when they are imported, and test them themselves."""
+
+LEARNS = frozenset(NAMES) - {"best-of-k"}
 """The methods whose rollouts teach something."""
 
 
@@ -127,7 +130,7 @@ def main(model: str, out: str) -> None:
     import palaestra.trainers.preference  # noqa: F401  # children need not load them again
 
     ends: dict[str, dict[str, list[str]]] = {}
-    for name in METHODS:
+    for name in NAMES:
         whole, killed, other = (Path(out, kind, name) for kind in ("whole", "killed", "other"))
         ends[name] = {"whole": [child(name, whole, Path(model))]}
         log = [json.loads(line)["event"] for line in (whole / "log.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""What holds for every method there is, the ones to come included: whatever stands in `METHODS` is tested here."""
+"""What holds for every method there is, the ones to come included: all that the trainers have in `METHODS`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from pydantic import BaseModel
 
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.transcript import tokenise
-from palaestra.trainers.methods import METHODS
 from palaestra.trainers.phases import Collected
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rundir import read_record
@@ -48,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(out, model, json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=every_method.NAMES)
 def trained(request: pytest.FixtureRequest, runs: Runs) -> Recipe[Any]:
     """An undisturbed run of each method."""
     assert runs.ends[request.param]["whole"] == ["finished"]

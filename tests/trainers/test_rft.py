@@ -379,7 +379,8 @@ def test_weights_can_be_shared_out_among_tasks(tmp_path: Path, model: Path) -> N
     ("more", "says"),
     [
         ({"budgett": 3}, "unknown configuration key 'budgett'"),
-        ({"budget": 0}, "key 'budget'"),
+        ({"budget": -1}, "key 'budget'"),
+        ({"budget": 0}, "a 'budget' of 0 only clones experts"),
         ({"budget": None}, "give 'budget'"),
         ({"experts": {"oracle": "solve", "file": "x"}}, "one of the two"),
         ({"evaluation": {"split": "train"}}, "never happens on training tasks"),
