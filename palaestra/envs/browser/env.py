@@ -171,7 +171,7 @@ class BrowserEnv(TextEnv[PageState]):
         if wanted.verb == "stop":
             state.answer = wanted.text
             return self.judge(state, task)
-        return self._call(self._act(session, state, task, wanted, element, onto), 60 + 2 * self.load_seconds)
+        return self._call(self._act(session, state, task, wanted, element, onto), 60 + 6 * self.load_seconds)
 
     async def _act(
         self,

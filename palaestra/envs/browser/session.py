@@ -29,6 +29,9 @@ TAB_SECONDS = 5.0
 ALIGNED_MS = 8000
 """Where an aligned clock stands; it must lie beyond what passes while a page loads."""
 
+HUNG_SECONDS = 5.0
+"""How long a page that is no longer busy may take to answer."""
+
 QUIET_SECONDS = 2.0
 """How long to wait for requests of a page that has loaded."""
 
@@ -47,6 +50,7 @@ class Plan:
         scripts: run in every document before its own.
         shapes: list what is drawn (SVG, coloured boxes), too.
         load_seconds: how long a page may take.
+        may_hang: an opened page that hangs is left and the agent told; False where pages are ours, then it is a fault.
         longest: characters of a tree.
     """
 
@@ -57,6 +61,7 @@ class Plan:
     scripts: tuple[str, ...] = ()
     shapes: bool = False
     load_seconds: float = 30.0
+    may_hang: bool = False
     longest: int = 30_000
 
 
@@ -71,11 +76,17 @@ class Look:
 
 
 class Tab:
-    """A page and the DevTools session to it. `opens` is called when it is about to open another tab."""
+    """A page and the DevTools session to it. `opens` is called when it is about to open another tab.
+
+    Attributes:
+        busy: another document is on its way, as far as the browser told.
+        pending: requests that are not answered yet.
+        hung: it did not answer once.
+    """
 
     def __init__(self, page: Page, cdp: CDPSession, main_frame: str, opens: Callable[[], None]) -> None:
         self.page, self.cdp, self.main_frame = page, cdp, main_frame
-        self.busy = False
+        self.busy = self.hung = False
         self.pending: set[Request] = set()
         for event in ("frameRequestedNavigation", "frameScheduledNavigation", "frameStartedLoading"):
             cdp.on(f"Page.{event}", self._began)
@@ -120,6 +131,7 @@ class Session:
         self._context: BrowserContext | None = None
         self._opening: set[asyncio.Future[None]] = set()
         self._expected = 0
+        self._begun = False
         self._dead: asyncio.Future[None] = thread.loop.create_future()
 
     # -- opening and ending ------------------------------------------------------------------------------------------
@@ -146,6 +158,7 @@ class Session:
                 await asyncio.sleep(0.002)
             assert self.tab.page is page
             await self.goto(url, first=True)
+            self._begun = True
         except Exception as error:
             if type(error).__module__.startswith("playwright"):
                 raise EnvFault(f"the page {url} could not be opened: {first_line(error)}") from error
@@ -294,6 +307,7 @@ class Session:
             if first:
                 raise EnvFault(f"the page {url} did not load: {said}") from error
             await self._stop_loading()
+            await self._revive()
             return f"{url[:200]} could not be opened: {said}."
         if first and answer is not None:
             own = answer.headers.get(MARK) == self.gate.mark
@@ -317,6 +331,7 @@ class Session:
         if not await self._until(lambda: not self.tab.loads, self.plan.load_seconds):
             self.notes.append(f"The page did not load within {self.plan.load_seconds:.0f} s.")
             await self._stop_loading()
+            await self._revive()
         await self._until(lambda: not self.tab.pending, QUIET_SECONDS)
         self.tab.pending.clear()
 
@@ -340,14 +355,52 @@ class Session:
         Chromium answers nothing while a page of another process is awaited, so a tab that is about to load one is left.
         """
         for _ in range(2):
-            tab = self.tab
-            asked = asyncio.ensure_future(tab.cdp.send("Runtime.evaluate", {"expression": "0"}))
-            await self._until(lambda asked=asked, tab=tab: asked.done() or tab.loads, self.plan.load_seconds)  # type: ignore[misc]
-            if not asked.done():
-                asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
+            if not await self._answers(self.plan.load_seconds):
+                await self._leave_hung()
             await asyncio.sleep(0.005)
         self.check()
+
+    async def _answers(self, seconds: float, *, whatever_loads: bool = False) -> bool:
+        """Does the page answer in this time; one that loads another is not asked, unless wanted."""
+        tab = self.tab
+        asked = asyncio.ensure_future(tab.cdp.send("Runtime.evaluate", {"expression": "0"}))
+        try:
+            return await self._until(lambda: asked.done() or (tab.loads and not whatever_loads), seconds)
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+
+    async def _revive(self) -> None:
+        """Leave a page that hangs, now that nothing is loading any more."""
+        if not await self._answers(HUNG_SECONDS, whatever_loads=True):
+            await self._leave_hung()
+
+    async def _leave_hung(self) -> None:
+        """Of a page that hangs, end the script; if it hangs again, close its tab.
+
+        Raises:
+            EnvFault: it is the first page, or one of ours, or there is no other tab to be had.
+        """
+        self.check()
+        hangs, most = self.tab, f"{self.plan.load_seconds:.0f} s"
+        if not (self._begun and self.plan.may_hang):
+            raise EnvFault(f"the page hangs: it did not answer within {most}")
+        if not hangs.hung:
+            hangs.hung = True
+            with contextlib.suppress(Exception):  # answered beside the page's own thread, or not at all
+                await asyncio.wait_for(hangs.cdp.send("Runtime.terminateExecution"), HUNG_SECONDS)
+            if await self._answers(HUNG_SECONDS, whatever_loads=True):
+                self.notes.append(f"The page did not answer for {most}; the script that kept it busy was ended.")
+                return
+        if len(self._tabs) < 2:
+            assert self._context is not None
+            await asyncio.wait_for(self._context.new_page(), TAB_SECONDS)
+            if not await self._until(lambda: len(self._tabs) > 1, TAB_SECONDS):
+                raise EnvFault("the page hangs, and no other tab could be opened")
+        self._tabs.remove(hangs)
+        self.notes.append("The page hangs; its tab was closed, and another one is shown now.")
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(hangs.page.close(), HUNG_SECONDS)
 
     async def _until(self, done: Callable[[], bool], seconds: float) -> bool:
         end = self.thread.loop.time() + seconds
@@ -377,9 +430,11 @@ class Session:
         for attempt in range(5):
             self.check()
             try:
-                return await self._look()
+                return await asyncio.wait_for(self._look(), self.plan.load_seconds)
             except EnvFault:
                 raise
+            except TimeoutError:
+                await self._leave_hung()
             except Exception as error:  # the document was replaced while it was read
                 self.check()
                 if attempt == 4:

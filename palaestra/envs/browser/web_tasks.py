@@ -72,7 +72,7 @@ class WebTasks(BrowserEnv):
     def plan(self, task: Task) -> Plan:
         """The task's own host, those that were allowed besides, and the pages served from here."""
         hosts = (*self.web_task(task).allowed, *self._hosts)
-        return Plan(Allowed(hosts), self._sites, load_seconds=self.load_seconds)
+        return Plan(Allowed(hosts), self._sites, load_seconds=self.load_seconds, may_hang=True)
 
     def start(self, task: Task) -> str:
         """The page that the task names."""

@@ -188,6 +188,38 @@ def test_a_later_page_that_never_loads_is_told_to_the_agent(folder: Path, silent
     env.close()
 
 
+LOOPS = {
+    "once": "<h1>Loop</h1><script>while (true) {}</script>",
+    "again": "<h1>Loop</h1><script>setInterval(() => { while (true) {} }, 0)</script>",
+}
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("how", ["goto [http://site.test/loop.html]", "click [2]"])
+def test_a_later_page_that_hangs_is_told_to_the_agent_and_the_episode_goes_on(
+    folder: Path, kind: str, how: str
+) -> None:
+    (folder / "index.html").write_text("<a href='loop.html'>loop</a>")
+    (folder / "loop.html").write_text(LOOPS[kind])
+    env = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder), load_seconds=1)
+    env.reset(options={"task": "a"})
+    observation, _, over, _, _ = env.step(how)
+    assert not over
+    said = "the script that kept it busy was ended" if kind == "once" else "its tab was closed"
+    assert said in observation
+    assert ("heading 'Loop'" in observation) == (kind == "once")
+    assert "link 'loop'" in env.step("restart")[0]
+    env.close()
+
+
+def test_a_first_page_that_hangs_is_a_fault(folder: Path) -> None:
+    (folder / "index.html").write_text(LOOPS["again"])
+    env = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder), load_seconds=1)
+    with pytest.raises(EnvFault, match=r"hangs: it did not answer within 1 s|did not load"):
+        env.reset(options={"task": "a"})
+    env.close()
+
+
 def test_several_episodes_run_at_once_and_see_only_their_own() -> None:
     def episode(number: int) -> str:
         env = make("webtasks")
