@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from palaestra.envs.errors import BadInput
+
+FILLING = frozenset(("a", "an", "the", "it", "is", "they", "are", "answer"))
+"""Words around an answer that change nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,18 @@ Judge = Callable[[Case], float]
 
 
 def by_reference(case: Case) -> float:
-    """1 if a reference stands in the answer, word for word; capitals, accents' forms and punctuation do not count.
+    """1 if the answer is a reference, word for word, and says nothing else.
+
+    Capitals, accents' forms, punctuation and the words of `FILLING` do not count, so "It is 12 crowns." is "12 crowns".
+    An answer that holds a reference among others is wrong: else a list of all that may be right would pass each task.
 
     Raises:
         BadInput: the task has no reference.
     """
     if not case.references:
         raise BadInput(f"the task {case.question[:80]!r} has no reference answer; hand in a judge")
-    said = words(case.answer)
-    return float(any(_within(words(reference), said) for reference in case.references))
+    said = _bare(case.answer)
+    return float(any(said == _bare(reference) != () for reference in case.references))
 
 
 def find_judge(judge: Judge | str) -> Judge:
@@ -78,6 +84,7 @@ def words(text: str) -> tuple[str, ...]:
     return tuple("".join(kept).split())
 
 
-def _within(wanted: Sequence[str], said: Sequence[str]) -> bool:
-    size = len(wanted)
-    return size > 0 and any(tuple(said[i : i + size]) == tuple(wanted) for i in range(len(said) - size + 1))
+def _bare(text: str) -> tuple[str, ...]:
+    """The words that count; all of them where a text has no others."""
+    found = words(text)
+    return tuple(word for word in found if word not in FILLING) or found

@@ -76,7 +76,7 @@ def read(path: str, references: str | None = None) -> TaskFile:
     text = _content(path)
     answers = _references(references) if references is not None else {}
     tasks: dict[str, WebTask] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand inside of JSON
         if not line.strip():
             continue
         task = _task(line, f"{path}, line {number}")
@@ -122,6 +122,6 @@ def _references(path: str) -> dict[str, tuple[str, ...]]:
 
 def _content(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the file {path} cannot be read: {error}") from None

@@ -11,7 +11,7 @@ from typing import ClassVar
 from palaestra.envs.browser.actions import VERBS, click, select, typing
 from palaestra.envs.browser.env import BrowserEnv, PageState
 from palaestra.envs.browser.gate import Allowed, Site, static
-from palaestra.envs.browser.judging import Case, Judge, find_judge
+from palaestra.envs.browser.judging import Case, Judge, by_reference, find_judge
 from palaestra.envs.browser.session import Plan, Session
 from palaestra.envs.browser.task_file import WebTask, read
 from palaestra.envs.browser.tree import Element
@@ -83,8 +83,12 @@ class WebTasks(BrowserEnv):
         return f"Task: {self.web_task(task).ques}"
 
     def instructions(self, task: Task) -> str:
-        """The question, and the actions."""
-        return f"You answer a question with what stands on a web site.\n{super().instructions(task)}\n{self.told(task)}"
+        """The question, the actions, and how to answer where a reference decides."""
+        rule = (
+            " Put the answer alone into stop: words around it count against it." if self._judge is by_reference else ""
+        )
+        actions = super().instructions(task)
+        return f"You answer a question with what stands on a web site.{rule}\n{actions}\n{self.told(task)}"
 
     async def outcome(self, session: Session, state: PageState, task: Task) -> Reply | None:
         """Nothing but the answer counts."""

@@ -121,8 +121,10 @@ def test_the_librarys_tasks_are_those_that_are_registered_and_gold_solves_them()
 
 @pytest.mark.parametrize(
     ("answer", "right"),
-    [("It is 12 crowns.", True), ("12 CROWNS", True), ("112 crowns", False), ("12", False), ("", False)],
-)
+    [("It is 12 crowns.", True), ("12 CROWNS", True), ("The answer is: 12 crowns", True), ("112 crowns", False),
+     ("12", False), ("", False), ("It is the", False), ("It is not 12 crowns", False),
+     ("12 crowns or 25 crowns", False)],
+)  # fmt: skip
 def test_a_reference_answer_counts_word_for_word(answer: str, right: bool) -> None:
     assert by_reference(Case("?", answer, ("12 crowns",), (), "")) == right
 
@@ -178,6 +180,31 @@ def test_a_policy_judges_and_one_that_gives_no_verdict_is_a_fault() -> None:
     with pytest.raises(EnvFault, match="no verdict"):
         env.step("stop [B5]")
     env.close()
+
+
+def test_an_answer_that_lists_all_references_passes_no_task() -> None:
+    tasks = read(str(LIBRARY / "tasks.jsonl"), None).tasks.values()
+    every = tuple(reference for task in tasks for reference in task.references)
+    for said in (", ".join(every), " ".join(every), "; ".join(reversed(every))):
+        assert not any(by_reference(Case(task.ques, said, task.references, (), "")) for task in tasks)
+    assert all(by_reference(Case(task.ques, task.references[0], task.references, (), "")) for task in tasks)
+
+
+def test_an_agent_is_told_that_only_the_bare_answer_counts_where_a_reference_decides() -> None:
+    for judge, told in (("reference", True), (AnswerJudge(Says("Verdict: SUCCESS")), False)):
+        env = make("webtasks", judge=judge)
+        assert ("the answer alone" in env.instructions(env.tasks("test")[0])) == told
+        env.close()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_task_file_may_hold_what_json_allows_and_begin_with_a_mark(tmp_path: Path, encoding: str, end: str) -> None:
+    asked = ["one\u2028two", "three\u0085four\u2029"]
+    lines = (json.dumps({"id": q[0], "ques": q, "web": "http://a.test/"}, ensure_ascii=False) + end for q in asked)
+    file = tmp_path / "t.jsonl"
+    file.write_bytes("".join(lines).encode(encoding))
+    assert [task.ques for task in read(str(file)).tasks.values()] == asked
 
 
 def test_the_library_is_small_and_whole() -> None:
