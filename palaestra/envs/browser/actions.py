@@ -8,8 +8,9 @@
 
 Two numbers are a point of the window in pixels, as "at x,y" in an observation gives them; other numbers are those of
 the newest observation. The third part of `type` says whether Enter is pressed afterwards: 1, which it is where it is
-missing, or 0. WebVoyager's forms (`Click [3]`, `Type [3]; [words]`, `Scroll [WINDOW]; [down]`, `GoBack`,
-`ANSWER; [words]`; arXiv 2401.13919) mean the same, and so do WebEvolver's `goback` (arXiv 2504.21024).
+missing, or 0. WebVoyager's forms (`Click [3]`, `Type [3]; [words]`, `Scroll [WINDOW]; [down]`, `GoBack`, `Google`,
+`ANSWER; [words]`; arXiv 2401.13919) mean the same, and so do WebEvolver's `goback` (arXiv 2504.21024). Before an action
+may stand what WebVoyager's agents write there: `Thought: ... Action: `.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _VERBS = {
     "goback": "back",
     "go_back": "back",
     "goto": "goto",
+    "google": "goto",
     "wait": "wait",
     "restart": "restart",
     "press": "press",
@@ -41,6 +43,11 @@ _VERBS = {
 }
 
 VERBS = frozenset(_VERBS.values())
+
+GOOGLE = "https://www.google.com/"
+"""Where WebVoyager's action `Google` leads, if that host may be visited."""
+
+_BEFORE = re.compile(r"(?:thought\s*:.*?(?:^|\s))?action\s*:\s*", re.IGNORECASE | re.DOTALL)
 
 _KEY = re.compile(r"(?:(?:Control|Shift|Alt|Meta)\+)*(?:[!-~]|[A-Z][A-Za-z0-9]{1,11})")
 _MODIFIERS = {"ctrl": "Control", "control": "Control", "shift": "Shift", "alt": "Alt", "meta": "Meta", "cmd": "Meta"}
@@ -80,6 +87,8 @@ def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
     if len(action) > LONGEST_ACTION:
         raise NotUnderstood(f"That is too long for an action (more than {LONGEST_ACTION} characters).")
     text = action.strip().replace("\0", " ").encode("utf-8", "replace").decode()
+    if (before := _BEFORE.match(text)) is not None:
+        text = text[before.end() :]
     found = re.match(r"([A-Za-z_]+)\s*[;:]?\s*", text)
     verb = _VERBS.get(found[1].lower()) if found else None
     if found is None or verb is None or verb not in verbs:
@@ -87,6 +96,8 @@ def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
     rest = text[found.end() :]
     if verb in ("back", "wait", "restart"):
         return Action(verb)
+    if found[1].lower() == "google":
+        return Action("goto", text=GOOGLE)
     if verb in ("goto", "stop"):
         return _said(verb, _inside(rest))
     if verb == "press":

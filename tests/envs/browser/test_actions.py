@@ -32,6 +32,10 @@ from palaestra.envs.browser.actions import VERBS, Action, NotUnderstood, parse
         ("scroll [7] [up]", Action("scroll", 7, "up")),
         ("goback", Action("back")),
         ("GoBack", Action("back")),
+        ("Google", Action("goto", text="https://www.google.com/")),
+        ("Thought: I see it.\nAction: Click [3]", Action("click", 3)),
+        ("Thought: x Action: ANSWER; [Action: none]", Action("stop", text="Action: none")),
+        ("Action: Type [3]; [Action: x]", Action("type", 3, "Action: x", enter=True)),
         ("goto [http://a.test/x?y=[1]]", Action("goto", text="http://a.test/x?y=[1]")),
         ("stop [42 owls]", Action("stop", text="42 owls")),
         ("ANSWER; [42 owls]", Action("stop", text="42 owls")),
@@ -50,7 +54,8 @@ def test_an_action_means_what_the_papers_mean(text: str, action: Action) -> None
 @pytest.mark.parametrize(
     "text",
     ["", "click", "click [x]", "click []", "select [3]", "scroll", "goto", "press [no such key]", "press []",
-     "drag [3]", "jump [3]", "click [٣]", "type", "x" * 9000, "[click] [3]"],
+     "drag [3]", "jump [3]", "click [٣]", "type", "x" * 9000, "[click] [3]",
+     "Thought: click [3]", "Action:", "reaction: click [3]"],
 )  # fmt: skip
 def test_what_is_no_action_is_told(text: str) -> None:
     with pytest.raises(NotUnderstood):
