@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra
@@ -21,6 +23,9 @@ from palaestra.envs.tools.schema import Tool, WrongArguments
 
 if TYPE_CHECKING:
     from mcp import Client
+
+_DEEPEST = 100
+"""How deep lists and objects of an argument may be nested: parsers of JSON stop at some 200 and leave it unanswered."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,37 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}"
 
 
+def _unsendable(value: object, depth: int = 0) -> str | None:
+    """What is in an argument that JSON cannot carry to every server: there it would end the session, or hang."""
+    if depth > _DEEPEST:
+        return f"lists or objects nested more than {_DEEPEST} deep"
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return None if value.isascii() or _is_utf8(value) else "half a surrogate pair, which is no text"
+        case int():
+            return None if -(2**63) <= value < 2**64 else "a whole number of more than 64 bits"
+        case float():
+            return None if math.isfinite(value) else f"{value}, which is no JSON value"
+        case list() | tuple():
+            parts: Iterable[object] = value
+        case dict():
+            if not all(isinstance(key, str) for key in value):
+                return "an object with names that are no texts"
+            parts = chain(value.keys(), value.values())
+        case _:
+            return f"a {type(value).__name__}"
+    return next(filter(None, (_unsendable(part, depth + 1) for part in parts)), None)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _tool(name: str, about: str, schema: Mapping[str, Any]) -> Tool:
     properties: Mapping[str, Any] = schema.get("properties") or {}
     needed: Sequence[str] = schema.get("required") or ()
@@ -194,6 +230,9 @@ def _tool(name: str, about: str, schema: Mapping[str, Any]) -> Tool:
         for argument in needed:
             if argument not in given:
                 raise WrongArguments(f"{name}: argument {argument!r} is missing")
+        for argument, value in given.items():
+            if problem := _unsendable(argument) or _unsendable(value):
+                raise WrongArguments(f"{name}: argument {argument[:40]!r} holds {problem}")
         return given
 
     def run(state: Any, /, **arguments: Any) -> object:  # an argument may be called `state`, too

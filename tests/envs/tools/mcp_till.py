@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from mcp.server.mcpserver import MCPServer
 
-server = MCPServer("till")
+server = MCPServer("till", log_level="CRITICAL")  # a traceback of each refusal takes seconds to draw
 sold: dict[str, int] = {}
 
 
@@ -30,6 +31,12 @@ def total(item: str) -> str:
 def tax(state: str, self: int = 1, name: str = "") -> str:
     """Where taxes go."""
     return f"{state} {self} {name}"
+
+
+@server.tool()
+def note(what: Any, also: Any = None) -> str:
+    """Take anything down."""
+    return repr(what)
 
 
 @server.tool()

@@ -78,7 +78,7 @@ def test_a_server_over_http_is_an_environment():
     process = subprocess.Popen([*TILL, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         connection = connected(Server(url=f"http://127.0.0.1:{port}/mcp", timeout_s=30))
-        assert set(connection.tools) == {"sell", "total", "tax", "die"}
+        assert set(connection.tools) == {"sell", "total", "tax", "note", "die"}
         assert connection.call("sell", {"item": "pear", "amount": 3}) == "sold 3 pear"
         connection.close()
         again = connected(Server(url=f"http://127.0.0.1:{port}/mcp", timeout_s=30))
