@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -103,6 +104,26 @@ def test_generated_actions_neither_raise_nor_end_the_episode(library: TextEnv[An
         assert info["url"].startswith("http://library.test/")
 
 
+@pytest.fixture(scope="module", params=["miniwob", "webshopsite"])
+def page(request: pytest.FixtureRequest) -> Iterator[TextEnv[Any]]:
+    env = make(request.param)
+    env.reset(seed=1)
+    yield env
+    env.close()
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=st.lists(FORM, min_size=1, max_size=4))
+def test_generated_actions_on_the_other_families_do_not_raise(page: TextEnv[Any], actions: list[str]) -> None:
+    for action in actions:
+        observation, reward, over, truncated, info = page.step(action)
+        observation.encode()
+        assert -1.0 <= reward <= 1.0
+        assert 0.0 <= info["score"] <= 1.0
+        if over or truncated:
+            page.reset(seed=len(actions))
+
+
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.one_of(FORM, st.binary(max_size=80).map(lambda raw: raw.decode("utf-8", "surrogateescape"))))
 def test_reading_an_action_raises_nothing_else(text: str) -> None:
@@ -111,3 +132,20 @@ def test_reading_an_action_raises_nothing_else(text: str) -> None:
     except NotUnderstood:
         return
     assert verb in VERBS
+
+
+def test_ten_thousand_random_texts_are_read_or_told() -> None:
+    rng = Random(1)
+    verbs = [*sorted(VERBS), "Type", "GOBACK", "Google", "Thought: x\nAction: click", "frobnicate", ""]
+    read = 0
+    for _ in range(10_000):
+        pieces = (
+            rng.choice(("3", "-1", "down", "1,1", "x" * 500, "[", "".join(map(chr, rng.choices(range(0x110000), k=9)))))
+            for _ in range(rng.randrange(4))
+        )
+        try:
+            assert parse(" ".join([rng.choice(verbs), *(f"[{piece}]" for piece in pieces)])).verb in VERBS
+            read += 1
+        except NotUnderstood:
+            continue
+    assert 1_000 < read < 9_000
