@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, NoOracle, ReplayDiverged
 from palaestra.envs.serving.connection import Address, Connection, ForeignSnapshot, UnknownType
 from palaestra.envs.serving.openenv import OpenEnvDialect, OpenEnvSession
-from palaestra.envs.serving.wire import PAGE, TOKEN_VARIABLE, WIRE, frame
+from palaestra.envs.serving.wire import PAGE, TOKEN_VARIABLE, WIRE, About, frame
 
 
 @dataclass
@@ -254,25 +255,35 @@ class RemoteEnv(TextEnv[Standing]):
             self._connection = None
         connection: Connection | OpenEnvSession = Connection(self._address, self._token_variable, self._deadline)
         try:
-            about = connection.ask("hello", {"wire": WIRE})
-        except UnknownType:
-            dialect = OpenEnvDialect(self._address, self._token_variable, self._deadline, *self._foreign)
-            assert isinstance(connection, Connection)
-            connection, about = dialect.over(connection), dialect.about
+            try:
+                about = connection.ask("hello", {"wire": WIRE})
+            except UnknownType:
+                dialect = OpenEnvDialect(self._address, self._token_variable, self._deadline, *self._foreign)
+                assert isinstance(connection, Connection)
+                connection, about = dialect.over(connection), dialect.about
+            self._agree(about)
         except BaseException:
             connection.close()
             raise
-        self._agree(about)
         self._connection = connection
         return connection
 
     def _agree(self, about: dict[str, Any]) -> None:
-        """Take what the server says of itself. Raises BadInput for another version or environment than before."""
+        """Take what the server says of itself. Raises BadInput for nonsense, another version or environment."""
         if about.get("wire") != WIRE:
             raise BadInput(
                 f"{self._address.http} speaks version {about.get('wire')} of the protocol (Palaestra "
                 f"{about.get('palaestra')}), this client version {WIRE}; install the same Palaestra on both sides"
             )
+        try:
+            About.model_validate(about)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = ".".join(str(part)[:40] for part in first["loc"])
+            raise BadInput(
+                f"{self._address.http} is no environment server: what it says of itself is wrong at {where!r}: "
+                f"{first['msg']}"
+            ) from None
         before, same = self._about, ("env", "settings", "fingerprint")
         if before is not None and any(before[key] != about[key] for key in same):
             was, now = (" ".join(str(one[key]) for key in same) for one in (before, about))

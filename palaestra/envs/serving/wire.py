@@ -16,7 +16,7 @@ import math
 import secrets
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -82,6 +82,23 @@ class Hello(_Data):
     """Who speaks: the version of our own messages."""
 
     wire: int
+
+
+class About(BaseModel):
+    """What a server says of itself: the answer to `Hello`. Newer servers of this version may say more."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    wire: int
+    env: str
+    settings: dict[str, Any]
+    splits: list[str] = Field(min_length=1)
+    fingerprint: str
+    fidelity: Literal["exact", "replay"]
+    loose_listing: float
+    lists_actions: bool
+    oracle: bool
+    longest: int = Field(ge=10_000)
 
 
 class Reset(_Data):

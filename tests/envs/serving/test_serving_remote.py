@@ -144,6 +144,21 @@ def test_the_token_is_read_from_the_environment_and_never_stored(monkeypatch: py
             palaestra.make("remote", url=server.url.replace("127.0.0.1", "127.1"), token_variable="OTHER").reset()
 
 
+SAID = {
+    "wire": 1,
+    "env": "palaestra/X-v0",
+    "settings": {},
+    "splits": ["train"],
+    "fingerprint": "f",
+    "fidelity": "exact",
+    "loose_listing": 0.0,
+    "lists_actions": False,
+    "oracle": False,
+    "longest": 1_000_000,
+}
+"""What a server says of itself."""
+
+
 @contextmanager
 def answering(hello: str) -> Iterator[str]:
     """A server whose first answer is this text."""
@@ -171,6 +186,9 @@ def answering(hello: str) -> Iterator[str]:
             r"speaks version 2 of the protocol \(Palaestra 9.9\), this client version 1; install the same",
         ),
         ('{"type": "hello", "data": {}}', BadInput, "speaks version None"),
+        ('{"type": "hello", "data": {"wire": 1}}', BadInput, "is no environment server: .* 'env': Field required"),
+        (json.dumps({"type": "hello", "data": {**SAID, "splits": "train"}}), BadInput, "wrong at 'splits'"),
+        (json.dumps({"type": "hello", "data": {**SAID, "fidelity": "nope"}}), BadInput, "wrong at 'fidelity'"),
         ("no JSON", EnvFault, "no message of an environment server"),
         ('{"type": "hello", "data": 5}', EnvFault, "no message of an environment server"),
         ('{"type": "error", "data": {"message": "closed today"}}', EnvFault, "closed today"),
