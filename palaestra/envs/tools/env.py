@@ -213,7 +213,10 @@ def register_tools(
     """
     box = toolbox(tools, state=state is not None)
     check_goals(id, goals)
-    takes = [p for p in inspect.signature(state).parameters.values() if p.default is p.empty] if state else []
+    try:
+        takes = [p for p in inspect.signature(state).parameters.values() if p.default is p.empty] if state else []
+    except ValueError:  # dict and others that are written in C, which can be made without arguments
+        takes = []
     if len(takes) not in (0, 2):
         raise BadInput(f"{id}: `state` takes nothing, or the task and its random generator, not {len(takes)} arguments")
 

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+    ValidationError,
+    create_model,
+)
 
 from palaestra.envs.errors import BadInput
 from palaestra.envs.tools.calls import Call
@@ -80,19 +88,20 @@ def tool(function: Callable[..., object], name: str | None = None, *, state: boo
     name = name or str(getattr(function, "__name__", ""))
     if not callable(function) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise BadInput(f"{function!r} is no function with a name that an agent could call")
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # some that are written in C, such as int
+        raise BadInput(f"tool {name}: Python does not know its arguments; wrap it in a typed function") from None
     hints = _hints(function, name)
     stateful = bool(parameters) and _is_state(parameters[0].name, hints, state)
     parameters = parameters[1:] if stateful else parameters
     about, told = _docstring(function)
-    model = create_model(
-        name,
-        __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False),
-        **_fields(hints, name, parameters, told),
-    )
+    fields = _fields(hints, name, parameters, told)
     try:
+        config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+        model: type[BaseModel] = create_model(name, __config__=config, **fields)
         schema = model.model_json_schema(by_alias=True)
-    except PydanticUserError as error:
+    except (PydanticUserError, PydanticUndefinedAnnotation, TypeError, ValueError) as error:
         raise BadInput(f"tool {name}: an argument has a type without a JSON schema: {_line(error)}") from None
     schema.pop("title", None)
     for part in schema.get("properties", {}).values():
@@ -108,8 +117,8 @@ def tool(function: Callable[..., object], name: str | None = None, *, state: boo
 def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise BadInput(f"tool {name}: a type cannot be resolved: {error}") from None
+    except (NameError, TypeError, SyntaxError, AttributeError) as error:
+        raise BadInput(f"tool {name}: a type cannot be resolved: {_line(error)}") from None
 
 
 def _is_state(first: str, hints: Mapping[str, Any], state: bool) -> bool:
@@ -166,7 +175,7 @@ def _docstring(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def written(result: object) -> str:

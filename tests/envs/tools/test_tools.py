@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -112,6 +113,22 @@ class Torn(BaseModel):
     text: str = "\ud800"
 
 
+def keep(state: dict, item: str) -> int:
+    """Keep something."""
+    state[item] = item
+    return len(state)
+
+
+def test_a_state_may_be_a_dict():
+    register_tools(
+        "mine/Dict-v0", [keep], state=dict, goals={"train": {"a": Goal("Keep a.", judge=lambda d: "a" in d)}}
+    )
+    env = make("mine/Dict-v0")
+    env.reset(options={"task": "a"})
+    assert env.step("keep('a')")[0] == "1"
+    assert env.step("done")[4]["success"]
+
+
 RESULTS = [10**10_000, [10**10_000], Mute(), {1: {Mute()}}, float("nan"), Torn(), "a", b"\xff"]
 
 
@@ -151,6 +168,10 @@ def test_an_argument_may_be_called_state(state):
 def untyped(state: Store, item, amount: int) -> None: ...
 def open_ended(**rest: int) -> None: ...
 def nameless(item: Nowhere) -> None: ...  # noqa: F821
+def misspelt(item: "str |") -> None: ...  # noqa: F722
+def astray(item: sys.Nowhere) -> None: ...
+def unschemable(item: Mute) -> None: ...
+def uncheckable(item: Callable[[int], int]) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -159,6 +180,11 @@ def nameless(item: Nowhere) -> None: ...  # noqa: F821
         (untyped, "tool untyped: argument 'item' has no type; write one, for instance item: str"),
         (open_ended, "tool open_ended: argument 'rest' cannot be called by its name"),
         (nameless, "tool nameless: a type cannot be resolved"),
+        (misspelt, "tool misspelt: a type cannot be resolved"),
+        (astray, "tool astray: a type cannot be resolved"),
+        (unschemable, "tool unschemable: an argument has a type without a JSON schema"),
+        (uncheckable, "tool uncheckable: an argument has a type without a JSON schema"),
+        (int, "tool int: Python does not know its arguments; wrap it in a typed function"),
         (lambda item: item, "is no function with a name"),
         (3, "is no function with a name"),
     ],
