@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
+import os
+import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
@@ -24,6 +27,7 @@ from palaestra.envs.tools.schema import Tool, WrongArguments
 if TYPE_CHECKING:
     from mcp import Client
 
+_NOWHERE = logging.NullHandler()
 _DEEPEST = 100
 """How deep lists and objects of an argument may be nested: parsers of JSON stop at some 200 and leave it unanswered."""
 
@@ -62,7 +66,8 @@ class Connection:
         used: has a call been made.
 
     Raises:
-        MissingExtra: the SDK is not installed. EnvFault: the server did not start, or is none.
+        MissingExtra: the SDK is not installed. BadInput: there is no such program. EnvFault: the server did not start,
+            or is none.
     """
 
     def __init__(self, server: Server) -> None:
@@ -70,11 +75,16 @@ class Connection:
             import mcp  # noqa: F401
         except ImportError:
             raise MissingExtra("the MCP SDK", "tools") from None
+        # The SDK logs every line that is no message. Without a handler the interpreter would write them all to stderr.
+        logging.getLogger("mcp").addHandler(_NOWHERE)
+        path = server.env.get("PATH", os.environ.get("PATH"))
+        if server.command and shutil.which(server.command[0], path=path) is None:
+            raise BadInput(f"the MCP server {server} cannot start: there is no program {server.command[0]!r} to run")
         self.server, self.used = server, False
         self.tools: dict[str, Tool] = {}
         self._ready: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._over: asyncio.Event | None = None
+        self._over: Callable[[], object] | None = None  # breaks the start off, later ends the session
         self._client: Client | None = None
         self._log: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._thread = threading.Thread(target=self._run, name="mcp", daemon=True)
@@ -118,7 +128,7 @@ class Connection:
         loop, over = self._loop, self._over
         if loop is not None and over is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(over.set)
+                loop.call_soon_threadsafe(over)
         if self._thread is not threading.current_thread():
             self._thread.join(10)
         self._log.close()
@@ -133,22 +143,25 @@ class Connection:
             self._client = None
 
     async def _serve(self) -> None:
+        from anyio import CancelScope
         from mcp import Client
 
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        async with Client(_transport(self.server, self._log), read_timeout_seconds=self.server.timeout_s) as client:
-            cursor: str | None = None
-            while True:
-                page = await client.list_tools(cursor=cursor)
-                for each in page.tools:
-                    self.tools[each.name] = _tool(each.name, each.description or "", each.input_schema)
-                cursor = page.next_cursor
-                if not cursor:
-                    break
-            self._client = client
-            self._ready.set_result(None)
-            await self._over.wait()
-            self._client = None
+        over = asyncio.Event()
+        with CancelScope() as scope:
+            self._loop, self._over = asyncio.get_running_loop(), scope.cancel
+            async with Client(_transport(self.server, self._log), read_timeout_seconds=self.server.timeout_s) as client:
+                cursor: str | None = None
+                while True:
+                    page = await client.list_tools(cursor=cursor)
+                    for each in page.tools:
+                        self.tools[each.name] = _tool(each.name, each.description or "", each.input_schema)
+                    cursor = page.next_cursor
+                    if not cursor:
+                        break
+                self._client, self._over = client, over.set
+                self._ready.set_result(None)
+                await over.wait()
+                self._client = None
 
     def _logged(self) -> str:
         with contextlib.suppress(ValueError, OSError):

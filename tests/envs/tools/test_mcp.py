@@ -105,17 +105,36 @@ def connected(server: Server) -> Connection:
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize(
-    ("command", "line"),
-    [
-        (["/no/such/program"], "did not start: FileNotFoundError"),
-        ([sys.executable, "-c", "import sys; sys.exit('no licence')"], "its log ends with: no licence"),
-    ],
-)
-def test_a_server_that_does_not_start_is_a_fault_that_says_why(command, line):
-    with pytest.raises(EnvFault) as caught:
-        Connection(Server(command=command))
-    assert line in str(caught.value)
+def test_a_server_that_does_not_start_is_a_fault_that_says_why():
+    with pytest.raises(EnvFault, match="its log ends with: no licence"):
+        Connection(Server(command=[sys.executable, "-c", "import sys; sys.exit('no licence')"]))
+
+
+@pytest.mark.parametrize("program", ["/no/such/program", "no-such-program", __file__])
+def test_a_program_that_there_is_not_is_bad_input(program):
+    with pytest.raises(BadInput, match=f"there is no program '{program}' to run"):
+        Connection(Server(command=[program]))
+
+
+SILENT = 'echo $$ > "$0"; exec cat > /dev/null'
+LOUD = 'echo $$ > "$0"; exec yes'
+
+
+@pytest.mark.parametrize("code", [SILENT, LOUD], ids=["silent", "loud"])
+def test_what_speaks_no_mcp_is_a_fault_after_its_time_and_is_gone(code, tmp_path):
+    """In a process of its own: pytest takes the log that would else go to stderr."""
+    pid = tmp_path / "pid"
+    script = (
+        "import sys, threading\n"
+        "from palaestra.envs import EnvFault\n"
+        "from palaestra.envs.tools.mcp_server import Connection, Server\n"
+        "try: Connection(Server(command=['sh', '-c', *sys.argv[1:]], timeout_s=3))\n"
+        "except EnvFault as error: print(error, [t.name for t in threading.enumerate()])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, code, str(pid)], capture_output=True, text=True, check=True)
+    assert "did not start within 3 s ['MainThread']" in ran.stdout
+    assert ran.stderr == ""
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
 
 
 @pytest.mark.parametrize(
