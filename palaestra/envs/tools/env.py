@@ -62,7 +62,7 @@ class Goal:
                 verdicts.append(float(self.judge(state)))
             if callable(self.answer):
                 verdicts.append(float(self.answer(answer)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvFault(f"the judge of {self.turns[0]!r:.60} raised {type(error).__name__}: {error}") from error
         if isinstance(self.answer, str):
             verdicts.append(float(answer.strip().casefold() == self.answer.strip().casefold()))
@@ -128,6 +128,8 @@ class ToolEnv(TextEnv[Session]):
             return Reply(reading.problem, valid=False)
         if not reading.calls:
             return self._answered(state, "" if action.strip().lower() == "done" else action.strip())
+        if any(call.name == FINISH for call in reading.calls[:-1]):
+            return Reply(f"Wrong call: {FINISH} comes last, for it ends the answer. No call was made.", valid=False)
         said: list[str] = []
         valid = True
         for call in reading.calls:
@@ -159,7 +161,7 @@ class ToolEnv(TextEnv[Session]):
             return _shown(written(known.run(session.state, **arguments))), True
         except EnvFault:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return _shown(f"Error: {type(error).__name__}: {error}"), True
 
     def _answered(self, session: Session, answer: str) -> Reply:

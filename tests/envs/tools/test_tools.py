@@ -48,6 +48,10 @@ class Store:
         self.goods[item] = self.goods.get(item, 0) + amount
         return self.goods[item]
 
+    def quit(self) -> None:
+        """Leave."""
+        sys.exit("bye")
+
     def crash(self) -> None:
         """Break."""
         raise KeyError("no such thing")
@@ -66,7 +70,9 @@ def shout(text: str) -> str:
 
 def register(**goals: Goal):
     made = goals or {"two": Goal("Store two pens.", judge=lambda store: store.goods == {"pen": 2})}
-    return register_tools("mine/Store-v0", [Store.put, Store.crash, look, shout], state=Store, goals={"train": made})
+    return register_tools(
+        "mine/Store-v0", [Store.put, Store.quit, Store.crash, look, shout], state=Store, goals={"train": made}
+    )
 
 
 def told(*answers: str):
@@ -206,8 +212,9 @@ def test_a_function_that_makes_no_tool_is_one_clear_line(function, line):
         ("put(1, 2, 3, 4, 5, 6)", "takes 4 arguments, not 6"),
         ("put('pen', where={'row': 0})", "argument 'where.row'"),
         ("put('pen', kind='old')", "Input should be 'new' or 'used'"),
-        ("steal('pen')", "There is no tool 'steal'; there are: put, crash, look, shout, finish."),
+        ("steal('pen')", "There is no tool 'steal'; there are: put, quit, crash, look, shout, finish."),
         ("finish(1, 2)", "finish takes one argument"),
+        ("[put('pen'), finish('x'), put('pen')]", "finish comes last, for it ends the answer. No call was made."),
         ("put(item", "was never closed"),
         ("", "The answer was empty"),
     ],
@@ -219,6 +226,8 @@ def test_wrong_calls_are_told_and_cost_a_step(answer, words):
 
 
 def test_what_a_tool_raises_is_told():
+    observation, info = told("quit()")
+    assert observation == "Error: SystemExit: bye"
     observation, info = told("crash()")
     assert observation == "Error: KeyError: 'no such thing'"
     assert info["valid"]
