@@ -82,11 +82,12 @@ class Tab:
         busy: another document is on its way, as far as the browser told.
         pending: requests that are not answered yet.
         hung: it did not answer once.
+        stopped: it took too long, so the rest of it was not loaded.
     """
 
     def __init__(self, page: Page, cdp: CDPSession, main_frame: str, opens: Callable[[], None]) -> None:
         self.page, self.cdp, self.main_frame = page, cdp, main_frame
-        self.busy = self.hung = False
+        self.busy = self.hung = self.stopped = False
         self.pending: set[Request] = set()
         for event in ("frameRequestedNavigation", "frameScheduledNavigation", "frameStartedLoading"):
             cdp.on(f"Page.{event}", self._began)
@@ -106,7 +107,7 @@ class Tab:
 
     def _began(self, event: Mapping[str, Any]) -> None:
         if event.get("frameId") == self.main_frame and event.get("disposition", "currentTab") == "currentTab":
-            self.busy = True
+            self.busy, self.stopped = True, False
 
     def _ended(self, event: Mapping[str, Any]) -> None:
         if event.get("frameId") == self.main_frame:
@@ -413,8 +414,21 @@ class Session:
     async def _stop_loading(self) -> None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self.tab.cdp.send("Page.stopLoading"), 5)
-        self.tab.busy = False
+        self.tab.busy, self.tab.stopped = False, True
         self.tab.pending.clear()
+
+    async def _arrived(self) -> str:
+        """Wait until all of the document is there, for `TAB_SECONDS` at most; what names the document.
+
+        On a busy machine a document may be begun before the browser has said that one is on its way.
+        """
+        tab, end = self.tab, self.thread.loop.time() + TAB_SECONDS
+        while True:
+            answer = await tab.cdp.send("Runtime.evaluate", {"expression": "document.readyState"})
+            whole = answer["result"].get("value") == "complete" and not tab.loads
+            if whole or tab.stopped or self.thread.loop.time() > end:
+                return str((await tab.cdp.send("Page.getFrameTree"))["frameTree"]["frame"]["loaderId"])
+            await asyncio.sleep(0.01)
 
     async def forget_tab(self) -> bool:
         """Close the newest tab, if it is not the only one."""
@@ -430,7 +444,7 @@ class Session:
         for attempt in range(5):
             self.check()
             try:
-                return await asyncio.wait_for(self._look(), self.plan.load_seconds)
+                return await asyncio.wait_for(self._whole_look(), self.plan.load_seconds + TAB_SECONDS)
             except EnvFault:
                 raise
             except TimeoutError:
@@ -441,6 +455,16 @@ class Session:
                     raise EnvFault(f"the page cannot be read: {first_line(error)}") from error
                 await asyncio.sleep(0.1 * (attempt + 1))
         raise AssertionError("unreachable")
+
+    async def _whole_look(self) -> Look:
+        """A look during which the document stayed the same one; the last of several, if it never does."""
+        document = await self._arrived()
+        for _ in range(4):
+            seen, before = await self._look(), document
+            document = await self._arrived()
+            if document == before:
+                break
+        return seen
 
     async def _look(self) -> Look:
         tab = self.tab
