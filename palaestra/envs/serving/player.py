@@ -105,7 +105,11 @@ class Front:
         return frame("tasks", {"names": list(names[data.start : stop]), "total": len(names)})
 
     def task(self, data: OneTask) -> str:
-        """Instructions and step cap of a task."""
+        """Instructions and step cap of a task. Raises Refusal for one that its split does not list."""
+        if data.split not in self.about["splits"]:
+            raise bad(f"task: there is no split {data.split!r:.60}; there are: {', '.join(self.about['splits'])}", 404)
+        if not self._env.lists(data.task, data.split):
+            raise bad(f"task: the split {data.split!r} has no task {data.task!r:.80}", 404)
         task = Task(env=self.served.spec.id, name=data.task, split=data.split, seed=data.task_seed)
         told = {"instructions": self._env.instructions(task), "max_steps": self._env.step_cap(task)}
         return frame("task", told)

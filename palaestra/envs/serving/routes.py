@@ -95,12 +95,16 @@ class EnvServer:
 
     async def live(self, websocket: WebSocket) -> None:
         """One connection, one session."""
+        from starlette.websockets import WebSocketDisconnect
+
         await websocket.accept()
         session: Session[EpisodePlayer] | None = None
         try:
             session = self.sessions.begin()
             session.attached = True
             await self._serve(websocket, session)
+        except WebSocketDisconnect:  # the client broke off while it was being answered
+            pass
         except Refusal as refusal:  # this connection is over; other refusals are answered inside
             with contextlib.suppress(Exception):
                 await websocket.send_text(refusal.frame())

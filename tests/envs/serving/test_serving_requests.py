@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,8 @@ FRAMES: list[tuple[str | bytes, str]] = [
     ('{"type": "snapshot"}', "VALIDATION_ERROR"),
     ('{"type": "restore", "data": {"snapshot": "%%%"}}', "VALIDATION_ERROR"),
     ('{"type": "tasks", "data": {"split": "train", "start": -1}}', "VALIDATION_ERROR"),
+    ('{"type": "task", "data": {"split": "nowhere", "task": "0"}}', "VALIDATION_ERROR"),
+    ('{"type": "task", "data": {"split": "train", "task": "no such task"}}', "VALIDATION_ERROR"),
     ('{"type": "mcp", "data": {}}', "UNKNOWN_TYPE"),
 ]
 
@@ -123,6 +126,17 @@ def test_a_hostile_message_is_refused_in_one_line_and_the_session_goes_on(
     assert "\n" not in answer["data"]["message"]
     assert len(answer["data"]["message"]) < 500
     assert ask(line, "reset", seed=1)["type"] == "observation"
+    assert crafting.said() == ""
+
+
+def test_clients_that_flood_and_break_off_leave_nothing_in_the_log(crafting: Server) -> None:
+    for _ in range(10):
+        with connect(websocket(crafting), compression=None) as flood:
+            for _ in range(200):
+                flood.send('{"type": "tasks", "data": {"split": "train"}}')
+            flood.socket.shutdown(socket.SHUT_RDWR)
+    with connect(websocket(crafting), compression=None) as line:
+        assert ask(line, "reset", seed=1)["type"] == "observation"
     assert crafting.said() == ""
 
 
