@@ -1,0 +1,140 @@
+"""Web pages under generated actions, in a live browser: what raises, how long steps take, what memory does.
+
+    python bench/web_actions.py [--actions 10000] [--seconds 900] [--seed 1]
+
+The actions go to MiniWoB++, WebShop's site and the library in equal parts. Half of them are well formed and aim at
+elements that are there, the others are verbs with arbitrary pieces, and noise. An episode goes on until it ends or for
+25 actions; each begins with another task. What an action raises is counted and shown, and the next episode begins; so
+is a step of more than 30 s. Memory is that of this process, its driver and its browsers together (PSS, which counts
+shared pages once), each time with one fresh page open: after the first tenth of a family's actions and at its end.
+Where the seconds run out, fewer actions were run; the figures printed are those that were.
+Writes bench/results/web_actions.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psutil
+
+from palaestra.envs import TextEnv, make
+from palaestra.envs.browser.actions import VERBS
+from palaestra.envs.errors import EnvFault
+
+FAMILIES = ("miniwob", "webshopsite", "webtasks")
+EPISODE = 25
+SLOW = 30.0
+"""Seconds; a step that takes longer counts as a hang."""
+
+PIECES = ("down", "up", "Enter", "Control+a", "Control+t", "F5", "http://library.test/rooms.html", "-3,900", "1,1",
+          "99999", "-1", "\ud800", "\0", "[", "]]", "<script>", "x" * 3000, "file:///etc/passwd", "٣")  # fmt: skip
+
+
+def generated(rng: Random, elements: int) -> str:
+    """One action, for a page of so many elements."""
+    number = f"[{rng.randint(1, max(1, elements))}]"
+    kind = rng.randrange(10)
+    if kind < 5:
+        forms = (f"click {number}", f"type {number} [{noise(rng)}] [{rng.randrange(2)}]", f"select {number} [a]",
+                 f"hover {number}", f"drag {number} [{rng.randint(1, max(1, elements))}]", f"scroll {number} [down]",
+                 f"click [{rng.randrange(500)},{rng.randrange(500)}]", "back", "restart", "scroll [up]")  # fmt: skip
+        return rng.choice(forms)
+    if kind < 9:
+        verb = rng.choice([*sorted(VERBS), "Type", "GOBACK", "Google", "frobnicate", ""])
+        return " ".join([verb, *(f"[{rng.choice((noise(rng), *PIECES))}]" for _ in range(rng.randrange(4)))])
+    return noise(rng)
+
+
+def noise(rng: Random) -> str:
+    """Some letters of any kind, lone surrogates among them."""
+    return "".join(chr(rng.choice((rng.randint(0, 127), rng.randrange(0x110000)))) for _ in range(rng.randrange(30)))
+
+
+def memory() -> float:
+    """MB of this process and all below it."""
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return round(total / 2**20, 1)
+
+
+def play(name: str, actions: int, end: float, rng: Random) -> dict[str, Any]:
+    """A family's part."""
+    env: TextEnv[Any] = make(name)
+    tasks = [task for split in env.splits() for task in env.tasks(split)]
+    found: dict[str, Any] = {"actions": 0, "valid": 0, "episodes": 0, "raised": [], "slow": 0, "longest_s": 0.0}
+    took, warm = 0.0, 0.0
+
+    def begin() -> None:
+        env.reset(options={"task": rng.choice(tasks)})
+        found["episodes"] += 1
+
+    begin()
+    while found["actions"] < actions and time.monotonic() < end:
+        action = generated(rng, len(env.state.elements))
+        began = time.monotonic()
+        over = False
+        try:
+            _, _, terminated, truncated, info = env.step(action)
+            over = terminated or truncated or len(env.history) >= EPISODE
+            found["valid"] += bool(info["valid"])
+        except Exception as error:  # what this run looks for
+            found["raised"].append([info_of(env), repr(action)[:200], f"{type(error).__name__}: {error}"[:300]])
+            over = True
+        spent = time.monotonic() - began
+        took += spent
+        found["longest_s"] = max(found["longest_s"], round(spent, 2))
+        found["slow"] += spent > SLOW
+        found["actions"] += 1
+        if over:
+            begin()
+        if not warm and found["actions"] >= actions // 10:
+            begin()
+            warm = memory()
+    begin()
+    found |= {"ms_a_step": round(1000 * took / max(1, found["actions"]), 1), "mb_early": warm, "mb_end": memory()}
+    env.close()
+    return found
+
+
+def info_of(env: TextEnv[Any]) -> str:
+    """Which task an error came up in."""
+    try:
+        return str(env.task.name)
+    except EnvFault:
+        return "?"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--actions", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    end = time.monotonic() + given.seconds
+    results: dict[str, Any] = {"load_before": os.getloadavg(), "seed": given.seed}
+    for place, name in enumerate(FAMILIES):
+        left = (end - time.monotonic()) / (len(FAMILIES) - place)
+        part = given.actions // len(FAMILIES) + (place < given.actions % len(FAMILIES))
+        results[name] = play(name, part, time.monotonic() + left, Random(given.seed + place))
+        print(name, json.dumps(results[name]), flush=True)
+    results["load_after"] = os.getloadavg()
+    results["actions"] = sum(results[name]["actions"] for name in FAMILIES)
+    file = Path(__file__).parent / "results" / "web_actions.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{results['actions']} actions; written: {file.name}")
+
+
+if __name__ == "__main__":
+    main()
