@@ -47,7 +47,6 @@ _ONLINE: dict[str, Any] = {
     "constrain": False,  # so that the log-probs of what was sampled are the model's own
     "sampling": {"temperature": 1.0, "max_tokens": 3},
     "overlong": "learn",
-    "experts": {"oracle": "solve", "slip": 0.5, "samples": 3},  # some of which press the broken button
     "group": 3,
     "prompts": 4,
     "policy": {"learning_rate": 1e-3, "batch": 6},
@@ -57,7 +56,8 @@ OWN: Mapping[str, dict[str, Any]] = {
     "eef": {"states": 1},
     "agent-r": {
         "transition": "end",
-        "search": {"strategy": "best", "width": 4, "iterations": 6},
+        "budget": 96,  # a wave of its search asks three times in each of ten tasks, and an end is two waves away
+        "search": {"strategy": "best", "width": 3, "iterations": 12},
         "alpha": [0.4],
         "beta": 0.1,
     },
@@ -82,7 +82,7 @@ def method(name: str, out: Path, model: Path, **more: Any) -> Recipe[Any]:
         "env": "toy/FlakyLamps-v0",
         "conversation": {},
         "budget": 24,
-        "experts": {"oracle": "solve", "slip": 0.5},
+        "experts": {"oracle": "solve", "slip": 0.5, "samples": 3},  # of both outcomes; some press the broken button
         "objective": {"epochs": 1, "learning_rate": 3e-3, "batch": 8},
         "evaluation": {"tasks": 3, "recovery": True},
     }
@@ -139,7 +139,9 @@ def main(model: str, out: str) -> None:
         moments = sorted((rng.randint(0, last), rng.random() * 0.05) for _ in range(10))
         ends[name]["killed"] = [child(name, killed, Path(model), *moment) for moment in moments]
         ends[name]["killed"].append(child(name, killed, Path(model)))
-        ends[name]["other"] = [child(name, other, Path(model), seed=1, iterations=1, budget=16)]
+        ends[name]["other"] = [
+            child(name, other, Path(model), seed=1, iterations=1, budget=OWN.get(name, {}).get("budget", 32) // 2)
+        ]
     print(json.dumps(ends))
 
 
