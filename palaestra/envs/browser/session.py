@@ -296,7 +296,7 @@ class Session:
 
         Args:
             first: the page of the task itself: without it there is no episode, so a failure raises EnvFault; so does
-                an answer that comes from the gate instead of the host, or says that the server failed (5xx).
+                an answer that comes from the gate instead of the host, or says that there is no such page (4xx, 5xx).
         """
         page, most = self.tab.page, self.plan.load_seconds
         try:
@@ -312,7 +312,7 @@ class Session:
             return f"{url[:200]} could not be opened: {said}."
         if first and answer is not None:
             own = answer.headers.get(MARK) == self.gate.mark
-            if own or answer.status >= 500:
+            if own or answer.status >= 400:
                 why = "its host may not be visited here" if answer.status == 403 else "its host cannot be reached"
                 raise EnvFault(f"the page {url} did not load: {why if own else f'HTTP status {answer.status}'}")
         await self.settle()

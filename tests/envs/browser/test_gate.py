@@ -214,7 +214,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
     """A host whose server is broken, or whose page forges the gate's mark."""
 
     def do_GET(self) -> None:
-        self.send_response(503 if self.path == "/broken" else 200)
+        self.send_response({"/broken": 503, "/none": 404}.get(self.path, 200))
         self.send_header(MARK, "0" * 32)
         self.send_header("Content-Type", "text/html")
         self.end_headers()
@@ -251,6 +251,7 @@ def test_a_first_page_that_its_host_did_not_answer_is_a_fault(tmp_path: Path, an
             ("http://nowhere.invalid/", "its host cannot be reached"),
             (f"http://{redirecting}/", "its host may not be visited here"),
             (f"{answering}/broken", "HTTP status 503"),
+            (f"{answering}/none", "HTTP status 404"),
         ):
             with pytest.raises(EnvFault, match=f"did not load: {why}"):
                 begun(tmp_path, web)
