@@ -178,7 +178,7 @@ def settings(model: str | Path, **more: Any) -> dict[str, Any]:
             "horizons": 2,
             "judge": False,
             "max_tokens": 48,
-            "objective": {"epochs": 7, "learning_rate": 5e-3, "batch": 4, "micro_tokens": 4096},
+            "objective": {"epochs": 20, "learning_rate": 5e-3, "batch": 4, "micro_tokens": 4096},
         },
         "steps": 3,
         "accept": 0.0,
