@@ -155,6 +155,7 @@ def test_hostile_requests_leave_no_memory_and_no_threads_behind(http: httpx.Clie
         for path, body, _ in HOSTILE:
             http.post(path, content=body)
 
+    held = http.get("/metadata").json()["sessions"]["open"]
     for _ in range(2):
         flood()
     memory, threads = crafting.memory(), crafting.threads()
@@ -162,10 +163,7 @@ def test_hostile_requests_leave_no_memory_and_no_threads_behind(http: httpx.Clie
         flood()
     assert crafting.memory() - memory < 32 * 1024 * 1024  # one of these bodies has 10 MB
     assert crafting.threads() <= threads
-    until = time.monotonic() + 60  # those that hung up are noticed in their own time
-    while (held := http.get("/metadata").json()["sessions"]["open"]) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert held == 0
+    assert http.get("/metadata").json()["sessions"]["open"] <= held  # those of other tests may still end
 
 
 def test_a_forged_snapshot_is_refused_and_never_unpickled(line: ClientConnection, tmp_path: Path) -> None:
