@@ -147,9 +147,8 @@ def test_a_snapshot_of_a_closed_sandbox_is_a_fault(env: TextEnv[Any]) -> None:
 
 
 def test_no_process_of_before_goes_on_after_a_step(env: TextEnv[Any]) -> None:
-    env.step(
-        "run (setsid sh -c 'while true; do date +%N > clock; done' > /dev/null 2>&1 &) ; until [ -s clock ]; do sleep 0.05; done"
-    )
+    writes = "(setsid sh -c 'while true; do date +%N > clock; done' > /dev/null 2>&1 &)"
+    env.step(f"run {writes} ; until [ -s clock ]; do sleep 0.05; done")
     assert env.step("run cat clock > first; sleep 0.2; cmp first clock && echo same")[0] == "same"
 
 
