@@ -48,6 +48,7 @@ class Situation:
         observation: the newest one, as the environment said it.
         conversation: how the episode is shown, and answers are read.
         actions: the admissible actions, where somebody wanted them.
+        key: of the episode, so that what was thought out for it at an earlier turn is found again; empty for none.
     """
 
     task: Task
@@ -56,6 +57,7 @@ class Situation:
     observation: str
     conversation: Conversation
     actions: Sequence[str] | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Request:
         env: the running environment, for policies that `looks_inside` (oracles, humans' undo); None for all others.
         seed: of this one turn: a function of the run's seed, the start, the sample and the turn.
         situation: where the episode stands; None for requests that belong to no episode.
+        max_tokens: ids that this answer may have, where that is less than the policy's sampling allows; None for that.
     """
 
     messages: Sequence[Message]
@@ -77,6 +80,7 @@ class Request:
     actions: Sequence[str] | None = None
     env: TextEnv[Any] | None = None
     situation: Situation | None = None
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,9 @@ class Completion:
             the completion in the conversation's style, and `text` is not looked at.
         error: why this one request could not be answered (a prompt longer than the model's context), in one line. The
             collector ends that episode as `policy_error`; the others of the batch go on.
+        calls: model calls that it took: more than one, or none, where a strategy answers.
+        certainty: mean over the ids of KL(uniform || p), in nats, p being the model's own distribution (Kang et al.,
+            arXiv 2502.18581); None where the policy does not tell it.
     """
 
     text: str
@@ -102,6 +109,8 @@ class Completion:
     completion_tokens: int = 0
     action: str | None = None
     error: str | None = None
+    calls: int = 1
+    certainty: float | None = None
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from palaestra.agents.policy import Completion, Policy, Request, Situation
 from palaestra.agents.progress import Tally
 from palaestra.agents.transcript import Transcript, resume
 from palaestra.agents.workers import EnvWorker
-from palaestra.envs import BadInput, TextEnv
+from palaestra.envs import BadInput, EnvFault, TextEnv
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Setup:
         max_turns: own turns after which an episode is ended, to be gone on with later; None for no limit.
         tally: where all that is spent is counted.
         fingerprints: of the environments, by id, that the store's episodes of this plan were made with.
-        keep: bytes that may be kept of an episode's steps, where its environment keeps any (`TextEnv.keep`).
+        keep: bytes that may be kept of an episode's steps, where its environment keeps any (`TextEnv.keep`); the reset
+            and the end may take as many each, to be looked at.
     """
 
     policy: Policy
@@ -172,6 +173,7 @@ class Attempt:
             instructions=env.instructions(start.task),
             fingerprint=self.worker.fingerprint,
             replayed=replayed,
+            kept=self._keep_end(env) if self.item.parent is None else None,
         )
 
     def _resume(
@@ -199,6 +201,14 @@ class Attempt:
         self._kept_bytes += len(raw or b"")
         return raw
 
+    def _keep_end(self, env: TextEnv[Any]) -> bytes | None:
+        """What the environment keeps at the reset, or where the episode is over: nothing is forked from it, it is to be
+        looked at. It takes no room from the steps in between."""
+        try:
+            return env.keep(self.setup.keep) if self.setup.keep else None
+        except (BadInput, EnvFault):  # more than may be kept; or an environment that is gone after the end
+            return None
+
     def step(self, action: str) -> Seen:
         """Hand an action to the environment."""
         env = self.worker.env()
@@ -213,7 +223,7 @@ class Attempt:
             terminated=terminated,
             truncated=truncated,
             actions=None if over else self._list(info),
-            kept=None if over else self._keep(env),
+            kept=self._keep_end(env) if over else self._keep(env),
         )
 
     def choose(self) -> Completion:
@@ -242,8 +252,8 @@ class Attempt:
         else:
             self.turns.append(self._turn(seen))
             self._spend(env_steps=1)
-            if seen.kept is not None:
-                self.kept[self.item.start.fork_step + len(self.turns)] = seen.kept
+        if seen.kept is not None:
+            self.kept[self.item.start.fork_step + len(self.turns)] = seen.kept
         self._seen = seen
 
     @property
@@ -294,7 +304,13 @@ class Attempt:
             prompt,
             seen.actions if policy.wants_actions else None,
             situation=Situation(
-                self.item.start.task, self._first.instructions, turns, seen.observation, conversation, seen.actions
+                self.item.start.task,
+                self._first.instructions,
+                turns,
+                seen.observation,
+                conversation,
+                seen.actions,
+                self.item.key,
             ),
         )
         room = policy.sampling.max_tokens if policy.sampling is not None else 0
@@ -312,10 +328,10 @@ class Attempt:
         """The policy has answered: the action to hand to the environment, empty where the answer cannot be read."""
         conversation = self.setup.conversation
         if answer.action is not None:
-            answer = Completion(conversation.write(answer.action), action=answer.action)
+            answer = Completion(conversation.write(answer.action), action=answer.action, calls=answer.calls)
         self._answer = answer
         self._spend(
-            model_calls=1,
+            model_calls=answer.calls,
             prompt_tokens=answer.prompt_tokens or len(self.request.prompt_ids),
             completion_tokens=answer.completion_tokens or len(answer.ids),
         )
