@@ -135,6 +135,7 @@ def collect(
             environment would go on: a piece of an episode, which can be forked at its end. None for whole episodes.
         keep: bytes, before they are compressed, that may be stored of an episode's steps where the same actions might
             lead elsewhere (`TextEnv.keep`; other environments keep none), so that forks begin where the parent stood.
+            Where it begins and where it ends may take as many each: people look at them.
             Steps that do not fit, and all with 0, are replayed as everywhere else: if that diverges it is a fault.
         progress: `auto` (a bar on a terminal, else lines), `bar`, `lines`, `quiet`, or an object.
         seed: all randomness of the requests follows from it.

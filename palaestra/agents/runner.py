@@ -330,10 +330,11 @@ class Attempt:
         if answer.action is not None:
             answer = Completion(conversation.write(answer.action), action=answer.action, calls=answer.calls)
         self._answer = answer
+        asked = answer.calls > 0  # a strategy may say what it has thought out at an earlier turn
         self._spend(
             model_calls=answer.calls,
-            prompt_tokens=answer.prompt_tokens or len(self.request.prompt_ids),
-            completion_tokens=answer.completion_tokens or len(answer.ids),
+            prompt_tokens=answer.prompt_tokens or (len(self.request.prompt_ids) if asked else 0),
+            completion_tokens=answer.completion_tokens or (len(answer.ids) if asked else 0),
         )
         return conversation.read(answer.text).action
 

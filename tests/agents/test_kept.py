@@ -82,14 +82,13 @@ def test_how_much_is_kept_can_be_said(tmp_path: Path) -> None:
         script = ScriptedPolicy(["look", "look", "look", "end"])
         collect([TASK], script, store, progress="quiet", keep=120)
         (parent,) = store.episodes()
-        assert [store.kept(parent.id, step) is not None for step in range(5)] == [False, True, True, False, False]
+        assert [store.kept(parent.id, step) is not None for step in range(5)] == [True, True, True, False, True]
         with pytest.raises(BadInput, match="keep is a number of bytes, 0 or more, got -1"):
             collect([TASK], script, store, progress="quiet", keep=-1)
 
 
 def test_what_is_not_there_is_none_and_damage_is_named(store: EpisodeStore) -> None:
     (parent,) = store.episodes()
-    assert store.kept(parent.id, 0) is None
     assert store.kept(parent.id, 99) is None
     assert store.kept("nobody", 1) is None
     store.close()

@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_not_kept_and_what_fits_later_is(tmp_path: Path, se
     with EpisodeStore(tmp_path / "e.sqlite") as store:
         collect([TASK], acting(actions, "parent"), store, env_settings=settings, progress="quiet")
         (parent,) = store.episodes()
-        assert [store.kept(parent.id, step) is not None for step in range(7)] == [0, 1, 0, 0, 1, 1, 0]
+        assert [store.kept(parent.id, step) is not None for step in range(7)] == [1, 1, 0, 0, 1, 1, 1]
         report, (fork,) = forked(store, settings, 4, (SHOW, "submit"))
         assert report.faults == 0
         assert last(fork.turns[1].observation) == last(parent.turns[1].observation)
@@ -137,8 +137,8 @@ def test_what_was_kept_is_small_and_no_pickle(store: Path) -> None:
     with EpisodeStore(store) as opened:
         (parent,) = opened.episodes()
         kept = {step: opened.kept(parent.id, step) for step in range(7)}
-        assert [raw is not None for raw in kept.values()] == [False, True, True, True, True, True, False]
-        assert len(opened.kept_block(parent.id) or b"") < 2_500  # five steps
+        assert [raw is not None for raw in kept.values()] == [True] * 7
+        assert len(opened.kept_block(parent.id) or b"") < 2_500  # the start, five steps, the end
         head = rb'{"score": 0\.0, "success": false, "valid": true}\n1 [0-9a-f]{32}\n'  # steps, digest of the files
         assert re.match(head, kept[1] or b"")
 
