@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -72,6 +73,19 @@ def draw(
         chosen = chosen.minimum((cumulated < cumulated[:, -1:]).sum(-1))
     logprobs = scores.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
     return chosen.tolist(), logprobs.tolist()
+
+
+def certainties(logits: torch.Tensor) -> list[float]:
+    """How far each row's distribution is from knowing nothing: KL(uniform || p) = -mean_j log(|V| p_j), in nats.
+
+    The mean over an answer's ids is its self-certainty (Kang et al. 2025, arXiv 2502.18581, equation 5).
+
+    Args:
+        logits: [rows, vocabulary], of the model itself, before any temperature.
+    """
+    size = logits.shape[-1]
+    values: list[float] = (-(logits.float().log_softmax(-1).mean(-1) + math.log(size))).tolist()
+    return values
 
 
 def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:

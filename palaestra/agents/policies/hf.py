@@ -21,7 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from palaestra.agents.episode import Actor
 from palaestra.agents.models import LoadedModel, load_model
-from palaestra.agents.policies.decoding import ActionTree, action_tree, draw, only_way
+from palaestra.agents.policies.decoding import ActionTree, action_tree, certainties, draw, only_way
 from palaestra.agents.policies.prefix_cache import BatchCache, PrefixCache
 from palaestra.agents.policy import Completion, Request, Sampling
 from palaestra.agents.template import ChatTemplate
@@ -43,6 +43,7 @@ class _Job:
     node: ActionTree | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    certainties: list[float] = field(default_factory=list)
     done: bool = False
 
 
@@ -60,6 +61,7 @@ class HFPolicy:
             the style `action`, in environments that list their actions.
         jinja: a chat template to use in place of the model's own.
         memory: bytes kept for prefixes.
+        certainty: tell how certain the model was of each answer (`Completion.certainty`).
 
     Raises:
         BadInput: unknown model. NotTokenExact: its chat template cannot be grown by ids.
@@ -77,11 +79,13 @@ class HFPolicy:
         constrain: bool = False,
         jinja: str | None = None,
         memory: int = 2 << 30,
+        certainty: bool = False,
     ) -> None:
         loaded = model if isinstance(model, LoadedModel) else load_model(model)
         self.name, self.version = loaded.name, loaded.version
         self.sampling: Sampling = sampling or Sampling()
         self.batch_size = batch_size
+        self.certainty = certainty
         self.constrain = self.wants_actions = constrain
         self.extra: dict[str, Any] = {"constrain": True} if constrain else {}
         self.template = ChatTemplate(loaded.tokenizer, jinja=jinja, eos=_eos(loaded.model))
@@ -142,7 +146,8 @@ class HFPolicy:
                 "or shorter observations (max_observation)"
             )
         room = self.sampling.max_tokens if self.prompt_limit is None else self.prompt_limit - len(prompt)
-        job = _Job(prompt, min(self.sampling.max_tokens, room), random.Random(f"{self.sampling.seed}:{request.seed}"))
+        limit = min(self.sampling.max_tokens, request.max_tokens or self.sampling.max_tokens, room)
+        job = _Job(prompt, limit, random.Random(f"{self.sampling.seed}:{request.seed}"))
         if self.constrain:
             if not request.actions:
                 return "no admissible actions are listed here, so the answer cannot be constrained to them"
@@ -164,6 +169,7 @@ class HFPolicy:
             finished=bool(job.ids) and job.ids[-1] in self.template.eos_ids,
             prompt_tokens=len(job.prompt),
             completion_tokens=len(job.ids),
+            certainty=sum(job.certainties) / len(job.certainties) if job.certainties else None,
         )
 
     # -- a batch -----------------------------------------------------------------------------------------------------
@@ -259,9 +265,12 @@ class HFPolicy:
         ids, logprobs = draw(
             logits, draws, temperature=self.sampling.temperature, top_p=self.sampling.top_p, allowed=allowed
         )
-        for job, index, logprob in zip(rows, ids, logprobs, strict=True):
+        told = certainties(logits) if self.certainty else [None] * len(rows)
+        for job, index, logprob, certainty in zip(rows, ids, logprobs, told, strict=True):
             if job.done:
                 continue
+            if certainty is not None:
+                job.certainties.append(certainty)
             job.ids.append(index)
             job.logprobs.append(logprob)
             if job.node is not None:

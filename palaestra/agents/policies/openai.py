@@ -144,7 +144,7 @@ class OpenAIPolicy:
             "messages": list(request.messages),
             "temperature": self.sampling.temperature,
             "top_p": self.sampling.top_p,
-            "max_tokens": self.sampling.max_tokens,
+            "max_tokens": min(self.sampling.max_tokens, request.max_tokens or self.sampling.max_tokens),
             "seed": (self.sampling.seed * 1_000_003 + request.seed) % 2**31,
         }
         until = time.monotonic() + self._deadline
