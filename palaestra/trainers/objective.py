@@ -84,7 +84,13 @@ class Objective(BaseModel):
 
 
 class Lora(BaseModel):
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on all linear layers but the head; merged when saved."""
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on all linear layers but the head; merged when saved.
+
+    Attributes:
+        rank: of the two factors of an adapter.
+        alpha: what an adapter adds is multiplied by alpha / rank.
+        dropout: of what goes into an adapter, while it is trained.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
