@@ -1,7 +1,7 @@
 """The gym: the contract of an environment, the registry, and one folder an environment family."""
 
 from palaestra.envs.builtin import register_all
-from palaestra.envs.core import Actions, Fidelity, Info, Reply, Snapshot, Task, Text, TextEnv
+from palaestra.envs.core import Actions, Fidelity, Info, Needs, Reply, Snapshot, Task, Text, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra, PalaestraError, ReplayDiverged
 from palaestra.envs.registry import EnvSpec, Oracle, find, imagines, make, register, specs
 
@@ -13,6 +13,7 @@ __all__ = [
     "Fidelity",
     "Info",
     "MissingExtra",
+    "Needs",
     "Oracle",
     "PalaestraError",
     "ReplayDiverged",

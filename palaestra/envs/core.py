@@ -49,6 +49,17 @@ class Fidelity(StrEnum):
     """Reset, replay of the actions, and a comparison of every observation's digest."""
 
 
+class Needs(StrEnum):
+    """What an instance needs to run beside others: the collector places it accordingly."""
+
+    NOTHING = "nothing"
+    """It answers in microseconds and waits for nothing: thousands of instances share a thread."""
+    THREAD = "thread"
+    """It may wait, for a process, a browser or a server: a thread of its own, from its making to its closing."""
+    PROCESS = "process"
+    """It computes for long in Python, or may take its interpreter down: a process of its own."""
+
+
 class Task(BaseModel):
     """What to do. Frozen, serialisable, with a stable `id`.
 
@@ -276,6 +287,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
 
     Attributes:
         fidelity: how this environment rewinds (class attribute).
+        needs: what an instance needs to run beside others (class attribute).
         loose_listing: the largest share of listed actions that it may still refuse (class attribute); 0 unless the
             listing comes from an engine that lists more than it understands. The conformance check measures it.
         max_steps: actions until the episode is truncated; None for no limit.
@@ -284,6 +296,7 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
     """
 
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
+    needs: ClassVar[Needs] = Needs.THREAD
     loose_listing: ClassVar[float] = 0.0
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]  # Gymnasium: not a ClassVar
 

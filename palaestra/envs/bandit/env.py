@@ -11,7 +11,7 @@ import numpy as np
 
 from palaestra.envs.bandit.families import NOISE, Family
 from palaestra.envs.bandit.oracles import ucb_choice
-from palaestra.envs.core import Reply, Task, TextEnv
+from palaestra.envs.core import Needs, Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput
 
 Reward = Literal["strategic", "payoff", "algorithmic"]
@@ -72,6 +72,8 @@ class Bandit(TextEnv[State]):
     # Score: (1 / T) * sum over the pulls so far of `worth`; at the end this is 1 - regret / (T * largest gap). It grows
     # with every good pull and does not depend on luck. Success, told with the last pull: the best arm was pulled more
     # often than any other in the last quarter of the pulls (rounded up), that is, the player found it.
+
+    needs = Needs.NOTHING
 
     def __init__(self, reward: Reward = "strategic", show: Show = "payoff") -> None:
         """Make a bandit.
