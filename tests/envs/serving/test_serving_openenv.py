@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_processes import OPENENV, Server, started, until
+from serving_processes import ODD, OPENENV, Server, serving, started, until
 
 import palaestra
+from palaestra.agents.tiny import make_tiny
 from palaestra.envs import Fidelity
 from palaestra.envs.check import check
 from palaestra.envs.errors import BadInput, EnvFault
@@ -66,6 +67,21 @@ def test_openenvs_client_is_told_what_is_wrong_and_goes_on(crafting: Server) -> 
     assert missing == "Server error: step: message: Field required (code: VALIDATION_ERROR)"
     assert wrong == "Server error: step: message: Input should be a valid string (code: VALIDATION_ERROR)"
     assert goes_on == "True"
+
+
+def test_trl_trains_on_what_we_serve(tmp_path: Path) -> None:
+    """A fresh model writes letters among other bytes: episodes of one task score differently, and that teaches."""
+    model, out = make_tiny([], tmp_path / "model", vocab=300, hidden=32, layers=1), tmp_path / "out"
+    sizes = ["--steps", "2", "--generations", "4", "--max-tokens", "2", "--out", str(out)]
+    with serving("letters", "--load", str(ODD.with_name("letters_served.py"))) as server:
+        command = [sys.executable, str(EXAMPLES / "trl_grpo.py"), str(model), server.url, "--task", "letters-0"]
+        done = subprocess.run([*command, *sizes], env=environ(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    scores = [float(line.split()[4].rstrip(",")) for line in done.stdout.splitlines() if line.startswith("step ")]
+    assert len(scores) == 2
+    assert any(0 < score < 1 for score in scores)
+    weights = "model.safetensors"
+    assert (out / weights).read_bytes() != (model / weights).read_bytes(), "no episode taught anything"
 
 
 @pytest.fixture(scope="module")
