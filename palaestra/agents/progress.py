@@ -1,17 +1,30 @@
-"""What a collection has done so far, and how a person sees it: a bar on a terminal, a line now and then elsewhere."""
+"""How a person or a script sees how far a long command is: a bar on a terminal, lines in a log, JSON Lines, nothing.
+
+    shown = progress_of("auto")
+    with Counted(shown, "import", "episodes", total=100) as count:
+        for episode in episodes:
+            count.step(faults=0)
+
+What is shown is a `Stage` (`stage`): a collection's `Tally` here, `Counted` for everything else (`counted`).
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Literal, Protocol
 
+from palaestra.agents.stage import Figure, Stage, brief, left, line, rate
 from palaestra.envs import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as RichProgress
+
+Way = Literal["auto", "bar", "lines", "json", "quiet"]
 
 
 @dataclass
@@ -28,6 +41,7 @@ class Tally:
         given_up: planned episodes whose every attempt ended in a fault.
         out_of_context: episodes that were truncated because the next prompt would not fit into the model's context.
         prompt_tokens, completion_tokens, model_calls, env_steps, replayed_steps: spent, faults included.
+        what: see `Stage`.
     """
 
     total: int | None = None
@@ -44,11 +58,22 @@ class Tally:
     env_steps: int = 0
     replayed_steps: int = 0
     started: float = field(default_factory=time.monotonic)
+    what: str = ""
+
+    @property
+    def unit(self) -> str:
+        """See `Stage`."""
+        return "episodes"
 
     @property
     def done(self) -> int:
         """Planned episodes that need no more work in this run."""
         return self.episodes + self.skipped + self.given_up
+
+    @property
+    def before(self) -> int:
+        """See `Stage`."""
+        return self.skipped
 
     @property
     def attempts(self) -> int:
@@ -60,108 +85,185 @@ class Tally:
         """Since the collection began."""
         return time.monotonic() - self.started
 
+    def figures(self) -> Mapping[str, Figure]:
+        """Success so far, faults, tokens a second."""
+        found: dict[str, Figure] = {"success": self.successes / self.episodes if self.episodes else None}
+        found["faults"] = self.faults
+        if self.skipped:
+            found["stored before"] = self.skipped
+        if self.completion_tokens:
+            found["tokens/s"] = self.completion_tokens / max(self.seconds, 1e-9)
+        return found
+
     def line(self) -> str:
         """One line for a log."""
-        of = f"/{self.total}" if self.total is not None else ""
-        rate = f"{self.successes / self.episodes:.1%}" if self.episodes else "no"
-        speed = self.completion_tokens / max(self.seconds, 1e-9)
-        parts = [f"{self.done}{of} episodes", f"{rate} success", f"{self.faults} faults", f"{self.seconds:.0f} s"]
-        if self.skipped:
-            parts.insert(1, f"{self.skipped} of them stored before")
-        if self.completion_tokens:
-            parts.append(f"{speed:.0f} tokens/s")
-        return ", ".join(parts)
+        return line(self)
 
 
 class Progress(Protocol):
-    """Shows a collection. `update` is called after every event, so it must be cheap."""
+    """Shows one stage after the other. `update` is called after every event, so it must be cheap."""
 
-    def begin(self, tally: Tally) -> None:
-        """The collection starts."""
+    def begin(self, stage: Stage) -> None:
+        """A stage starts."""
         ...
 
-    def update(self, tally: Tally) -> None:
+    def update(self, stage: Stage) -> None:
         """Something happened."""
         ...
 
-    def end(self, tally: Tally) -> None:
-        """The collection is over, however it ended."""
+    def end(self, stage: Stage) -> None:
+        """The stage is over, however it ended."""
         ...
+
+
+Shown = Progress | Way
 
 
 class Quiet:
     """Shows nothing."""
 
-    def begin(self, tally: Tally) -> None: ...
-    def update(self, tally: Tally) -> None: ...
-    def end(self, tally: Tally) -> None: ...
+    def begin(self, stage: Stage) -> None: ...
+    def update(self, stage: Stage) -> None: ...
+    def end(self, stage: Stage) -> None: ...
 
 
-class Lines:
-    """Prints a line to stderr every `seconds`, and one at the end: for logs and pipes."""
+class _NowAndThen:
+    """Calls `tell` at most every `seconds`, and at the end of a stage."""
 
-    def __init__(self, seconds: float = 10.0) -> None:
+    def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._next = 0.0
 
-    def begin(self, tally: Tally) -> None:
+    def begin(self, stage: Stage) -> None:
         self._next = time.monotonic() + self.seconds
 
-    def update(self, tally: Tally) -> None:
+    def update(self, stage: Stage) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self.seconds
-            self._print(tally)
+            self.tell(stage, False)
 
-    def end(self, tally: Tally) -> None:
-        self._print(tally)
+    def end(self, stage: Stage) -> None:
+        self.tell(stage, True)
 
-    def _print(self, tally: Tally) -> None:
-        print(f"collect: {tally.line()}", file=sys.stderr, flush=True)
+    def tell(self, stage: Stage, over: bool) -> None:
+        raise NotImplementedError
+
+
+class Lines(_NowAndThen):
+    """Prints a line to stderr every `seconds`, and one at the end: for logs and pipes."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__(seconds)
+
+    def tell(self, stage: Stage, over: bool) -> None:
+        print(f"{stage.what or 'collect'}: {line(stage)}", file=sys.stderr, flush=True)
+
+
+class JsonLines(_NowAndThen):
+    """Prints one JSON object a line to stdout at the beginning of a stage, every `seconds`, and at its end.
+
+    Keys: `event` ("progress"), `stage`, `unit`, `done`, `total` (null: unknown), `seconds`, `rate` (units a second) and
+    `left` (seconds), both null before they are known, `ended`, and the stage's figures: `success` (a share), `faults`,
+    `stored_before`, `tokens_per_second`, `loss`, `broken`.
+    """
+
+    def __init__(self, seconds: float = 1.0, out: IO[str] | None = None) -> None:
+        super().__init__(seconds)
+        self._out = out
+
+    def begin(self, stage: Stage) -> None:
+        super().begin(stage)
+        self.tell(stage, False)
+
+    def tell(self, stage: Stage, over: bool) -> None:
+        speed, ahead = rate(stage), left(stage)
+        event: dict[str, object] = {
+            "event": "progress",
+            "stage": stage.what or "collect",
+            "unit": stage.unit,
+            "done": stage.done,
+            "total": stage.total,
+            "seconds": round(stage.seconds, 3),
+            "rate": None if speed is None else round(speed, 4),
+            "left": None if ahead is None else round(ahead, 1),
+            "ended": over,
+        }
+        for name, value in stage.figures().items():
+            key = name.replace("/s", "_per_second").replace(" ", "_")
+            event[key] = round(value, 6) if isinstance(value, float) else value
+        print(json.dumps(event), file=self._out or sys.stdout, flush=True)
 
 
 class Bar:
-    """A bar on the terminal: episodes, success so far, faults, tokens a second, time left."""
+    """A bar on the terminal, one a stage: what, how many, success so far, faults, rate, time left."""
 
     def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
 
+        self._console = console or Console(stderr=True)
+        self._bar: RichProgress | None = None
+        self._next = 0.0
+
+    def begin(self, stage: Stage) -> None:
+        from rich.markup import escape
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+        from rich.table import Column
+
+        one_line = Column(no_wrap=True)
         self._bar = RichProgress(
-            TextColumn("[bold]collect"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[success]} success"),
-            TextColumn("{task.fields[faults]} faults"),
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            console=console or Console(stderr=True),
+            TextColumn("[bold]{task.description}", table_column=one_line),
+            BarColumn(bar_width=24 if self._console.width >= 110 else 10),
+            TextColumn("{task.fields[figures]}", markup=False, table_column=one_line),
+            console=self._console,
             refresh_per_second=4,
         )
-        self._task = self._bar.add_task("collect", total=None, success="-", faults=0, speed="")
-
-    def begin(self, tally: Tally) -> None:
+        self._bar.add_task(escape(stage.what or "collect"), total=stage.total, figures="")
         self._bar.start()
-        self.update(tally)
+        self._show(stage, False)
 
-    def update(self, tally: Tally) -> None:
-        speed = tally.completion_tokens / max(tally.seconds, 1e-9)
-        self._bar.update(
-            self._task,
-            total=tally.total,
-            completed=tally.done,
-            success=f"{tally.successes / tally.episodes:.0%}" if tally.episodes else "-",
-            faults=tally.faults,
-            speed=f"{speed:.0f} tokens/s" if tally.completion_tokens else "",
-        )
+    def update(self, stage: Stage) -> None:
+        if time.monotonic() >= self._next:  # nobody sees more than a few a second, and each costs some 50 microseconds
+            self._next = time.monotonic() + 0.1
+            self._show(stage, False)
 
-    def end(self, tally: Tally) -> None:
-        self.update(tally)
-        self._bar.stop()
+    def end(self, stage: Stage) -> None:
+        if self._bar is not None:
+            self._show(stage, True)
+            self._bar.stop()
+            self._bar = None
+
+    def _show(self, stage: Stage, over: bool) -> None:
+        if self._bar is not None:
+            known = stage.done if stage.total is None and over else stage.total
+            task = self._bar.task_ids[0]
+            self._bar.update(task, total=known, completed=stage.done, figures=brief(stage, over=over))
 
 
-def progress_of(kind: Progress | Literal["auto", "bar", "lines", "quiet"]) -> Progress:
+class _Under:
+    """Another way to show, with names of the stages that say where they belong."""
+
+    def __init__(self, inner: Progress, name: str) -> None:
+        self._inner, self._name = inner, name
+
+    def begin(self, stage: Stage) -> None:
+        stage.what = f"{self._name}, {stage.what}" if stage.what else self._name
+        self._inner.begin(stage)
+
+    def update(self, stage: Stage) -> None:
+        self._inner.update(stage)
+
+    def end(self, stage: Stage) -> None:
+        self._inner.end(stage)
+
+
+def under(shown: Shown, *names: str) -> Progress:
+    """The same way to show, the stages' names beginning with these; empty ones are left out."""
+    name = ", ".join(name for name in names if name)
+    return _Under(progress_of(shown), name) if name else progress_of(shown)
+
+
+def progress_of(kind: Shown) -> Progress:
     """A way to show progress by name. `auto` is a bar where stderr is a terminal, and lines elsewhere.
 
     Raises:
@@ -171,7 +273,7 @@ def progress_of(kind: Progress | Literal["auto", "bar", "lines", "quiet"]) -> Pr
         return kind
     if kind == "auto":
         kind = "bar" if sys.stderr.isatty() else "lines"
-    ways: dict[str, Callable[[], Progress]] = {"bar": Bar, "lines": Lines, "quiet": Quiet}
+    ways: dict[str, Callable[[], Progress]] = {"bar": Bar, "lines": Lines, "json": JsonLines, "quiet": Quiet}
     if kind not in ways:
-        raise BadInput(f"progress is one of auto, bar, lines, quiet, not {kind!r}")
+        raise BadInput(f"progress is one of auto, bar, lines, quiet, json, not {kind!r}")
     return ways[kind]()

@@ -18,7 +18,7 @@ from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, Start, episode_id
 from palaestra.agents.policy import Policy
-from palaestra.agents.progress import Progress
+from palaestra.agents.progress import Progress, under
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvSpec, Task, TextEnv, find, make
 from palaestra.trainers.card import EvaluationCard
@@ -286,7 +286,7 @@ def evaluate(
             conversation=conversation,
             concurrency=concurrency,
             recipe=recipe,
-            progress=progress,
+            progress=under(progress, "evaluate"),
             seed=seed,
             env_factory=env_factory,
         )
@@ -302,7 +302,7 @@ def evaluate(
                 recipe=recipe,
                 env_settings=settings,
                 concurrency=concurrency,
-                progress=progress,
+                progress=under(progress, "improve"),
                 seed=seed,
                 env_factory=env_factory,
             )

@@ -27,7 +27,7 @@ from palaestra.agents import episode as episodes
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start
 from palaestra.agents.policy import Policy, Sampling
-from palaestra.agents.progress import Progress
+from palaestra.agents.progress import Progress, under
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, MissingExtra, Task, TextEnv, find, make
 from palaestra.trainers.config import C, RecipeConfig
@@ -102,6 +102,7 @@ class Recipe(ABC, Generic[C]):
         self.measured.check(config.evaluation.split)
         if config.experts is not None:
             config.experts.check(self.spec)
+        self._stage = ""  # what the progress says before the name of what is collected
         self._acting: tuple[str, Any] | None = None
         self._rendered: Any = None
 
@@ -171,7 +172,7 @@ class Recipe(ABC, Generic[C]):
             "conversation": self.config.conversation,
             "concurrency": self.concurrency,
             "recipe": self.name,
-            "progress": self.progress,
+            "progress": under(self.progress, self._stage, "collect"),
             "seed": self.config.seed,
             "env_factory": self.env_factory,
         }
@@ -231,6 +232,7 @@ class Recipe(ABC, Generic[C]):
         if not (self.out / "run.json").exists():
             self._template()  # one that cannot be token-exact is told before anything is made
         with self._opened():
+            self._stage = "start model"
             self._evaluate(-1, "start model")
             if self.config.experts is not None:
                 self._iteration(0, "cloned experts")
@@ -255,6 +257,7 @@ class Recipe(ABC, Generic[C]):
 
     def _iteration(self, number: int, label: str) -> None:
         folder = f"iteration-{number}"
+        self._stage = f"iteration {number} of {self.iterations}" if number else "cloned experts"
         if not self.run.has(f"{folder}/collected.json"):
             self._collect(number)
         if not self.run.has(f"{folder}/samples.jsonl.gz"):
@@ -331,7 +334,7 @@ class Recipe(ABC, Generic[C]):
                 recipe=self.name,
                 seed=self.config.seed,
                 concurrency=self.concurrency,
-                progress=self.progress,
+                progress=under(self.progress, "experts"),
                 env_factory=self.env_factory,
                 left_out=self._left_out,
             )
@@ -431,7 +434,7 @@ class Recipe(ABC, Generic[C]):
             improve=plan.improve,
             label=label,
             concurrency=self.concurrency,
-            progress=self.progress,
+            progress=under(self.progress, self._stage),
             command=self.command,
             env_factory=self.measured.factory,
         )
@@ -448,6 +451,7 @@ class Recipe(ABC, Generic[C]):
         measured = self.measured
         collecting = {
             **self.collecting(),
+            "progress": under(self.progress, "recovery"),
             "env_settings": with_protocol(measured.spec, measured.settings, self.config.protocol),
             "env_factory": measured.factory,
         }
