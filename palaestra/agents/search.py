@@ -215,7 +215,23 @@ def search(
             stopped = "max_calls"
         elif plan.max_steps is not None and steps >= plan.max_steps:
             stopped = "max_steps"
+    _note(trees, store, recipe, iteration)
     return SearchReport(trees=trees, waves=waves, stopped=stopped, **spent)
+
+
+def noted(recipe: str, iteration: int | None) -> str:
+    """Under which note of its store (`Database.meta`) a search leaves what it counted of its nodes: by the id of the
+    piece that ends there [visits, sum of the values]."""
+    return f"search {recipe} {iteration if iteration is not None else '-'}"
+
+
+def _note(trees: Sequence[Tree], store: EpisodeStore, recipe: str, iteration: int | None) -> None:
+    """Leave N and Q of all nodes for people to look at. Earlier ones of other tasks stay."""
+    name = noted(recipe, iteration)
+    nodes = [node for tree in trees for node in tree.root.below()]
+    found = {node.head.id: [node.visits, node.total] for node in nodes if node.head is not None}
+    if found:
+        store.set_meta(name, {**store.meta().get(name, {}), **found})
 
 
 def path_to(node: Node, store: EpisodeStore) -> Path:

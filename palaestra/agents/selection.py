@@ -73,7 +73,15 @@ class Head:
 
 
 HEAD_COLUMNS = ", ".join(["row", *(name for name in Head.__slots__ if name != "number")])
-ORDERS = {"added": "row", "score": "score", "turns": "n_turns", "tokens": "completion_tokens", "task": "task"}
+ORDERS = {
+    "added": "row",
+    "score": "score",
+    "turns": "n_turns",
+    "tokens": "completion_tokens",
+    **{name: name for name in ("task", "env", "split", "outcome", "actor", "policy", "recipe", "iteration")},
+    **{name: name for name in ("fork_step", "seconds")},
+}
+"""Names of orders, and the columns they go by."""
 
 
 def head(row: tuple[Any, ...]) -> Head:

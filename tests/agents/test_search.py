@@ -19,7 +19,7 @@ import lamps
 from palaestra.agents.episode import Start
 from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, Request
-from palaestra.agents.search import Node, Search, SearchReport, _uct, path_to, search
+from palaestra.agents.search import Node, Search, SearchReport, _uct, noted, path_to, search
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import Task
 
@@ -68,6 +68,16 @@ def test_a_tree_is_nothing_but_forks_in_the_store(store: EpisodeStore) -> None:
             assert store.head(node.head.id).parent == node.parent.head.id
             assert node.head.fork_step == node.parent.depth
     assert store.count() == 4 * 64  # the root and its three children, each with 64 answers
+
+
+def test_what_was_counted_of_every_node_is_noted_in_the_store_and_stays_when_other_tasks_are_searched(
+    store: EpisodeStore,
+) -> None:
+    trees = [*grow(store, iterations=3).trees, *grow(store, TASKS[1:2], iterations=1).trees]
+    nodes = [node for tree in trees for node in tree.root.below()]
+    wanted = {node.head.id: [node.visits, node.total] for node in nodes if node.head is not None}
+    assert store.meta()[noted("search", None)] == wanted
+    assert len(wanted) == 12 + 6
 
 
 def test_uct_takes_unvisited_children_first_then_mean_plus_exploration() -> None:
