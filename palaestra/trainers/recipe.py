@@ -40,6 +40,7 @@ from palaestra.trainers.evaluate import (
     with_protocol,
 )
 from palaestra.trainers.experts import gather
+from palaestra.trainers.live import Live
 from palaestra.trainers.objective import Objective, fit
 from palaestra.trainers.objective import Progress as FitProgress
 from palaestra.trainers.phases import Collected, Fitted, Plan
@@ -275,9 +276,12 @@ class Recipe(ABC, Generic[C]):
             RunDir.open(self.out, self.name, self.config, growable=self.growable, command=self.command) as self.run,
             EpisodeStore(self.run.path / "episodes.sqlite") as self.store,
         ):
+            live = Live(self.run.path, self.progress, self.fitting)
+            self.progress, self.fitting = live, live.fitted
             try:
                 yield
             finally:
+                self.progress, self.fitting = live.shown, live.fitting
                 self._acting = None
                 self.env.close()
 
@@ -350,7 +354,7 @@ class Recipe(ABC, Generic[C]):
         lines = "".join(json.dumps({"problem": line}, ensure_ascii=False) + "\n" for line in wrong)
         file = self.run.write("iteration-0/left-out.jsonl", lines.encode("utf-8", "backslashreplace"))
         self.run.log("left out", records=len(wrong), file=str(file))
-        if self.progress != "quiet":
+        if not isinstance(self.progress, Live) or self.progress.shown != "quiet":
             print(f"{len(wrong)} expert records cannot be used and are left out: {file}", file=sys.stderr)
 
     def rollouts(self, number: int) -> list[str]:

@@ -4,6 +4,7 @@
     run.lock                 held while a process works here
     episodes.sqlite          all episodes of the run
     log.jsonl                what happened when
+    live.jsonl               how it is getting on (`live`)
     start/evaluation.json    the start model on held-out tasks
     iteration-K/
         plan.json            how many rollouts it makes (not of the experts' round, 0)
