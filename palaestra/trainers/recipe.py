@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, cast
+from typing import Any, ClassVar, Generic, cast
 
 from pydantic import BaseModel
 
@@ -27,7 +27,7 @@ from palaestra.agents import episode as episodes
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start
 from palaestra.agents.policy import Policy, Sampling
-from palaestra.agents.progress import Progress, under
+from palaestra.agents.progress import Shown, under
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, MissingExtra, Task, TextEnv, find, make
 from palaestra.trainers.config import C, RecipeConfig
@@ -48,8 +48,6 @@ from palaestra.trainers.recovery import recover
 from palaestra.trainers.rewinding import must_rewind
 from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
-
-Shown = Progress | Literal["auto", "bar", "lines", "quiet"]
 
 
 class Recipe(ABC, Generic[C]):
