@@ -28,7 +28,10 @@ LONGEST_WORD = 255
 """UTF-16 units; a longer word is cut into pieces of this length, as Lucene does."""
 
 _WORTH = 32
-"""Letters of a word whose term is remembered."""
+"""Letters of a word or a part whose terms are remembered."""
+
+_JOINING_BLANK = "\u202f"
+"""The one blank of Unicode's that stands inside words."""
 
 _SKIN = r"\U0001F3FB-\U0001F3FF"
 _PASSED_OVER = rf"[[[\p{{WB=Extend}}\p{{WB=Format}}\p{{WB=ZWJ}}]--[{_SKIN}]][{PASSED_OVER_THEN}]]*+"
@@ -98,9 +101,25 @@ def words(text: str) -> list[str]:
     return found
 
 
+def parts(text: str) -> list[str]:
+    """The text cut at its blanks: no word goes over one, so the words of the parts are the words of the text.
+
+    Texts repeat their parts far more often than they repeat themselves, so what a part makes is worth remembering.
+    """
+    return [text] if _JOINING_BLANK in text else text.split()
+
+
 def terms(text: str) -> list[str]:
     """What a text is searched by: its words without stop words, lower-case and stemmed, in order."""
-    return [term for word in words(text) if (term := _term(word)) is not None]
+    return [term for part in parts(text) for term in (_terms(part) if len(part) <= _WORTH else terms_of(part))]
+
+
+def terms_of(part: str) -> tuple[str, ...]:
+    """The terms of one of the `parts` of a text, or of a whole text."""
+    return tuple(term for word in words(part) if (term := _term(word)) is not None)
+
+
+_terms = lru_cache(maxsize=1 << 16)(terms_of)
 
 
 class _Pattern(Protocol):

@@ -23,7 +23,7 @@ import numpy as np
 from palaestra.envs.errors import BadInput
 from palaestra.envs.lock import alone
 from palaestra.envs.webshop.json_stream import elements, members
-from palaestra.envs.webshop.postings import PostingsWriter
+from palaestra.envs.webshop.postings_writer import PostingsWriter
 from palaestra.envs.webshop.product import BadRecord, Product, is_product, pack, read, searchable
 from palaestra.envs.webshop.search import SearchWriter
 from palaestra.envs.webshop.sources import SMALL, Source, index_root
@@ -223,7 +223,7 @@ class _Writer:
     def __init__(self, folder: Path, instructions: _Instructions) -> None:
         self._folder, self._instructions = folder, instructions
         self._search = SearchWriter(folder / "search")
-        self._facets = PostingsWriter(folder / "facets")
+        self._facets = PostingsWriter(folder / "facets", lambda term: (term,))
         self._asins = bytearray()
         self._products = (folder / "products").open("wb")
         self._ends = (folder / "products.ends").open("wb")
@@ -258,7 +258,7 @@ class _Writer:
         self._search.add(searchable(product))
         facets = [facet("c", product.category), facet("q", product.query)]
         facets += [facet("a", attribute) for attribute in product.attributes]
-        self._facets.add(position, dict.fromkeys(facets, 1))
+        self._facets.add(dict.fromkeys(facets))
         human = self._instructions.of("human", product.asin)
         synthetic = said if isinstance(said, dict) and said.get("instruction") is not None else None
         if synthetic is not None or human is not None:

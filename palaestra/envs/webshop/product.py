@@ -7,8 +7,9 @@ import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
+from operator import attrgetter
 
 DEFAULT_PRICE = 100.0
 """Dollars, where the record names no price."""
@@ -56,6 +57,10 @@ class Product:
     def main_image(self) -> str:
         """Address of the picture on the product's page."""
         return self.images[0] if self.images else ""
+
+
+_FIELDS = attrgetter(*(field.name for field in fields(Product)))
+_ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class BadRecord(ValueError):
@@ -106,7 +111,7 @@ def searchable(product: Product) -> str:
 def pack(product: Product) -> bytes:
     """A product as few bytes, for the index. Raises BadRecord for a text that is none (half of a surrogate pair)."""
     try:
-        return zlib.compress(json.dumps(astuple(product), ensure_ascii=False).encode(), 1)
+        return zlib.compress(_ENCODE(_FIELDS(product)).encode(), 1)
     except UnicodeEncodeError:
         raise BadRecord("a text holds half of a surrogate pair, which is no text") from None
 

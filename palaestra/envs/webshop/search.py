@@ -19,12 +19,14 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palaestra.envs.webshop.analysis import terms
-from palaestra.envs.webshop.postings import PostingsReader, PostingsWriter, mapped
+from palaestra.envs.webshop.analysis import parts, terms, terms_of
+from palaestra.envs.webshop.postings import Number, Postings, PostingsReader, mapped
+from palaestra.envs.webshop.postings_writer import PostingsWriter
 
 K1, B = np.float32(0.9), np.float32(0.4)
 TOP = 50
@@ -33,6 +35,15 @@ TOP = 50
 _REMEMBERED, _WORTH = 1 << 10, 64
 """Queries whose results are remembered, and the most terms and eight times that many letters of such a one: what an
 agent writes must not fill the memory."""
+
+_FEW = 50_000
+"""Postings that are all scored; with more of them it is worth the while to find out which ones cannot matter."""
+
+_AT_A_TIME = 1 << 15
+"""Postings that are scored at a time, which all fit into the processor's cache."""
+
+_ROUNDING = 1e-6
+"""Scores are compared as float32; sums that are closer than this share of them may turn out equal."""
 
 _EXACT = 24  # lengths below this have a norm of their own
 
@@ -60,21 +71,27 @@ def length(norm: int) -> int:
     return _EXACT + (bits if shift < 0 else (bits | 8) << shift)
 
 
+class _Asked(NamedTuple):
+    """A term of a query: where it occurs, and what it weighs."""
+
+    postings: Postings
+    weight: np.float32
+
+
 class SearchWriter:
     """Builds the search index of a catalogue in `folder`. Documents are numbered from 0 in the order they come."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._postings = folder, PostingsWriter(folder)
+        self._folder, self._postings = folder, PostingsWriter(folder, terms_of)
         self._norms = bytearray()
         self._documents = self._words = 0
 
     def add(self, text: str) -> None:
         """Add the next document."""
-        found = terms(text)
-        self._postings.add(len(self._norms), Counter(found))
-        self._norms.append(norm(len(found)))
+        found = self._postings.add(parts(text))
+        self._norms.append(norm(found))
         self._documents += bool(found)
-        self._words += len(found)
+        self._words += found
 
     def finish(self, ranks: NDArray[np.uint32]) -> None:
         """Write the index. `ranks`, shape (documents,): the place of each document's ASIN among all, for ties."""
@@ -104,24 +121,108 @@ class Search:
         return (self._cached if short(text, len(query)) else self._search)(query, top)
 
     def _search(self, query: Sequence[tuple[str, int]], top: int) -> tuple[int, ...]:
-        totals = np.zeros(len(self._norms), dtype=np.float64)
-        for term, times in query:
-            self._add(totals, term, times)
-        found = np.flatnonzero(totals)
-        scores = totals[found].astype(np.float32)
+        asked = [self._asked(term, times) for term, times in query]
+        held = [each for each in asked if each is not None]
+        found, totals = self._totals(held, top)
+        scores = totals.astype(np.float32)
         if len(found) > top:
-            least = np.partition(scores, -top)[-top]
-            kept = scores >= least
+            kept = scores >= _nth(scores, top)
             found, scores = found[kept], scores[kept]
         order = np.lexsort((self._ranks[found], -scores))[:top]
         return tuple(int(document) for document in found[order])
 
-    def _add(self, totals: NDArray[np.float64], term: str, times: int) -> None:
-        """Add a term's scores to those of the documents that hold it."""
+    def _totals(self, asked: Sequence[_Asked], top: int) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+        """The documents that hold a term, or those that may be among the best, with their scores before rounding.
+
+        Scores are added up in the order of the query: in their last bits sums depend on it.
+        """
+        if sum(len(each.postings.documents) for each in asked) <= _FEW:
+            all_totals = np.zeros(len(self._norms), dtype=np.float64)
+            for each in asked:
+                self._add_all(all_totals, each)
+            found = np.flatnonzero(all_totals).astype(np.uint32)
+            return found, all_totals[found]
+        found = self._hopeful(asked, top)
+        totals = np.zeros(len(found), dtype=np.float64)
+        for each in asked:
+            self._add(totals, found, each)
+        return found[totals > 0], totals[totals > 0]
+
+    def _asked(self, term: str, times: int) -> _Asked | None:
         postings = self._postings.get(term)
         if postings is None:
-            return
+            return None
         holding = len(postings.documents)
         weight = np.float32(times) * np.float32(math.log(1 + (self._documents - holding + 0.5) / (holding + 0.5)))
-        inverse = self._inverse[self._norms[postings.documents]]
-        totals[postings.documents] += weight - weight / (np.float32(1) + postings.counts.astype(np.float32) * inverse)
+        return _Asked(postings, weight)
+
+    def _hopeful(self, asked: Sequence[_Asked], top: int) -> NDArray[np.uint32]:
+        """The documents that may be among the best, in order: all that hold a term, without those surely not.
+
+        A term adds less than its weight. So the terms are added up by falling weight, that is rare ones first, and as
+        soon as what is left of them could not lift a document that holds nothing else to the best so far, only the
+        documents found by then are looked up in the long lists that remain (Turtle and Flood, 1995, "Query evaluation:
+        strategies and optimizations": "max score").
+        """
+        asked = sorted(asked, key=lambda each: -each.weight)
+        left = np.cumsum([0.0, *(float(each.weight) for each in reversed(asked))])[::-1]
+        totals = np.zeros(len(self._norms), dtype=np.float64)
+        least, done = 0.0, 0
+        for done, each in enumerate(asked, 1):
+            least = self._add_some(totals, each, least, top)
+            if least > left[done]:
+                break
+        found = np.flatnonzero(totals > max(least - left[done], 0)).astype(np.uint32)
+        sums = totals[found]
+        for at, each in enumerate(asked[done:], done):
+            self._add(sums, found, each)
+            least = max(least, _least(sums, top))
+            kept = sums > least - left[at + 1]
+            found, sums = found[kept], sums[kept]
+        return found
+
+    def _add_all(self, totals: NDArray[np.float64], asked: _Asked) -> None:
+        """Add a term's scores to the totals of all documents."""
+        documents, counts = asked.postings
+        totals[documents] += self._scores(asked.weight, documents, counts)
+
+    def _add_some(self, totals: NDArray[np.float64], asked: _Asked, least: float, top: int) -> float:
+        """The same, some at a time. Returns what a document needs now to be among the best, at least `least`."""
+        best = np.empty(0, dtype=np.float64)
+        for start in range(0, len(asked.postings.documents), _AT_A_TIME):
+            documents = asked.postings.documents[start : start + _AT_A_TIME]
+            counts = asked.postings.counts[start : start + _AT_A_TIME]
+            sums = totals[documents] + self._scores(asked.weight, documents, counts)
+            totals[documents] = sums
+            best = np.concatenate((best, sums[sums > least]))
+            if len(best) >= top:
+                best = np.partition(best, -top)[-top:]
+                least = max(least, float(best[0]) * (1 - _ROUNDING))
+        return least
+
+    def _add(self, totals: NDArray[np.float64], found: NDArray[np.uint32], asked: _Asked) -> None:
+        """Add a term's scores to the totals of these documents."""
+        documents, counts = asked.postings
+        places = np.searchsorted(documents, found)
+        places[places == len(documents)] = 0
+        holding = documents[places] == found
+        places = places[holding]
+        totals[holding] += self._scores(asked.weight, documents[places], counts[places])
+
+    def _scores(
+        self, weight: np.float32, documents: NDArray[np.uint32], counts: NDArray[np.uint16]
+    ) -> NDArray[np.float32]:
+        inverse = self._inverse[self._norms[documents]]
+        scores: NDArray[np.float32] = weight - weight / (np.float32(1) + counts.astype(np.float32) * inverse)
+        return scores
+
+
+def _nth(scores: NDArray[Number], top: int) -> Number:
+    """The score at the place `top`, counted from the best."""
+    found: Number = np.partition(scores, -top)[-top]
+    return found
+
+
+def _least(totals: NDArray[np.float64], top: int) -> float:
+    """What a document surely needs to be among the best, where these are the totals of some; 0 if they are too few."""
+    return float(_nth(totals, top)) * (1 - _ROUNDING) if len(totals) >= top else 0.0

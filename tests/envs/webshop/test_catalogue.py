@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palaestra.envs import BadInput
-from palaestra.envs.webshop import json_stream, postings
+from palaestra.envs.webshop import json_stream, postings_writer
 from palaestra.envs.webshop.build import index_of
 from palaestra.envs.webshop.catalogue import Catalogue, Product
 from palaestra.envs.webshop.json_stream import elements, members
@@ -401,14 +401,14 @@ def test_an_index_does_not_depend_on_how_much_is_held_while_it_is_built(
     built, _ = index_of(source)
     whole = {path.relative_to(built): path.read_bytes() for path in built.rglob("*") if path.is_file()}
     monkeypatch.setenv("PALAESTRA_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(postings, "RUN", 500)
+    monkeypatch.setattr(postings_writer, "RUN", 500)
     again, _ = index_of(source)
     assert again != built
     assert {path.relative_to(again): path.read_bytes() for path in again.rglob("*") if path.is_file()} == whole
 
 
 def test_memory_does_not_grow_with_the_products_while_indexing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postings, "RUN", 5_000)
+    monkeypatch.setattr(postings_writer, "RUN", 5_000)
     monkeypatch.setattr(json_stream, "CHUNK", 1 << 14)
     texts = [" ".join(f"word{(number * 7 + place) % 500}" for place in range(60)) for number in range(100)]
     peaks = []
