@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from palaestra.envs import BadInput
 from palaestra.trainers.statistics import Interval, interval
 from palaestra.worldmodel.branch import Branch
+from palaestra.worldmodel.compared import Compared
 from palaestra.worldmodel.judging import Judge
 from palaestra.worldmodel.page import PageFormat, Status
 from palaestra.worldmodel.transitions import Transition, drawn
@@ -100,6 +101,10 @@ class Fidelity(BaseModel):
         )
 
 
+def _nobody(_: Compared) -> None:
+    """Nobody wants to see the pages."""
+
+
 def fidelity(
     world: World,
     episodes: Sequence[Sequence[Transition]],
@@ -112,6 +117,7 @@ def fidelity(
     origins: int = 4,
     trust: float = 0.5,
     seed: int = 0,
+    told: Callable[[Compared], None] = _nobody,
 ) -> Fidelity:
     """Imagine along held-out real episodes and compare.
 
@@ -124,6 +130,7 @@ def fidelity(
         horizons: steps to imagine from each origin.
         origins: steps of each episode to begin from, drawn by the seed.
         trust: see `Fidelity`.
+        told: is given every imagined page beside the real one.
 
     Raises:
         BadInput: there is no episode.
@@ -147,7 +154,7 @@ def fidelity(
             walk.branch.take(walk.steps[walk.at + ahead].action, page)
             problems.update([page.problem.value] if page.problem is not None else [])
         for walk in walks:
-            tally.compare(walk, world.page)
+            told(tally.compare(walk, world.page))
         ends = [walk for walk in walks if walk.steps[walk.at + ahead].status is Status.OVER]
         standing = [walk for walk in ends if walk.reached(ahead + 1)]
         rated = judge.rate([walk.branch.case() for walk in standing], seed) if standing else []
@@ -216,7 +223,7 @@ class _Tally:
     cut: int = 0
     values: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
 
-    def compare(self, walk: _Walk, page: PageFormat) -> None:
+    def compare(self, walk: _Walk, page: PageFormat) -> Compared:
         real, branch, reached = walk.steps[walk.at + self.steps - 1], walk.branch, walk.reached(self.steps)
         wanted = page.cut(real.next)
         self.count += 1
@@ -231,6 +238,20 @@ class _Tally:
             listed, known = set(branch.actions or ()) if reached else set[str](), set(real.actions)
             shared = len(listed & known) / len(listed | known) if listed | known else 1.0
             self._add("actions", real, shared if reached and branch.actions is not None else 0.0)
+        return Compared(
+            task=real.task.id,
+            episode=real.episode,
+            origin=walk.steps[walk.at].step,
+            steps=self.steps,
+            action=real.action,
+            imagined=branch.page if reached else "",
+            problem=None if reached else branch.problem.value if branch.problem is not None else "ended before",
+            real=wanted,
+            similarity=alike,
+            copying=copied,
+            over=reached and branch.over,
+            ended=real.status is Status.OVER,
+        )
 
     def reward(self, walk: _Walk, judged: float) -> None:
         real = walk.steps[walk.at + self.steps - 1]

@@ -20,6 +20,7 @@ from palaestra.envs import BadInput, TextEnv, find
 from palaestra.trainers.objective import CrossEntropy, FitReport, Objective, fit, objective_of
 from palaestra.trainers.rundir import RunDir
 from palaestra.trainers.sample import Sample
+from palaestra.worldmodel import compared
 from palaestra.worldmodel.fidelity import Fidelity, fidelity
 from palaestra.worldmodel.judging import question, verdict
 from palaestra.worldmodel.loading import CARD, FIDELITY, WorldCard, load_world, model_policy, read_card, template_of
@@ -221,16 +222,19 @@ def measure(
             run.log("no held-out episodes", folder=folder)
             return None
         assert env.registration is not None
+        pages: list[compared.Compared] = []
         report = fidelity(
             load_world(str(model)),
             found,
             {steps[0].task.id: env.instructions(steps[0].task) for steps in found},
             env=env.registration.id,
             env_fingerprint=env.fingerprint(),
+            told=pages.append,
             horizons=config.horizons,
             trust=config.trust,
             seed=seed,
         )
+        run.write(str(Path(folder) / compared.PAGES), compared.packed(pages))
         run.save(str(Path(folder) / "model" / FIDELITY), report)
         run.save(file, report)
         run.log("fidelity", folder=folder, trusted=report.trusted)
