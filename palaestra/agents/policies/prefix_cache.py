@@ -36,11 +36,37 @@ class Prefix:
         """Memory that it holds."""
         return sum(tensor.numel() * tensor.element_size() for tensor in (*self.keys, *self.values))
 
-    def agrees(self, ids: NDArray[np.int64]) -> int:
-        """How many ids from the first on are the same."""
-        length = min(len(ids), len(self.ids))
-        differ = np.flatnonzero(self.ids[:length] != ids[:length])
-        return int(differ[0]) if len(differ) else length
+
+class _Table:
+    """The ids of all entries as the rows of one matrix, so that a prompt is compared with all of them at once."""
+
+    def __init__(self) -> None:
+        self._ids = np.full((16, 256), -1, dtype=np.int64)
+        self._number = np.full(16, -1, dtype=np.int64)  # of the entry in a row; -1: a free one
+
+    def put(self, number: int, ids: NDArray[np.int64]) -> None:
+        free = np.flatnonzero(self._number < 0)
+        rows, width = self._ids.shape
+        if not len(free) or len(ids) > width:
+            wider = np.full((rows * 2 if not len(free) else rows, max(width, 2 * len(ids))), -1, dtype=np.int64)
+            wider[:rows, :width] = self._ids
+            more = np.full(len(wider) - rows, -1, dtype=np.int64)
+            self._ids, self._number = wider, np.concatenate([self._number, more])
+        row = int(free[0]) if len(free) else rows
+        self._ids[row, : len(ids)] = ids
+        self._number[row] = number
+
+    def drop(self, number: int) -> None:
+        row = self._number == number
+        self._ids[row], self._number[row] = -1, -1
+
+    def agreeing(self, ids: NDArray[np.int64]) -> dict[int, int]:
+        """Of every entry, how many ids from the first on are the same."""
+        taken = np.flatnonzero(self._number >= 0)
+        wanted = ids[: self._ids.shape[1]]
+        differ = self._ids[: taken[-1] + 1 if len(taken) else 0, : len(wanted)] != wanted
+        lengths = np.where(differ.any(axis=1), differ.argmax(axis=1), len(wanted)) if len(wanted) else differ.sum(1)
+        return dict(zip(self._number[taken].tolist(), lengths[taken].tolist(), strict=True))
 
 
 class PrefixCache:
@@ -54,6 +80,7 @@ class PrefixCache:
         self.max_bytes = max_bytes
         self.bytes = 0
         self._entries: OrderedDict[int, Prefix] = OrderedDict()
+        self._table = _Table()
         self._next = 0
 
     def __len__(self) -> int:
@@ -61,34 +88,37 @@ class PrefixCache:
 
     def longest(self, ids: Sequence[int]) -> tuple[Prefix | None, int]:
         """The entry that covers most of a prompt, and how much; at least one id is always left to compute."""
-        wanted = np.asarray(ids[:-1], dtype=np.int64)
-        best, covered, found = None, 0, -1
-        for number, entry in self._entries.items():
-            length = entry.agrees(wanted)
-            if length > covered:
-                best, covered, found = entry, length, number
-        if best is not None:
-            self._entries.move_to_end(found)
-        return best, covered
+        lengths = self._table.agreeing(np.asarray(ids[:-1], dtype=np.int64))
+        covered = max(lengths.values(), default=0)
+        if not covered:
+            return None, 0
+        found = next(number for number in self._entries if lengths[number] == covered)  # the one longest unused
+        self._entries.move_to_end(found)
+        return self._entries[found], covered
 
     def put(self, entry: Prefix) -> None:
         """Keep an entry in place of those that it covers, and drop those longest unused if it gets too much."""
         if entry.bytes > self.max_bytes:
             return
-        covered = [number for number, old in self._entries.items() if old.agrees(entry.ids) == len(old.ids)]
-        for number in covered:
-            self.bytes -= self._entries.pop(number).bytes
+        lengths = self._table.agreeing(entry.ids)
+        for number in [number for number, old in self._entries.items() if lengths[number] == len(old.ids)]:
+            self._drop(number)
         self._entries[self._next] = entry
+        self._table.put(self._next, entry.ids)
         self._next += 1
         self.bytes += entry.bytes
         while self.bytes > self.max_bytes:
-            _, oldest = self._entries.popitem(last=False)
-            self.bytes -= oldest.bytes
+            self._drop(next(iter(self._entries)))
 
     def clear(self) -> None:
         """Forget everything: the weights have changed."""
         self._entries.clear()
+        self._table = _Table()
         self.bytes = 0
+
+    def _drop(self, number: int) -> None:
+        self.bytes -= self._entries.pop(number).bytes
+        self._table.drop(number)
 
 
 class BatchCache(Cache):
