@@ -21,9 +21,11 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.driver import Driver, Limits, TooManyFaults
 from palaestra.agents.episode import Actor, Path, Plain, Provenance, Start, episode_id, episode_key
 from palaestra.agents.fork import kept_for, parent_of
+from palaestra.agents.instance import Kept
+from palaestra.agents.places import LocalCrew
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress, Tally, progress_of
-from palaestra.agents.runner import Item, Kept, Setup
+from palaestra.agents.runner import Item, Setup
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.workers import Stop
 from palaestra.envs import BadInput, Task, TextEnv, specs
@@ -44,6 +46,9 @@ class CollectReport:
         given_up: planned episodes that the store does not hold because every attempt ended in a fault.
         out_of_context: episodes that ended as `truncated` because the next prompt would not fit into the context.
         prompt_tokens, completion_tokens, model_calls, env_steps, replayed_steps: spent, faults included.
+        spared_steps: actions before forks that were not replayed, because an instance stood on the way, or because what
+            the environment kept of the step was enough.
+        warm_starts: forks that began on an instance that stood on their way, without a reset.
         seconds: wall time.
     """
 
@@ -59,6 +64,8 @@ class CollectReport:
     model_calls: int
     env_steps: int
     replayed_steps: int
+    spared_steps: int
+    warm_starts: int
     seconds: float
 
     @property
@@ -180,8 +187,8 @@ def collect(
         policy, conversation, provenance, seed, max_context, noted, max_turns, tally, stored.fingerprints, keep
     )
     shown = progress_of(progress)
-    create = env_factory or (lambda name: palaestra.make(name, **settings))
-    driver = Driver(_plan(starts, samples, provenance, store, stored), setup, store, create, limits, shown)
+    crew = LocalCrew(policy, settings, env_factory)
+    driver = Driver(_plan(starts, samples, provenance, store, stored), setup, store, crew, limits, shown)
     patience = 10.0
     shown.begin(tally)
     try:
@@ -189,11 +196,11 @@ def collect(
             driver.run()
     except KeyboardInterrupt:
         patience = 3.0
-        raise Interrupted(_report(tally), driver.in_flight) from None
+        raise Interrupted(_report(driver), driver.in_flight) from None
     finally:
         shown.end(tally)
         driver.close(patience)
-    return _report(tally)
+    return _report(driver)
 
 
 def planned_keys(
@@ -362,7 +369,8 @@ class _Stored:
             )
 
 
-def _report(tally: Tally) -> CollectReport:
+def _report(driver: Driver) -> CollectReport:
+    tally = driver.tally
     return CollectReport(
         episodes=tally.episodes,
         successes=tally.successes,
@@ -376,6 +384,8 @@ def _report(tally: Tally) -> CollectReport:
         model_calls=tally.model_calls,
         env_steps=tally.env_steps,
         replayed_steps=tally.replayed_steps,
+        spared_steps=driver.spared_steps,
+        warm_starts=driver.warm_starts,
         seconds=tally.seconds,
     )
 

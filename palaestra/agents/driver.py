@@ -1,28 +1,35 @@
-"""The collector's loop: many episodes at once, policy calls batched as requests come, blocking calls in threads.
+"""The collector's loop: many episodes at once, requests answered as they come, blocking calls elsewhere.
 
-One thread, the caller's, decides everything. It hands environment calls to the threads that own the environments and
-batches to the policy's thread, waits for whichever comes back first, and stores what is finished. There is no
-lock-step: when the policy is free it takes all that wait.
+One thread, the caller's, decides everything. It hands environment calls to where the environments live and requests to
+the policy's engines, waits for whichever comes back first, and stores what is finished. There is no lock-step: an
+engine that is free takes all that wait. What one event costs does not depend on how many episodes are under way.
+
+Back-pressure: there are never more episodes than `concurrency`, none of them has more than one call out, an engine has
+one batch, and an episode that ends is stored before the next one begins; the plan is read no faster than that.
 """
 
 from __future__ import annotations
 
-import sys
+import itertools
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
+from functools import partial
+from queue import Empty
 from typing import cast
 
 from palaestra.agents.episode import Actor, Outcome
-from palaestra.agents.policy import Completion, Request
+from palaestra.agents.instance import Ask, Seen
+from palaestra.agents.places import Crew
+from palaestra.agents.policy import Completion
+from palaestra.agents.pool import EnvPool
 from palaestra.agents.progress import Progress
-from palaestra.agents.runner import Attempt, Item, Seen, Setup
+from palaestra.agents.runner import Attempt, Item, Setup
 from palaestra.agents.store import EpisodeStore
-from palaestra.agents.workers import EnvPool, EnvWorker, Events, Finished, Stop, Worker
-from palaestra.envs import BadInput, PalaestraError, TextEnv
+from palaestra.agents.streaming import StreamingPolicy
+from palaestra.agents.workers import Answered, Engine, EnvWorker, Event, Finished, Stop
+from palaestra.envs import BadInput, PalaestraError
 
 _LINGER_SHARE = 0.1
 """How long the policy waits for requests that are about to come, as a share of how long it takes to answer.
@@ -32,6 +39,8 @@ _LINGER_MOST = 0.25
 """The most it waits, in seconds."""
 _LONGEST_WAIT = 0.5
 """Seconds after which the main thread looks up even where nothing has come back."""
+_EVENTS_AT_ONCE = 256
+"""What has come back is handled in parts, so that the policy is not kept waiting by thousands of environments."""
 
 
 class TooManyFaults(PalaestraError):
@@ -56,7 +65,7 @@ class Driver:
         items: the plan, read lazily; what the store holds already is skipped.
         setup: what all episodes share.
         store: where episodes go, faults too.
-        create: makes an environment instance from its id.
+        crew: where environments live, and what answers requests.
         limits: see `Limits`.
         progress: how it is shown.
     """
@@ -66,23 +75,28 @@ class Driver:
         items: Iterator[Item],
         setup: Setup,
         store: EpisodeStore,
-        create: Callable[[str], TextEnv[object]],
+        crew: Crew,
         limits: Limits,
         progress: Progress,
     ) -> None:
-        self.events: Events = SimpleQueue()
+        self.events = crew.events
         self.tally = setup.tally
+        self.warm_starts = self.spared_steps = 0
         self._items: Iterator[Item] | None = items
         self._setup, self._store, self._limits, self._progress = setup, store, limits, progress
-        self._pool = EnvPool(create, limits.concurrency, self.events)
-        self._engine = Worker(self.events, f"policy {setup.policy.name}")
+        self._crew, self._pool = crew, EnvPool(crew.place, limits.concurrency)
         self._human = setup.policy.actor is Actor.HUMAN
+        self._stream = setup.policy if isinstance(setup.policy, StreamingPolicy) else None
         self._going: dict[EnvWorker, Attempt] = {}
+        self._keys: set[str] = set()  # of what is under way or to be tried again
+        self._due: dict[EnvWorker, None] = {}  # calls with a deadline; all may take as long, so the oldest comes first
+        self._at_work: set[EnvWorker] = set()  # environments whose answer brings a request
         self._retry: deque[Item] = deque()
         self._waiting: deque[Attempt] = deque()
         self._alone: deque[Attempt] = deque()
-        self._asked: list[Attempt] = []
-        self._asked_at = 0.0
+        self._asked: dict[Engine, tuple[list[Attempt], float]] = {}
+        self._streamed: dict[int, Attempt] = {}
+        self._numbers = itertools.count()
         self._ready_since: float | None = None
         self._call_seconds = 0.5
         self._last_error = ""
@@ -112,9 +126,9 @@ class Driver:
     def close(self, seconds: float = 10.0) -> None:
         """End all threads and close all environments; what has not ended within `seconds` is left behind."""
         until = time.monotonic() + seconds
-        self._engine.leave()
+        self._crew.leave()
         self._pool.close(seconds)
-        self._engine.join(until - time.monotonic())
+        self._crew.close(until - time.monotonic())
 
     @property
     def in_flight(self) -> int:
@@ -128,60 +142,76 @@ class Driver:
             item = self._retry.popleft() if self._retry else self._plan()
             if item is None:
                 return
+            self._keys.add(item.key)
             actions = [turn.action for turn in item.before]
             worker = self._pool.take(item.start.task, actions, fresh=item.attempt > 0)
             attempt = Attempt(item, worker, self._setup)
             self._going[worker] = attempt
-            self._run(attempt, "env", attempt.begin)
+            self._run(attempt, "env", attempt.beginning)
 
     def _plan(self) -> Item | None:
         if self._items is None:
             return None
-        keys = {attempt.item.key for attempt in self._going.values()} | {item.key for item in self._retry}
         for item in self._items:
-            if item.key not in keys and not self._store.has(item.key):
+            if item.key not in self._keys and not self._store.has(item.key):
                 return item
             self.tally.skipped += 1
-            self._stored += item.key not in keys
+            self._stored += item.key not in self._keys
         self._items = None
         return None
 
-    def _run(self, attempt: Attempt, stage: str, call: Callable[[], object]) -> None:
-        attempt.stage = stage
+    def _run(self, attempt: Attempt, stage: str, ask: Ask) -> None:
+        attempt.stage, worker = stage, attempt.worker
         patient = stage == "inside" and self._human  # a person may think as long as they like
-        attempt.worker.submit(call, None if patient else self._limits.deadline)
+        seconds = None if patient else self._limits.deadline
+        if seconds is not None:
+            self._due[worker] = None
+        if stage == "env":
+            self._at_work.add(worker)
+        worker.submit(ask, seconds)
+
+    def _rests(self, worker: EnvWorker) -> None:
+        """Nothing is asked of it now."""
+        self._due.pop(worker, None)
+        self._at_work.discard(worker)
+        worker.deadline = None
 
     # -- asking the policy -------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        if self._asked or not (self._waiting or self._alone):
+        if self._stream is not None:
+            self._stream_on(self._stream)
             return
-        if self._alone:
-            batch = [self._alone.popleft()]
-        else:
-            if self._ready_since is None:
-                self._ready_since = time.monotonic()
-            if self._lingers() and time.monotonic() < self._ready_since + self._linger:
-                return
-            size = min(len(self._waiting), max(1, self._setup.policy.batch_size))
-            batch = [self._waiting.popleft() for _ in range(size)]
-        self._asked, self._asked_at, self._ready_since = batch, time.monotonic(), None
-        requests = [attempt.request for attempt in batch]
-        self._engine.submit(lambda: self._answers(requests))
+        while (self._waiting or self._alone) and (engine := self._crew.free(self._asked)) is not None:
+            if self._alone:
+                batch = [self._alone.popleft()]
+            else:
+                if self._ready_since is None:
+                    self._ready_since = time.monotonic()
+                if self._lingers() and time.monotonic() < self._ready_since + self._linger:
+                    return
+                size = min(len(self._waiting), max(1, self._setup.policy.batch_size))
+                batch = [self._waiting.popleft() for _ in range(size)]
+            self._asked[engine] = (batch, time.monotonic())
+            self._ready_since = None
+            engine.submit([attempt.request for attempt in batch])
 
-    def _answers(self, requests: Sequence[Request]) -> Sequence[Completion]:
-        """Runs in the policy's thread."""
-        answers = self._setup.policy.act(requests)
-        if len(answers) != len(requests):
-            name = self._setup.policy.name
-            raise BadInput(f"policy {name} gave {len(answers)} completions for {len(requests)} requests; mend its act")
-        return answers
+    def _stream_on(self, policy: StreamingPolicy) -> None:
+        """Hand over what waits, as much as the engine is said to take at once."""
+        room = max(1, policy.batch_size) - len(self._streamed)
+        for _ in range(min(room, len(self._waiting))):
+            attempt = self._waiting.popleft()
+            number = next(self._numbers)
+            self._streamed[number] = attempt
+            policy.submit(attempt.request, partial(self._post, number))
+
+    def _post(self, number: int, answer: Completion) -> None:
+        """From any thread: a request that was handed over is answered."""
+        self.events.put(Answered(number, answer))
 
     def _lingers(self) -> bool:
         """Are there requests worth waiting for: room in the batch, and environments that are at work."""
-        if len(self._waiting) >= self._setup.policy.batch_size:
-            return False
-        return any(attempt.stage == "env" for attempt in self._going.values())
+        return len(self._waiting) < self._setup.policy.batch_size and bool(self._at_work)
 
     @property
     def _linger(self) -> float:
@@ -189,31 +219,38 @@ class Driver:
 
     # -- what comes back ---------------------------------------------------------------------------------------------
 
-    def _next(self) -> list[Finished | Stop]:
+    def _next(self) -> list[Event]:
         """All that has come back; waits for the first, but not beyond the next deadline, and never for long."""
-        until = [worker.deadline for worker in self._going if worker.deadline is not None]
+        now = time.monotonic()
         # A signal that comes just before the main thread blocks is heard only when it wakes again.
-        until.append(time.monotonic() + _LONGEST_WAIT)
+        until = now + self._crew.look(_LONGEST_WAIT)
+        if (oldest := next(iter(self._due), None)) is not None:
+            until = min(until, cast(float, oldest.deadline))
         if self._ready_since is not None:
-            until.append(self._ready_since + self._linger)
-        found: list[Finished | Stop] = []
+            until = min(until, self._ready_since + self._linger)
+        found: list[Event] = []
         try:
-            found.append(self.events.get(timeout=max(0.0, min(until) - time.monotonic())))
-            while True:
+            found.append(self.events.get(timeout=max(0.0, until - now)))
+            while len(found) < _EVENTS_AT_ONCE:
                 found.append(self.events.get_nowait())
         except Empty:
-            return found
+            pass
+        return found
 
-    def _handle(self, event: Finished | Stop) -> None:
-        if isinstance(event, Stop) or isinstance(event.error, KeyboardInterrupt):
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Stop) or (isinstance(event, Finished) and isinstance(event.error, KeyboardInterrupt)):
             raise KeyboardInterrupt
-        if event.worker is self._engine:
-            self._engine_done(event)
+        if isinstance(event, Answered):
+            if (waits := self._streamed.pop(event.call, None)) is not None:
+                self._answered(waits, event.value)
             return
-        attempt = self._going.get(cast(EnvWorker, event.worker))
+        if not isinstance(event.worker, EnvWorker):
+            self._engine_done(event, event.worker)
+            return
+        attempt = self._going.get(event.worker)
         if attempt is None or event.call != event.worker.calls:
             return  # a call that was given up long ago
-        event.worker.deadline = None
+        self._rests(event.worker)
         if event.error is not None:
             if isinstance(event.error, BadInput) and (attempt.stage == "inside" or not attempt.turns):
                 raise event.error
@@ -224,11 +261,23 @@ class Driver:
         else:
             self._saw(attempt, cast(Seen, event.value))
 
-    def _engine_done(self, event: Finished) -> None:
-        batch, self._asked = self._asked, []
-        self._call_seconds += 0.3 * (time.monotonic() - self._asked_at - self._call_seconds)
+    def _engine_done(self, event: Finished, engine: Engine) -> None:
+        batch, began = self._asked.pop(engine, ([], 0.0))
+        if engine.lost:  # with all that it was asked: another one is asked
+            for attempt in reversed(batch):
+                attempt.unanswered += 1
+                if attempt.unanswered > self._limits.retries:
+                    self._fault(attempt, Outcome.POLICY_ERROR, event.trace, self._pool.give_back)
+                else:
+                    self._waiting.appendleft(attempt)
+            return
+        self._call_seconds += 0.3 * (time.monotonic() - began - self._call_seconds)
         if event.error is None:
-            for attempt, answer in zip(batch, cast(Sequence[Completion], event.value), strict=True):
+            answers = cast(Sequence[Completion], event.value)
+            if len(answers) != len(batch):
+                name = self._setup.policy.name
+                raise BadInput(f"policy {name} gave {len(answers)} completions for {len(batch)} requests; mend its act")
+            for attempt, answer in zip(batch, answers, strict=True):
                 self._answered(attempt, answer)
         elif isinstance(event.error, BadInput):
             raise event.error
@@ -238,11 +287,13 @@ class Driver:
             self._fault(batch[0], Outcome.POLICY_ERROR, event.trace, self._pool.give_back)
 
     def _saw(self, attempt: Attempt, seen: Seen) -> None:
-        attempt.saw(seen)
+        if attempt.saw(seen):
+            self.warm_starts += seen.warm
+            self.spared_steps += attempt.item.start.fork_step - seen.replayed
         if attempt.over or attempt.enough or not attempt.ask():
             self._finish(attempt)
         elif self._setup.policy.looks_inside:
-            self._run(attempt, "inside", attempt.choose)
+            self._run(attempt, "inside", attempt.request)
         else:
             attempt.stage = "policy"
             self._waiting.append(attempt)
@@ -251,8 +302,7 @@ class Driver:
         if answer.error is not None:
             self._fault(attempt, Outcome.POLICY_ERROR, answer.error, self._pool.give_back)
             return
-        action = attempt.answered(answer)
-        self._run(attempt, "env", lambda: attempt.step(action))
+        self._run(attempt, "env", attempt.answered(answer))
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
@@ -267,17 +317,19 @@ class Driver:
             self.tally.skipped += 1
             self._stored += 1
         del self._going[attempt.worker]
+        self._keys.discard(attempt.item.key)
+        attempt.worker.standing = attempt.standing
         self._pool.give_back(attempt.worker)
 
     def _expire(self) -> None:
         now = time.monotonic()
-        late = [worker for worker in self._going if worker.deadline is not None and now >= worker.deadline]
-        for worker in late:
+        while (worker := next(iter(self._due), None)) is not None and now >= cast(float, worker.deadline):
             attempt = self._going[worker]
-            what = attempt.doing
             error = (
-                f"{worker.env_id}: {what} took longer than {self._limits.deadline:g} s; it hung in\n{_stack(worker)}"
+                f"{worker.env_id}: {attempt.doing} took longer than {self._limits.deadline:g} s; it hung in\n"
+                f"{worker.where()}"
             )
+            self._rests(worker)
             self._fault(attempt, Outcome.TIMEOUT, error, self._pool.abandon)
 
     def _fault(self, attempt: Attempt, outcome: Outcome, error: str, part: Callable[[EnvWorker], None]) -> None:
@@ -285,10 +337,12 @@ class Driver:
         self.tally.faults += 1
         self._last_error = error.strip().splitlines()[-1] if outcome is not Outcome.TIMEOUT else error.splitlines()[0]
         del self._going[attempt.worker]
+        attempt.worker.standing = attempt.standing
         part(attempt.worker)
         if attempt.item.attempt < self._limits.retries:
             self._retry.append(replace(attempt.item, attempt=attempt.item.attempt + 1))
         else:
+            self._keys.discard(attempt.item.key)
             self.tally.given_up += 1
             self._judge(self.tally.given_up)
 
@@ -318,9 +372,3 @@ class Driver:
             f"not be made ({given_up / planned:.0%}, allowed are {self._limits.max_fault_rate:.0%}); the last one: "
             f"{self._last_error}"
         )
-
-
-def _stack(worker: EnvWorker) -> str:
-    """Where a thread stands, as a traceback."""
-    frame = sys._current_frames().get(worker.ident or -1)
-    return "".join(traceback.format_stack(frame)) if frame is not None else "a thread that has ended"

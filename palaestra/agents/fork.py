@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palaestra.agents.episode import Path, Start
-from palaestra.agents.runner import Kept
+from palaestra.agents.instance import Kept
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput
 

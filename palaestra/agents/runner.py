@@ -1,24 +1,24 @@
 """One episode on its way: what was seen, what is asked next, and what is stored of it in the end.
 
-An `Attempt` knows nothing of threads and queues. The driver runs `begin`, `step` and `choose` in the environment's
-thread and hands over what came of them.
+An `Attempt` knows nothing of threads and queues. The driver asks the environment for it and hands over what came back.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Cost, Episode, Outcome, Path, Provenance, Start, Turn, acting, episode_id
+from palaestra.agents.instance import Beginning, Kept, Listing, Seen
 from palaestra.agents.policy import Completion, Policy, Request, Situation
 from palaestra.agents.progress import Tally
 from palaestra.agents.transcript import Transcript, resume
 from palaestra.agents.workers import EnvWorker
-from palaestra.envs import BadInput, EnvFault, TextEnv
+from palaestra.envs import BadInput, Task
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,6 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What an environment kept of a step, and which one it was: only the same one can go on from there."""
-
-    raw: bytes
-    settings: Mapping[str, Any]
-    fingerprint: str
-
-
-@dataclass(frozen=True)
 class Item:
     """One planned episode.
 
@@ -83,24 +74,6 @@ class Item:
         return self.parent.turns[: self.start.fork_step] if self.parent is not None else ()
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the environment said: after its reset, its replay to the fork's step, or a step."""
-
-    observation: str
-    score: float
-    success: bool
-    valid: bool = True
-    reward: float = 0.0
-    terminated: bool = False
-    truncated: bool = False
-    actions: Sequence[str] | None = None
-    instructions: str = ""
-    fingerprint: str = ""
-    replayed: int = 0
-    kept: bytes | None = None
-
-
 def turn_seed(seed: int, key: str, step: int) -> int:
     """Seed of one request: a function of the run's seed, the episode's key and the step, below 2**63."""
     raw = hashlib.blake2b(f"{seed}|{step}|{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -113,17 +86,18 @@ class Attempt:
     Attributes:
         item: what is tried.
         worker: where its environment lives.
-        stage: what is waited for: "env", "policy", or "inside" for a policy that acts in the environment's thread.
+        stage: what is waited for: "env", "policy", or "inside" for a policy that acts beside the environment.
+        unanswered: how often its request was lost with the engine that had it.
         kept: step, counted from the root's reset -> what the environment kept of it.
     """
 
     def __init__(self, item: Item, worker: EnvWorker, setup: Setup) -> None:
         self.item, self.worker, self.setup = item, worker, setup
         self.stage = "env"
+        self.unanswered = 0
         self.request = Request(messages=())
         self.turns: list[Turn] = []
         self.kept: dict[int, bytes] = {}
-        self._kept_bytes = 0
         self._unfinished: list[int] = []
         self._seen = Seen("", 0.0, False)
         self._first: Seen | None = None
@@ -132,121 +106,32 @@ class Attempt:
         self._cost: dict[str, float] = dict.fromkeys(Cost.model_fields, 0)
         self._began = time.monotonic()
 
-    # -- in the environment's thread ----------------------------------------------------------------------------------
+    @property
+    def beginning(self) -> Beginning:
+        """What its environment is asked first."""
+        item, setup = self.item, self.setup
+        wanted = setup.policy.wants_actions or setup.conversation.actions
+        inside = setup.policy.looks_inside and not setup.conversation.actions
+        forks = item.parent is not None
+        return Beginning(
+            item.start,
+            tuple(turn.action for turn in item.before),
+            tuple(item.parent.observations()[: item.start.fork_step + 1]) if item.parent is not None else (),
+            item.kept,
+            setup.provenance.env_settings if forks else {},
+            setup.fingerprints.get(item.start.task.env),
+            setup.keep,
+            Listing.NOBODY if not wanted else Listing.INSIDE if inside else Listing.ALL,
+        )
 
-    def begin(self) -> Seen:
-        """Put the environment where the episode starts.
+    def saw(self, seen: Seen) -> bool:
+        """The environment has answered: write the turn, if this was the answer to an action.
 
-        Raises:
-            ReplayDiverged: the environment does not answer as it did in the parent.
-            BadInput: there is no such task, the fork lies at the environment's end under these settings, or the store
-                holds episodes of this plan that were made with another version or data of the environment.
+        Returns:
+            True if it was not, but the episode's beginning.
         """
-        env, start = self.worker.env(), self.item.start
-        if self.worker.fingerprint is None:
-            self.worker.fingerprint = env.fingerprint()
-        before = self.setup.fingerprints.get(start.task.env)
-        if before is not None and before != self.worker.fingerprint:
-            raise BadInput(
-                f"{start.task.env}: the store holds episodes of this plan made with env_fingerprint={before!r}, and "
-                f"here it is {self.worker.fingerprint!r}; collect into another store"
-            )
-        replayed = 0
-        if self.item.parent is None:
-            observation, info = env.reset(options={"task": start.task})
-        else:
-            actions = [turn.action for turn in self.item.before]
-            observations = self.item.parent.observations()[: start.fork_step + 1]
-            resumed = self._resume(env, actions, observations)
-            if resumed is None:
-                way = env.distance(start.task, actions)
-                replayed = len(actions) if way is None else way
-                resumed = env.replay(start.task, actions, observations)
-            observation, info = resumed
-            if env.distance(start.task, actions) is None:
-                raise BadInput(f"fork {start.id}: the episode is over at this step under these settings (max_steps?)")
-        return Seen(
-            observation,
-            info["score"],
-            info["success"],
-            actions=self._list(info),
-            instructions=env.instructions(start.task),
-            fingerprint=self.worker.fingerprint,
-            replayed=replayed,
-            kept=self._keep_end(env) if self.item.parent is None else None,
-        )
-
-    def _resume(
-        self, env: TextEnv[Any], actions: Sequence[str], observations: Sequence[str]
-    ) -> tuple[str, dict[str, Any]] | None:
-        """Go on from what was kept of the step; None where nothing was, or not by this environment."""
-        kept = self.item.kept
-        same = (self.setup.provenance.env_settings, self.worker.fingerprint)
-        if kept is None or (kept.settings, kept.fingerprint) != same:
-            return None
-        try:
-            return env.resume(self.item.start.task, actions, observations, kept.raw)
-        except BadInput:  # damaged, or more than fits here; the actions are there all the same
-            return None
-
-    def _keep(self, env: TextEnv[Any]) -> bytes | None:
-        """What the environment keeps of this step; None where that is nothing, or too much."""
-        room = self.setup.keep - self._kept_bytes
-        if room <= 0:
-            return None
-        try:
-            raw = env.keep(room)
-        except BadInput:  # more than there is room for
-            return None
-        self._kept_bytes += len(raw or b"")
-        return raw
-
-    def _keep_end(self, env: TextEnv[Any]) -> bytes | None:
-        """What the environment keeps at the reset, or where the episode is over: nothing is forked from it, it is to be
-        looked at. It takes no room from the steps in between."""
-        try:
-            return env.keep(self.setup.keep) if self.setup.keep else None
-        except (BadInput, EnvFault):  # more than may be kept; or an environment that is gone after the end
-            return None
-
-    def step(self, action: str) -> Seen:
-        """Hand an action to the environment."""
-        env = self.worker.env()
-        observation, reward, terminated, truncated, info = env.step(action)
-        over = terminated or truncated
-        return Seen(
-            observation,
-            info["score"],
-            info["success"],
-            valid=info["valid"],
-            reward=float(reward),
-            terminated=terminated,
-            truncated=truncated,
-            actions=None if over else self._list(info),
-            kept=self._keep_end(env) if over else self._keep(env),
-        )
-
-    def choose(self) -> Completion:
-        """Ask a policy that looks inside."""
-        env: TextEnv[Any] = self.worker.env()
-        request = Request(self.request.messages, self.request.seed, actions=self.request.actions, env=env)
-        (answer,) = self.setup.policy.act([request])
-        return answer
-
-    def _list(self, info: Mapping[str, Any]) -> Sequence[str] | None:
-        """The admissible actions if anybody wants them: listing them can take most of a step's time."""
-        listed: Sequence[str] | None = info["actions"]
-        if listed is None or not (self.setup.policy.wants_actions or self.setup.conversation.actions):
-            return None
-        if self.setup.policy.looks_inside and not self.setup.conversation.actions:
-            return listed  # such a policy looks while the environment stands here, if it looks at all
-        return list(listed)
-
-    # -- in the driver's thread ---------------------------------------------------------------------------------------
-
-    def saw(self, seen: Seen) -> None:
-        """The environment has answered: write the turn, if this was the answer to an action."""
-        if self._first is None:
+        began = self._first is None
+        if began:
             self._first = seen
             self._spend(replayed_steps=seen.replayed)
         else:
@@ -255,6 +140,15 @@ class Attempt:
         if seen.kept is not None:
             self.kept[self.item.start.fork_step + len(self.turns)] = seen.kept
         self._seen = seen
+        return began
+
+    @property
+    def standing(self) -> tuple[Task, tuple[str, ...]] | None:
+        """Where its environment stands: the task and all actions from the reset; None where the episode is over."""
+        if self._first is None or self.over:
+            return None
+        actions = [turn.action for turn in (*self.item.before, *self.turns)]
+        return self.item.start.task, tuple(actions)
 
     @property
     def doing(self) -> str:

@@ -15,7 +15,7 @@ from palaestra.agents.episode import Actor, Episode, Outcome, Start
 from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.agents.search import Search, search
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, Task, TextEnv, make
+from palaestra.envs import BadInput, Task, make
 
 TASK = Task(env="palaestra/CodeTasks-v0", name="double", split="train")
 SEEN = "run head -c 8 /dev/urandom | od -An -tx1 | tee -a seen; date +%s.%N"
@@ -149,7 +149,7 @@ def test_what_was_kept_by_another_environment_or_is_damaged_is_not_used(
 ) -> None:
     """It is replayed then, and this parent's second step, which says the same each time, can be."""
     from palaestra.agents.fork import kept_for, parent_of
-    from palaestra.agents.runner import Attempt, Item, Kept, Setup
+    from palaestra.agents.instance import Beginning, Instance, Kept
 
     with EpisodeStore(store.parent / "same.sqlite") as opened:
         same = ("run echo 1 > a", "run cat a", "submit")
@@ -166,19 +166,11 @@ def test_what_was_kept_by_another_environment_or_is_damaged_is_not_used(
         }[damage]
         env = make(TASK.env, **settings)
 
-        class Worker:
-            fingerprint: str | None = None
-
-            def env(self) -> TextEnv[Any]:
-                return env
-
-        from palaestra.agents.conversation import Conversation
-
-        setup = Setup(acting(same, "x"), Conversation(), parent.provenance)
+        before = (path.actions[:2], tuple(path.observations()[:3]))
         try:
             for given, replayed in ((kept, 0), (wrong, 2)):
                 env.reset(options={"task": TASK})
-                seen = Attempt(Item(start, 0, "key", path, given), Worker(), setup).begin()  # type: ignore[arg-type]
+                seen = Instance(lambda: env).begin(Beginning(start, *before, given, parent.provenance.env_settings))
                 assert (seen.observation, seen.replayed) == ("1", replayed)
         finally:
             env.close()
