@@ -133,6 +133,10 @@ class ChatTemplate:
         before = self._tail_of_ask
         return [*self._continue(before, text), self.end_id]
 
+    def encode_inside(self, text: str) -> list[int]:
+        """Ids of text in the middle of a completion: what somebody else says there before the model goes on."""
+        return self._broken(text.encode("utf-8", "replace").decode("utf-8"))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a completion, without the end-of-turn token."""
         kept = list(ids)
