@@ -302,10 +302,12 @@ def export(
     form: Annotated[str, typer.Option(help="episodes (lossless), messages, eto or agentgym.")] = "episodes",
     outcome: Annotated[str | None, typer.Option(help="Only these: success, failure, truncated.")] = None,
     style: Style = None,
+    load: Load = None,
 ) -> None:
     """Write episodes to a file: lossless, or as the chat records that others train on."""
     from palaestra.agents import export as exporting
 
+    load_environments(load)
     with EpisodeStore(_store(where), mode="r") as forest:
         chosen = _filters(outcome=_outcome(outcome))
         if form == "episodes":
