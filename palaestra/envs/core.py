@@ -674,6 +674,11 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         return () if now.over or now.truncated else self.admissible(now.state) or ()
 
     @property
+    def keeps(self) -> bool:
+        """Does this environment keep something of its steps for later forks: see `keep`."""
+        return type(self).to_bytes is not TextEnv.to_bytes
+
+    @property
     def lists_actions(self) -> bool:
         """Can this environment list its admissible actions."""
         return type(self).admissible is not TextEnv.admissible

@@ -12,7 +12,7 @@ from palaestra.envs.errors import BadInput
 
 def keeping(bench: Bench) -> str:
     """What is kept of a step makes a new instance go on the same way; bytes that `to_bytes` never wrote are refused."""
-    if type(env := bench.make()).to_bytes is TextEnv.to_bytes:
+    if not (env := bench.make()).keeps:
         return "this environment keeps none: its episodes are replayed"
     sizes: list[int] = []
 
@@ -34,7 +34,7 @@ def keeping(bench: Bench) -> str:
 
     tried = bench.each(bench.traces, one)
     if not sizes:
-        raise Broken("it has a to_bytes, but of no step anything was kept")
+        raise Broken("it says that it keeps steps, but of no step anything was kept")
     return f"{tried}, up to {max(sizes):,} bytes"
 
 

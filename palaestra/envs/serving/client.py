@@ -22,7 +22,7 @@ from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, NoOracle, ReplayDiverged
 from palaestra.envs.serving.connection import Address, Connection, ForeignSnapshot, UnknownType
 from palaestra.envs.serving.openenv import OpenEnvDialect, OpenEnvSession
-from palaestra.envs.serving.wire import PAGE, TOKEN_VARIABLE, WIRE, About, frame
+from palaestra.envs.serving.wire import MEGABYTE, PAGE, TOKEN_VARIABLE, WIRE, About, frame
 
 
 @dataclass
@@ -80,6 +80,7 @@ class RemoteEnv(TextEnv[Standing]):
         self._about: dict[str, Any] | None = None
         self._names: dict[str, tuple[Task, ...]] = {}
         self._told: tuple[Task, str, int | None] | None = None
+        self._resumed = Standing()
 
     # -- what is served ----------------------------------------------------------------------------------------------
 
@@ -131,6 +132,11 @@ class RemoteEnv(TextEnv[Standing]):
     def lists_actions(self) -> bool:
         """Does the served environment list its actions."""
         return bool(self.about["lists_actions"])
+
+    @property
+    def keeps(self) -> bool:
+        """Does the served environment keep something of its steps."""
+        return bool(self.about.get("keeps", False))
 
     @property
     def _id(self) -> str:
@@ -210,6 +216,42 @@ class RemoteEnv(TextEnv[Standing]):
         self._told = (snapshot.task, seen["instructions"], seen["max_steps"])
         self._now = now
         return answer
+
+    def keep(self, most: int = MEGABYTE) -> bytes | None:
+        """What the served environment keeps of this step."""
+        self._going()
+        if not self.keeps:
+            return None
+        kept = self._going_on().ask("keep", {"most": most})["kept"]
+        return None if kept is None else base64.b64decode(kept)
+
+    def resume(
+        self, task: Task, actions: Sequence[str], observations: Sequence[str], kept: bytes
+    ) -> tuple[str, dict[str, Any]]:
+        """In the served environment. Also raises BadInput where the server would not read a message that long."""
+        self._now = None
+        wanted = {
+            "task": task.name,
+            "split": task.split,
+            "task_seed": task.seed,
+            "actions": list(actions),
+            "observations": list(observations),
+            "kept": base64.b64encode(kept).decode(),
+        }
+        size, longest = len(frame("resume", wanted)), self.about["longest"]
+        if size > longest:
+            raise BadInput(
+                f"going on with a kept step of {task.id} takes {size:,} bytes, and {self._address.http} reads messages "
+                f"of {longest:,}; serve with a larger --max-message"
+            )
+        seen = self._ask("resume", wanted, again=True)["observation"]
+        self._told = (task, seen["instructions"], seen["max_steps"])
+        self.max_steps = self._capped(seen["max_steps"])
+        self._resumed = Standing(seen["details"])
+        return super().resume(task, actions, observations, kept)
+
+    def from_bytes(self, task: Task, raw: bytes) -> Standing:
+        return self._resumed
 
     def distance(self, task: Task, actions: Sequence[str]) -> int | None:
         """As in every environment; None where the session has ended."""

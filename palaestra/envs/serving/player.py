@@ -16,10 +16,12 @@ from palaestra.envs.registry import EnvSpec, find, make
 from palaestra.envs.serving.wire import (
     PAGE,
     WIRE,
+    Keep,
     Kind,
     OneTask,
     Reset,
     Restore,
+    Resume,
     Seal,
     Step,
     Tasks,
@@ -89,6 +91,7 @@ class Front:
             "loose_listing": env.loose_listing,
             "lists_actions": env.lists_actions,
             "oracle": served.oracle and bool(served.spec.oracles),
+            "keeps": env.keeps,
             "longest": served.longest,
         }
 
@@ -140,6 +143,8 @@ class EpisodePlayer:
             "reset": self._reset,
             "snapshot": self._snapshot,
             "restore": self._restore,
+            "keep": self._keep,
+            "resume": self._resume,
             "actions": self._actions,
             "state": self._state,
             "oracle": self._oracle,
@@ -216,21 +221,39 @@ class EpisodePlayer:
         if self._env.fidelity is not Fidelity.EXACT:
             raise bad(f"{self._served.spec.id} cannot copy its state; go back by replaying the actions", 409)
         content = pickle.dumps(self._env.snapshot(), pickle.HIGHEST_PROTOCOL)
-        told = base64.b64encode(self._served.seal.close(content)).decode()
-        if len(told) + 100 > self._served.longest:
-            raise bad(
-                f"the snapshot has {len(told):,} bytes, and a message may have {self._served.longest:,}; serve with a "
-                "larger --max-message",
-                413,
-            )
-        return frame("snapshot", {"snapshot": told})
+        return frame("snapshot", {"snapshot": self._packed("the snapshot", self._served.seal.close(content))})
 
     def _restore(self, data: Restore) -> str:
-        try:
-            sealed = base64.b64decode(data.snapshot, validate=True)
-        except (binascii.Error, ValueError):
-            raise bad("restore: the snapshot is not base64") from None
+        sealed = _bytes("restore: the snapshot", data.snapshot)
         snapshot = pickle.loads(self._served.seal.open(sealed))  # our own bytes: see Seal
         assert isinstance(snapshot, Snapshot)
         observation, info = self._env.restore(snapshot)
         return self._seen(observation, None, False, False, info, first=True)
+
+    def _keep(self, data: Keep) -> str:
+        kept = self._env.keep(data.most)
+        return frame("keep", {"kept": None if kept is None else self._packed("what is kept of this step", kept)})
+
+    def _resume(self, data: Resume) -> str:
+        task = Task(env=self._served.spec.id, name=data.task, split=data.split, seed=data.task_seed)
+        kept = _bytes("resume: what was kept", data.kept)
+        observation, info = self._env.resume(task, data.actions, data.observations, kept)
+        return self._seen(observation, None, False, False, info, first=True)
+
+    def _packed(self, what: str, content: bytes) -> str:
+        """In base64. Raises Refusal for what the client could not send back."""
+        told = base64.b64encode(content).decode()
+        if len(told) + 100 > self._served.longest:
+            raise bad(
+                f"{what} has {len(told):,} bytes, and a message may have {self._served.longest:,}; serve with a larger "
+                "--max-message",
+                413,
+            )
+        return told
+
+
+def _bytes(what: str, told: str) -> bytes:
+    try:
+        return base64.b64decode(told, validate=True)
+    except (binascii.Error, ValueError):
+        raise bad(f"{what} is not base64") from None

@@ -165,7 +165,7 @@ class EnvServer:
     # -- single requests ----------------------------------------------------------------------------------------------
 
     async def post(self, request: Request) -> Response:
-        """`POST /reset`, `/step`, `/snapshot`, `/restore`, `/actions`, `/oracle`, `/state`, `/close`."""
+        """`POST /reset`, `/step`, `/keep`, `/resume` and all others that are about one session."""
         kind = request.path_params["kind"]
         body = await self._body(request)
         id = body.pop("session_id", None)

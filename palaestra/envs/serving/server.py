@@ -44,7 +44,7 @@ def application(server: EnvServer, host: str, token: str | None) -> App:
         Route("/{env}/splits", server.splits, methods=get),
         *(
             Route(f"/{kind}", _with(server.post, kind), methods=post)
-            for kind in ("reset", "step", "snapshot", "restore", "actions", "oracle", "close")
+            for kind in ("reset", "step", "snapshot", "restore", "keep", "resume", "actions", "oracle", "close")
         ),
         *(
             Route(f"/{{env}}/{what}", _with(server.tasks, what), methods=post)

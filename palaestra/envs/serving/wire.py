@@ -3,8 +3,8 @@
 The format is OpenEnv's (version 0.10 of the package `openenv`): one WebSocket at `/ws` is one session, a message is
 `{"type": ..., "data": {...}}`, an answer `{"type": "observation", "data": {"observation", "reward", "done"}}` or
 `{"type": "error", "data": {"message", "code"}}`. OpenEnv's types are `reset`, `step`, `state` and `close`; ours beside
-them are `hello`, `tasks`, `task`, `actions`, `oracle`, `snapshot` and `restore`. An OpenEnv server answers those with
-the code UNKNOWN_TYPE, which is how a client learns whom it talks to.
+them are `hello`, `tasks`, `task`, `actions`, `oracle`, `snapshot`, `restore`, `keep` and `resume`. An OpenEnv server
+answers those with the code UNKNOWN_TYPE, which is how a client learns whom it talks to.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class About(BaseModel):
     loose_listing: float
     lists_actions: bool
     oracle: bool
+    keeps: bool = False
     longest: int = Field(ge=10_000)
 
 
@@ -132,6 +133,23 @@ class Restore(_Data):
     snapshot: str
 
 
+class Keep(_Data):
+    """What the environment keeps of this step for later forks, `most` bytes of it at the most."""
+
+    most: int = Field(default=MEGABYTE, ge=1)
+
+
+class Resume(_Data):
+    """Stand where `keep` was asked after these actions; `kept` in base64. It is no pickle: see `TextEnv.to_bytes`."""
+
+    task: str
+    split: str
+    task_seed: int = Field(default=0, ge=0, lt=2**63)
+    actions: list[str]
+    observations: list[str]
+    kept: str
+
+
 class Tasks(_Data):
     """The tasks of a split from `start` up to `stop`, `PAGE` of them at the most."""
 
@@ -159,6 +177,8 @@ MESSAGES: Mapping[str, type[_Data]] = {
     "oracle": Nothing,
     "snapshot": Nothing,
     "restore": Restore,
+    "keep": Keep,
+    "resume": Resume,
     "close": Nothing,
 }
 

@@ -18,7 +18,9 @@ from websockets.sync.server import ServerConnection, serve
 
 import palaestra
 from palaestra.agents.collect import TooManyFaults, collect
+from palaestra.agents.episode import Actor
 from palaestra.agents.policies.oracle import OraclePolicy
+from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli import run
 from palaestra.envs import Fidelity, Snapshot
@@ -235,3 +237,52 @@ def test_bad_settings_are_one_clear_line(settings: dict[str, Any], told: str) ->
     with pytest.raises(BadInput, match=re.escape(told)) as raised:
         palaestra.make("remote", **settings)
     assert "secret" not in str(raised.value)
+
+
+DOUBLE = """
+statement = "Write double(n) in solution.py."
+split = "train"
+entry = "double"
+tests = "assert double(2) == 4"
+[solution]
+"solution.py" = "def double(n): return 2 * n"
+"""
+
+
+def test_forks_of_served_coding_episodes_begin_with_what_the_server_kept(tmp_path: Path) -> None:
+    """The parent draws a random number, which no replay draws again; a new server goes on with the same one."""
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "double.toml").write_text(DOUBLE)
+    draw, show = "run head -c 8 /dev/urandom | od -An -tx1 > drawn", "run cat drawn"
+    served = ("codetasks", "-s", f"folder={tmp_path / 'tasks'}")
+    with EpisodeStore(tmp_path / "store") as store:
+        with serving(*served) as server:
+            settings, port = {"url": server.url}, server.port
+            report = check("remote", settings=settings, fast=True, cycles=12)
+            assert report.passed, f"\n{report}"
+            assert "bytes" in next(result.detail for result in report.results if result.name == "keeping")
+            (task,) = palaestra.make("remote", **settings).tasks("train")
+            policy = ScriptedPolicy((draw, show, "submit"), name="parent", actor=Actor.EXPERT)
+            collect([task], policy, store, env_settings=settings, progress="quiet")
+        (parent,) = store.episodes()
+        with serving(*served, "--port", str(port)):
+            policy = ScriptedPolicy((draw, show, show, "submit"), name="child", actor=Actor.EXPERT)
+            report = collect([parent.fork(2)], policy, store, env_settings=settings, progress="quiet")
+        assert (report.episodes, report.faults, report.replayed_steps) == (1, 0, 0)
+        (child,) = store.episodes(parent=parent.id)
+        assert child.turns[1].observation == parent.turns[2].observation
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"kept": b"nobody's"}, "damaged"), ({"actions": ["x" * 9_000_000]}, "--max-message"), ({"actions": []}, "needs")],
+)
+def test_what_cannot_be_resumed_is_refused_in_one_line(crafting: Server, change: dict[str, Any], told: str) -> None:
+    env = palaestra.make("remote", url=crafting.url)
+    env.reset(seed=1)
+    assert env.keep() is None  # replaying is as good there
+    asked = {"task": env.tasks("train")[0], "actions": ["look"], "observations": ["a", "b"], "kept": b"x"} | change
+    with pytest.raises(BadInput, match=told) as raised:
+        env.resume(**asked)
+    assert "\n" not in str(raised.value)
+    env.close()
