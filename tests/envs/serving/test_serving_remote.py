@@ -258,9 +258,9 @@ def test_forks_of_served_coding_episodes_begin_with_what_the_server_kept(tmp_pat
     with EpisodeStore(tmp_path / "store") as store:
         with serving(*served) as server:
             settings, port = {"url": server.url}, server.port
-            report = check("remote", settings=settings, fast=True, cycles=12)
-            assert report.passed, f"\n{report}"
-            assert "bytes" in next(result.detail for result in report.results if result.name == "keeping")
+            checked = check("remote", settings=settings, fast=True, cycles=12)
+            assert checked.passed, f"\n{checked}"
+            assert "bytes" in checked.result("keeping").detail
             (task,) = palaestra.make("remote", **settings).tasks("train")
             policy = ScriptedPolicy((draw, show, "submit"), name="parent", actor=Actor.EXPERT)
             collect([task], policy, store, env_settings=settings, progress="quiet")
@@ -281,7 +281,12 @@ def test_what_cannot_be_resumed_is_refused_in_one_line(crafting: Server, change:
     env = palaestra.make("remote", url=crafting.url)
     env.reset(seed=1)
     assert env.keep() is None  # replaying is as good there
-    asked = {"task": env.tasks("train")[0], "actions": ["look"], "observations": ["a", "b"], "kept": b"x"} | change
+    asked: dict[str, Any] = {
+        "task": env.tasks("train")[0],
+        "actions": ["look"],
+        "observations": ["a", "b"],
+        "kept": b"x",
+    } | change
     with pytest.raises(BadInput, match=told) as raised:
         env.resume(**asked)
     assert "\n" not in str(raised.value)
