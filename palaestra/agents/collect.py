@@ -123,7 +123,8 @@ def collect(
         starts: tasks, or forks of episodes that the store holds. Read lazily, so it may be an endless generator's head.
             Of a plan with a length, all episodes that the store holds are compared with what is asked for before the
             first one is made; else each when its turn comes.
-        policy: who acts.
+        policy: who acts. Where it gets new weights meanwhile, episodes that begin from then on record their version;
+            those under way keep theirs, and the label `written_by` names the turns that the new weights wrote.
         store: where episodes go, faults too.
         samples: episodes a start.
         env_settings: keyword arguments of `palaestra.make`.
@@ -188,7 +189,8 @@ def collect(
     )
     shown = progress_of(progress)
     crew = LocalCrew(policy, settings, env_factory)
-    driver = Driver(_plan(starts, samples, provenance, store, stored), setup, store, crew, limits, shown)
+    plan = _plan(starts, samples, policy, provenance, store, stored)
+    driver = Driver(plan, setup, store, crew, limits, shown)
     patience = 10.0
     shown.begin(tally)
     try:
@@ -298,20 +300,26 @@ def _start(given: object) -> Start:
 
 
 def _plan(
-    starts: Iterable[Task | Start], samples: int, provenance: Provenance, store: EpisodeStore, stored: _Stored
+    starts: Iterable[Task | Start],
+    samples: int,
+    policy: Policy,
+    provenance: Provenance,
+    store: EpisodeStore,
+    stored: _Stored,
 ) -> Iterator[Item]:
     for given in starts:
         start = _start(given)
         parent: Path | None = None
         kept: Kept | None = None
         for sample in range(samples):
-            key = episode_key(start, provenance, sample)
+            version = policy.version  # it may get new weights while episodes are under way
+            key = episode_key(start, provenance.model_copy(update={"policy_version": version}), sample)
             if store.has(key):
                 stored.compare(key)
             elif start.parent is not None and parent is None:
                 parent = parent_of(start, store)
                 kept = kept_for(start, parent, store)
-            yield Item(start, sample, key, parent, kept)
+            yield Item(start, sample, key, parent, kept, version=version)
 
 
 class _Stored:

@@ -14,7 +14,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from queue import Empty
 from typing import cast
@@ -340,7 +340,9 @@ class Driver:
         attempt.worker.standing = attempt.standing
         part(attempt.worker)
         if attempt.item.attempt < self._limits.retries:
-            self._retry.append(replace(attempt.item, attempt=attempt.item.attempt + 1))
+            self._keys.discard(attempt.item.key)
+            self._retry.append(again := attempt.again())
+            self._keys.add(again.key)
         else:
             self._keys.discard(attempt.item.key)
             self.tally.given_up += 1

@@ -99,6 +99,7 @@ class Completion:
         calls: model calls that it took: more than one, or none, where a strategy answers.
         certainty: mean over the ids of KL(uniform || p), in nats, p being the model's own distribution (Kang et al.,
             arXiv 2502.18581); None where the policy does not tell it.
+        version: of the weights that wrote it, where they may change while episodes are under way; empty: the policy's.
     """
 
     text: str
@@ -111,6 +112,7 @@ class Completion:
     error: str | None = None
     calls: int = 1
     certainty: float | None = None
+    version: str = ""
 
 
 @runtime_checkable

@@ -8,11 +8,22 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Cost, Episode, Outcome, Path, Provenance, Start, Turn, acting, episode_id
+from palaestra.agents.episode import (
+    Cost,
+    Episode,
+    Outcome,
+    Path,
+    Provenance,
+    Start,
+    Turn,
+    acting,
+    episode_id,
+    episode_key,
+)
 from palaestra.agents.instance import Beginning, Kept, Listing, Seen
 from palaestra.agents.policy import Completion, Policy, Request, Situation
 from palaestra.agents.progress import Tally
@@ -59,6 +70,7 @@ class Item:
         parent: the path of the episode that is forked; None for a start at a task.
         kept: what the environment kept of the step that is forked, if it is still the same environment.
         attempt: 0, then 1, 2, ... after faults.
+        version: of the policy's weights when it was planned; empty: those that the collection began with.
     """
 
     start: Start
@@ -67,6 +79,7 @@ class Item:
     parent: Path | None = None
     kept: Kept | None = None
     attempt: int = 0
+    version: str = ""
 
     @property
     def before(self) -> tuple[Turn, ...]:
@@ -99,6 +112,7 @@ class Attempt:
         self.turns: list[Turn] = []
         self.kept: dict[int, bytes] = {}
         self._unfinished: list[int] = []
+        self._written_by: dict[str, str] = {}
         self._seen = Seen("", 0.0, False)
         self._first: Seen | None = None
         self._answer = Completion("")
@@ -224,6 +238,8 @@ class Attempt:
         if answer.action is not None:
             answer = Completion(conversation.write(answer.action), action=answer.action, calls=answer.calls)
         self._answer = answer
+        if answer.version and answer.version != (self.item.version or self.setup.provenance.policy_version):
+            self._written_by[str(len(self.turns))] = answer.version
         asked = answer.calls > 0  # a strategy may say what it has thought out at an earlier turn
         self._spend(
             model_calls=answer.calls,
@@ -262,6 +278,12 @@ class Attempt:
         cut: dict[str, object] = {} if self.over else {"truncated_by": "turns" if self.enough else "context"}
         return self._episode(outcome, self._seen.score, None, cut)
 
+    def again(self) -> Item:
+        """The next attempt, by the weights that there are by now."""
+        item, version = self.item, self.setup.policy.version
+        by = self.setup.provenance.model_copy(update={"policy_version": version})
+        return replace(item, attempt=item.attempt + 1, key=episode_key(item.start, by, item.sample), version=version)
+
     def fault(self, outcome: Outcome, error: str) -> Episode:
         """The episode as a fault, with the turns that were taken. It has no score."""
         return self._episode(outcome, 0.0, error, {"attempt": self.item.attempt})
@@ -270,12 +292,16 @@ class Attempt:
         if self._unfinished:
             labels = {**labels, "unfinished_turns": self._unfinished}
         cost = Cost.model_validate({**self._cost, "seconds": time.monotonic() - self._began})
+        if self._written_by:
+            labels = {**labels, "written_by": dict(self._written_by)}
         before = self.setup.provenance
         actor = acting(before.actor, self.item.start.task)
         if actor is not before.actor:
             labels = {**labels, "acted_by": before.actor.value, "rewards": "judged"}
         fingerprint = self._first.fingerprint if self._first else ""
-        provenance = before.model_copy(update={"actor": actor, "env_fingerprint": fingerprint, "cost": cost})
+        version = self.item.version or before.policy_version
+        changed = {"actor": actor, "policy_version": version, "env_fingerprint": fingerprint, "cost": cost}
+        provenance = before.model_copy(update=changed)
         return Episode(
             id=episode_id(self.item.key),
             start=self.item.start,

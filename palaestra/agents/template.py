@@ -127,6 +127,11 @@ class ChatTemplate:
         ids = self._encode([(True, self._glue.reply), *self._turns(messages)])
         return ids[1:] if closed else ids
 
+    @property
+    def lead(self) -> str:
+        """What the template writes between its generation prompt and an assistant's content; mostly nothing."""
+        return self._glue.lead
+
     def encode_completion(self, text: str) -> list[int]:
         """Ids of a completion that no model sampled (an expert's, a human's): tokenised once, end-of-turn included."""
         text = self._glue.lead + self._content("assistant", text)
