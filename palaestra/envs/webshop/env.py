@@ -16,6 +16,7 @@ from palaestra.envs.errors import BadInput
 from palaestra.envs.webshop.catalogue import Catalogue
 from palaestra.envs.webshop.goals import Benchmark
 from palaestra.envs.webshop.markup import TextSite, html
+from palaestra.envs.webshop.nouns import TAGGED_AHEAD
 from palaestra.envs.webshop.pages import Page, plain_text, rich_text
 from palaestra.envs.webshop.protocols import Kind, split_ranges
 from palaestra.envs.webshop.protocols import protocol as named_protocol
@@ -247,6 +248,8 @@ def open_shop(
 ) -> Shop:
     """A shop by the settings of `WebShop`; what is heavy in it is opened once a process.
 
+    The nouns of all titles are found when a catalogue is first opened, unless it is large or frozen goals bring them.
+
     Raises:
         BadInput: the data is missing or damaged, or has no goals of this kind.
     """
@@ -257,4 +260,6 @@ def open_shop(
         benchmark = Benchmark.draw(opened, price_seed, goals)
     if not len(benchmark.goals):
         raise BadInput(f"the catalogue {opened.name} has no {goals} goals")
+    if len(opened) <= TAGGED_AHEAD:
+        benchmark.nouns.complete(lambda: (product.title for product in opened))
     return Shop(opened, benchmark, show_attributes)

@@ -98,7 +98,7 @@ def _write_all(folder: Path, catalogue: Catalogue, seed: int, drawn: Mapping[Kin
     contents["prices.jsonl"] = (
         {"asin": product.asin, "price": any_of_them.price(product.asin)} for product in catalogue
     )
-    contents["nouns.jsonl"] = ({"name": title, "nouns": any_of_them.nouns(title)} for title in titles)
+    contents["nouns.jsonl"] = ({"name": title, "nouns": nouns} for title, nouns in any_of_them.nouns.each(titles))
     about = {
         "catalogue": catalogue.name,
         "content": catalogue.fingerprint,
@@ -141,7 +141,8 @@ def load(folder: Path, catalogue: Catalogue, kind: Kind) -> Benchmark:
     nouns: dict[str, tuple[str, ...]] = {}
     for path in _files(folder, "noun"):
         nouns.update(_nouns(path, catalogue, read))
-    return Benchmark(f"{kind} frozen {digest.hexdigest()[:12]}", goals, prices.__getitem__, Nouns(nouns or None))
+    name = f"{kind} frozen {digest.hexdigest()[:12]}"
+    return Benchmark(name, goals, prices.__getitem__, Nouns(nouns or None, catalogue.path))
 
 
 def _write(path: Path, rows: Iterable[Mapping[str, object]]) -> _Promised:

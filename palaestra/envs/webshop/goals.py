@@ -222,7 +222,7 @@ class Benchmark:
                 raise KeyError(asin)
             return prices.at(position)
 
-        nouns = Nouns(shipped_nouns() if catalogue.name == SMALL else None)
+        nouns = Nouns(shipped_nouns() if catalogue.name == SMALL else None, catalogue.path)
         return cls(f"{kind} seed {seed}", goals, price, nouns)
 
     @classmethod
