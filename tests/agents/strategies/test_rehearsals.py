@@ -120,8 +120,8 @@ def test_a_plan_is_left_where_the_episode_goes_another_way() -> None:
 
 def test_reflection_learns_from_what_failed(tmp_path: Path) -> None:
     """The code is 12. Try 1 says 9 (score 0): one call. Then what went wrong is asked: one call. Try 2, with that
-    lesson in view, says 1, 3 (score 1/2): two calls; the second lesson: one call; try 3, with both lessons, says 1, 2 and
-    succeeds: two calls. Seven calls of nine."""
+    lesson in view, says 1, 3 (score 1/2): two calls; the second lesson: one call; try 3, with both lessons, says 1, 2
+    and succeeds: two calls. Seven calls of nine."""
     policy = Says("9", "It begins with 1.", "1", "3", "Then comes 2.", "1", "2")
     strategy = Reflection(policy, ReflectionPlan(calls=9), stage=Stage("toy/Safe-v0"))
     episode = played(tmp_path, strategy)
