@@ -5,6 +5,8 @@ oracle, oracle:NAME           the environment's expert
 flawed:SLIP, flawed:SLIP:NAME the expert, but with this probability another admissible action
 human                         a person at the terminal
 openai:MODEL@URL              a model behind an OpenAI-compatible server (its key in $OPENAI_API_KEY)
+vllm:MODEL                    a model in a vLLM server that is started for it, and ends with this process
+vllm:MODEL@URL,URL,...        a model behind vLLM servers that run (their key in $VLLM_API_KEY); vllm:@URL: their first
 anything else                 a model in this process: short name, folder or hub id
 """
 
@@ -29,7 +31,7 @@ def policy_by_name(
         name: see above.
         spec: the environment it will act in.
         sampling: how a model samples; the others have nothing to sample.
-        constrain: a model in this process writes admissible actions only.
+        constrain: a model in this process or behind vLLM writes admissible actions only.
         batch_size: requests that a model in this process runs together.
 
     Raises:
@@ -40,7 +42,7 @@ def policy_by_name(
     kind, _, rest = name.partition(":")
     simple = kind in ("random", "oracle", "flawed", "human", "openai")
     if constrain and simple:
-        raise BadInput(f"--constrain is for models in this process, not for {name!r}")
+        raise BadInput(f"--constrain is for models in this process or behind vLLM, not for {name!r}")
     if kind == "oracle":
         return OraclePolicy(spec, rest or None)
     if kind == "flawed":
@@ -52,6 +54,8 @@ def policy_by_name(
         return RandomPolicy() if kind == "random" else HumanPolicy()
     if kind == "openai":
         return _openai(name, rest, sampling)
+    if kind == "vllm":
+        return _vllm(name, rest, spec, sampling, constrain)
     from palaestra.agents.models import need_train
 
     need_train()
@@ -104,3 +108,18 @@ def _openai(name: str, rest: str, sampling: Sampling | None) -> Policy:
             f"policy {name!r} is not of the form openai:MODEL@URL, such as openai:qwen@http://localhost:8000/v1"
         )
     return OpenAIPolicy(url, model, sampling=sampling)
+
+
+def _vllm(name: str, rest: str, spec: EnvSpec, sampling: Sampling | None, constrain: bool) -> Policy:
+    from palaestra.agents.engine import Engine
+    from palaestra.agents.policies.vllm import VLLMPolicy
+
+    model, at, urls = rest.partition("@")
+    if at and urls:
+        return VLLMPolicy(*urls.split(","), model=model or None, sampling=sampling, constrain=constrain)
+    if at or not model:
+        raise BadInput(
+            f"policy {name!r} is not of the form vllm:MODEL or vllm:MODEL@URL, such as vllm:smollm2-135m or "
+            "vllm:qwen@http://localhost:8000"
+        )
+    return VLLMPolicy(Engine(model_name(model, spec)), sampling=sampling, constrain=constrain)

@@ -1,0 +1,351 @@
+"""Several vLLM servers with the same weights, as one: requests shared out among them, weights changed in all of them.
+
+An event loop in a thread of its own talks to the servers. It has at most so many requests under way at each (the others
+wait here, where they can still be put in order), notices a server that is gone or hangs, starts it again where it is
+ours, and changes weights between requests: none is ever answered half by old weights and half by new ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+from palaestra.agents.engine import Engine, EngineFault
+from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, choose
+from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server
+from palaestra.envs import BadInput, PalaestraError
+
+_TRIES = 3
+"""Times that an engine is started again before it is given up."""
+_LOOKS = 2.0
+"""Seconds between two looks at a server that is not ours and does not answer."""
+_CLOSED = "the policy was closed before the answer came"
+
+T = TypeVar("T")
+
+
+class Replicas:
+    """The servers of one policy.
+
+    Args:
+        places: engines, which are started where they do not run, and URLs of servers that do.
+        model: under which name a found server serves the model; its first one by default.
+        key: sent to found servers.
+        concurrency: requests under way at each server.
+        deadline: seconds that a server may take for one request.
+        patience: seconds that requests wait for a found server that does not answer.
+
+    Attributes:
+        served: what the servers say of themselves.
+        name, version: of the weights.
+        faults: how often a server was found dead or hanging.
+
+    Raises:
+        BadInput: see `Server.identify`; or the servers serve different models. EngineFault: an engine does not start.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Engine | str],
+        *,
+        model: str | None,
+        key: str | None,
+        concurrency: int,
+        deadline: float,
+        patience: float,
+    ) -> None:
+        self._servers = [Server(place, key) for place in places]
+        self._known = [Known() for _ in places]
+        self._limit, self._deadline, self._patience = concurrency, deadline, patience
+        self._waiting, self._lost = Waiting(), dict[Server, str]()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._mending: dict[Server, asyncio.Task[None]] = {}
+        self._changing = self._closed = False
+        self._pumping = False
+        self._adapter: tuple[str, str] | None = None
+        self._split = ""  # why the servers have different weights
+        self.name, self.version, self.faults = "", "", 0
+        self._ours = [place for place in places if isinstance(place, Engine) and not place.running]
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+        try:
+            self.served = self._wait(self._open(model))
+        except BaseException:
+            self.close()
+            raise
+
+    # -- from any thread ---------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Take a request; its `done` is called from the loop's thread."""
+        if self._closed:
+            job.done(_CLOSED)
+            return
+        self._loop.call_soon_threadsafe(self._take, job)
+
+    def load(self, folder: Path, version: str, name: str, *, adapter: bool = False) -> None:
+        """Change the weights of all servers, once what is under way is answered. Blocks until it is done.
+
+        Args:
+            folder: of the weights, as all servers see it.
+            version, name: of these weights.
+            adapter: it is a LoRA adapter of the weights that are there.
+
+        Raises:
+            BadInput: the servers do not take them; they go on with what they had. EngineFault: a server broke. Where
+                others have the new weights by then, no request is answered until weights are loaded that all take.
+        """
+        self._wait(self._change(folder, version, name, adapter))
+
+    def forget(self) -> None:
+        """Empty the prefix caches. Raises BadInput where a server does not."""
+        self._wait(self._quietly(lambda server: server.forget()))
+
+    def close(self) -> None:
+        """Give everything back: what waits is answered with an error, and the engines that were started here end."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        for engine in self._ours:
+            engine.stop()
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    @property
+    def urls(self) -> list[str]:
+        """Of the servers that were found, without credentials."""
+        return [server.label for server in self._servers if server.engine is None]
+
+    def _wait(self, work: Coroutine[None, None, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    # -- in the loop: beginning and end ------------------------------------------------------------------------------
+
+    async def _open(self, model: str | None) -> Served:
+        await asyncio.gather(*(_in_thread(engine.start) for engine in self._ours))
+        found = [await server.identify(None if server.engine else model) for server in self._servers]
+        first = found[0]
+        for server, other in zip(self._servers, found, strict=True):
+            if (other.context, other.version) != (first.context, first.version):
+                raise BadInput(
+                    f"{server.label} serves {other.root!r} (context {other.context}, version {other.version!r}), and "
+                    f"{self._servers[0].label} {first.root!r} ({first.context}, {first.version!r}); replicas serve the "
+                    "same weights"
+                )
+        return first
+
+    async def _leave(self) -> None:
+        self._refuse(_CLOSED)
+        going = [*self._tasks, *self._mending.values()]
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
+        for server in self._servers:
+            await server.close()
+
+    # -- in the loop: requests ---------------------------------------------------------------------------------------
+
+    def _take(self, job: Job) -> None:
+        if self._closed:
+            job.done(_CLOSED)
+            return
+        self._waiting.add(job)
+        self._soon()
+
+    def _soon(self) -> None:
+        """Share out what waits, after all that came at once has come."""
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._share)
+
+    def _share(self) -> None:
+        self._pumping = False
+        if self._changing or self._closed:
+            return
+        if self._split:
+            self._refuse(self._split)
+        if self._lost:
+            self._look_again()
+        while len(self._waiting) and any(server.ready and server.in_flight < self._limit for server in self._servers):
+            job = self._waiting.take()
+            place = choose(job, self._servers, self._known, self._limit)
+            self._known[place].add(job.blocks)
+            server = self._servers[place]
+            server.in_flight += 1
+            task = self._loop.create_task(self._serve(job, server))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _look_again(self) -> None:
+        """A server that was given up may be back; while any other is there, nothing waits for it."""
+        for server in list(self._lost):
+            if server.engine is None and server not in self._mending:
+                del self._lost[server]
+                self._mend(server, 10 * _LOOKS)
+        if len(self._lost) == len(self._servers):
+            self._refuse("; ".join(self._lost.values()))
+
+    def _refuse(self, why: str) -> None:
+        for job in self._waiting.clear():
+            job.done(why)
+
+    async def _serve(self, job: Job, server: Server) -> None:
+        answer: Answer | str
+        try:
+            model = self._adapter[0] if self._adapter else self.served.name
+            answer = await self._ask({**job.body, "model": model, "prompt": job.prompt}, server)
+        except asyncio.CancelledError:
+            answer = _CLOSED
+        except (Refused, Down) as error:
+            answer = str(error)
+        except Exception as error:  # whatever it is, somebody waits for this answer
+            answer = f"{type(error).__name__}: {error}"
+        server.in_flight -= 1
+        job.done(answer)
+        self._soon()
+
+    async def _ask(self, body: dict[str, object], server: Server) -> Answer:
+        try:
+            return await server.complete(body, self._deadline)
+        except Down as error:
+            hangs = "hangs" in str(error)
+            if not hangs and server.ready and await server.healthy():
+                return await server.complete(body, self._deadline)  # a connection broke, not the server
+            self._mend(server, self._patience)
+            raise
+
+    # -- in the loop: servers that break -----------------------------------------------------------------------------
+
+    def _mend(self, server: Server, patience: float) -> None:
+        if server in self._mending or self._closed:
+            return
+        server.ready = False
+        self.faults += 1
+        self._known[self._servers.index(server)].forget()
+        self._mending[server] = self._loop.create_task(self._mended(server, patience))
+
+    async def _mended(self, server: Server, patience: float) -> None:
+        try:
+            await server.close()
+            why = await (self._restarted(server) if server.engine else self._back(server, patience))
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+        del self._mending[server]
+        if why:
+            self._lost[server] = why
+        else:
+            server.ready = True
+        self._soon()
+
+    async def _restarted(self, server: Server) -> str:
+        """Start an engine of ours again; why it does not, if it does not."""
+        assert server.engine is not None
+        why = ""
+        for _ in range(_TRIES):
+            try:
+                await _in_thread(server.engine.restart)
+                if self._adapter is not None:
+                    await server.adapt(self._adapter[1], self._adapter[0])
+                return ""
+            except (EngineFault, Refused, Down) as error:
+                why = str(error)
+        return f"the engine was started {_TRIES} times and does not come back: {why}"
+
+    async def _back(self, server: Server, patience: float) -> str:
+        """Wait for a server that is not ours."""
+        until = self._loop.time() + patience
+        while self._loop.time() < until:
+            if await server.healthy() and await server.answers():
+                return ""
+            await asyncio.sleep(min(_LOOKS, patience))
+        return f"{server.label} has not answered for {patience:g} s"
+
+    # -- in the loop: weights ----------------------------------------------------------------------------------------
+
+    async def _change(self, folder: Path, version: str, name: str, adapter: bool) -> None:
+        before = self._adapter
+
+        async def change(server: Server) -> None:
+            if adapter:
+                await server.adapt(str(folder), f"adapter-{version}")
+                if before is not None and before[0] != f"adapter-{version}":
+                    await server.drop(before[0])
+                return
+            if before is not None:
+                await server.drop(before[0])
+            try:
+                await server.load(str(folder), version)
+            except (Refused, Down):
+                if server.engine is not None:  # half of them may be in place
+                    self._mend(server, self._patience)
+                raise
+            if server.engine is not None:
+                server.engine.holds(folder)
+
+        def settle() -> None:
+            self.version, self.name = version, name
+            self._adapter = (f"adapter-{version}", str(folder)) if adapter else None
+
+        await self._quietly(change, settle)
+
+    async def _quietly(
+        self, change: Callable[[Server], Coroutine[None, None, None]], settle: Callable[[], None] = lambda: None
+    ) -> None:
+        """Do something to all servers while no request is under way."""
+        if self._changing:
+            raise BadInput("the weights are being changed by somebody else just now")
+        self._changing = True
+        try:
+            while self._tasks or self._mending:
+                await asyncio.wait([*self._tasks, *self._mending.values()])
+            changed: list[Server] = []
+            for server in self._servers:
+                if server in self._lost:
+                    continue
+                try:
+                    await change(server)
+                except (Refused, Down) as error:
+                    if changed:
+                        self._split = f"a change of weights failed, so that the servers have different ones: {error}"
+                    raise
+                changed.append(server)
+            for known in self._known:
+                known.forget()
+            self._split = ""
+            settle()
+        except Refused as error:
+            raise BadInput(str(error)) from error
+        except Down as error:
+            raise EngineFault(str(error)) from error
+        finally:
+            self._changing = False
+            self._soon()
+
+
+async def _in_thread(call: Callable[[], object]) -> None:
+    """A call that blocks, in a thread that nobody waits for when the process ends."""
+    done: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            done.set_exception(error if isinstance(error, PalaestraError) else EngineFault(str(error)))
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=work, name="vllm engine", daemon=True).start()
+    await asyncio.wrap_future(done)

@@ -1,0 +1,304 @@
+"""One vLLM server, spoken to over HTTP: token ids in, token ids and log-probs out, new weights, health.
+
+All of it runs in the event loop of `vllm_replicas`. What a server says of a request is told apart from what it says of
+itself: `Refused` is the request's own fault, `Down` is the server's, and the request may be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from palaestra.agents.engine import Engine, EngineFault, must_work
+from palaestra.envs import BadInput
+
+_HINT = "is it the base URL of a vLLM server, such as http://localhost:8000/v1?"
+_PROBE = 30.0
+"""Seconds within which a server that works answers a request for one token."""
+
+
+class Refused(Exception):
+    """The server does not take this one request. The message is one line."""
+
+
+class Down(Exception):
+    """The server is gone or does not answer. The message is one line."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server says of itself.
+
+    Attributes:
+        name: of the model, as requests must give it.
+        root: the folder or hub id that it was loaded from.
+        context: ids of a prompt and its answer together; None where it does not say.
+        version: of the weights, as it was told when it took them; empty where it was not.
+        exact: are its log-probs those of the distribution that was sampled from. Without that they are the model's own,
+            which is the same at temperature 1 without a nucleus and without restriction.
+    """
+
+    name: str
+    root: str
+    context: int | None
+    version: str
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Ids of a completion, each with its log-probability, and why it ended there."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    reason: str
+
+
+class Server:
+    """A server, found by its URL or started by an engine of ours.
+
+    Args:
+        where: the URL, or the engine.
+        key: sent as a bearer token; None for none.
+
+    Attributes:
+        label: the URL without credentials, or what stands for our own engine.
+        in_flight: requests under way.
+        ready: False while it is mended.
+    """
+
+    def __init__(self, where: Engine | str, key: str | None = None) -> None:
+        self.engine = where if isinstance(where, Engine) else None
+        self.in_flight, self.ready = 0, True
+        self._key = key
+        self._auth: aiohttp.BasicAuth | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._probe: asyncio.Task[bool] | None = None
+        self.label = "engine"
+        if isinstance(where, str):
+            self.label, self._auth = _address(where)
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """Connections to where the server is now; an engine that is started again is somewhere else."""
+        if self._session is None:
+            # uvicorn closes what was idle for 5 s; a connection must not be taken up again just then.
+            connector: aiohttp.BaseConnector
+            if self.engine is not None:
+                connector = aiohttp.UnixConnector(str(self.engine.socket), limit=0, keepalive_timeout=3)
+            else:
+                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key and self.engine is None else {}
+            self._session = aiohttp.ClientSession(connector=connector, headers=headers, auth=self._auth)
+        return self._session
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    async def identify(self, wanted: str | None) -> Served:
+        """Ask the server what it is.
+
+        Raises:
+            BadInput: nothing there, not a vLLM server, a version that is known not to work, no such model, or a key
+                that is refused.
+        """
+        try:
+            status, text = await self._call("GET", "/v1/models", seconds=30)
+        except (Down, TimeoutError) as error:
+            raise BadInput(f"{error or f'{self.label} does not answer'}; {_HINT}") from error
+        if status in (401, 403):
+            raise BadInput(f"{self.label} refuses access: $VLLM_API_KEY holds no key that it takes")
+        cards = _listed(text) if status == 200 else []
+        if not cards:
+            raise BadInput(f"{self.label}/v1/models lists no models (status {status}); {_HINT}")
+        await self._must_be_vllm()
+        names = [str(card["id"]) for card in cards]
+        if wanted is not None and wanted not in names:
+            raise BadInput(f"{self.label} has no model {wanted!r}; it has {', '.join(names[:4])}")
+        card = cards[names.index(wanted) if wanted is not None else 0]
+        context = card.get("max_model_len")
+        version = (await self._json("GET", "/weight_info")).get("weight_version")
+        settings = await self._json("GET", "/server_info?config_format=json")
+        mode = _inside(settings, "vllm_config", "model_config", "logprobs_mode")
+        return Served(
+            name=str(card["id"]),
+            root=str(card.get("root") or card["id"]),
+            context=int(context) if isinstance(context, int) else None,
+            version=version if isinstance(version, str) and version != "default" else "",
+            exact=self.engine is not None or mode == "processed_logprobs",
+        )
+
+    async def _must_be_vllm(self) -> None:
+        version = (await self._json("GET", "/version")).get("version")
+        if not isinstance(version, str):
+            raise BadInput(
+                f"{self.label} is an OpenAI-compatible server, but not vLLM, which gives exact token ids; "
+                f"name it openai:MODEL@{self.label}/v1"
+            )
+        must_work(version, f"the vLLM at {self.label}")
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    async def complete(self, body: Mapping[str, Any], seconds: float) -> Answer:
+        """Have a prompt completed.
+
+        Raises:
+            Refused: the server does not take it, or it took longer than `seconds` on a server that works.
+            Down: the server is gone or hangs.
+        """
+        try:
+            status, text = await self._call("POST", "/v1/completions", body, seconds=seconds)
+        except TimeoutError:
+            if await self.answers(seconds):
+                raise Refused(f"{self.label}: no answer within {seconds:g} s, though the server works") from None
+            raise Down(f"{self.label}: it hangs (no answer within {seconds:g} s, none to one token either)") from None
+        if status >= 500:
+            raise Down(f"{self.label}: status {status}: {_message(text)}")
+        if status != 200:
+            raise Refused(f"{self.label} refused: status {status}: {_message(text)}")
+        try:
+            choice = json.loads(text)["choices"][0]
+            ids = tuple(int(index) for index in choice["token_ids"])
+            told = (choice["logprobs"] or {}).get("token_logprobs") or ()
+            logprobs = tuple(float(value) for value in told)
+            if len(logprobs) != len(ids):
+                raise ValueError(f"{len(logprobs)} log-probs for {len(ids)} ids")
+            return Answer(ids, logprobs, str(choice["finish_reason"]))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise Refused(f"{self.label} did not answer with token ids ({_line(error)}): {text[:80]!r}") from error
+
+    async def answers(self, seconds: float = _PROBE) -> bool:
+        """Does the server complete one token in time. Those who ask at once share one probe."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._one_token(min(seconds, _PROBE)))
+        return await asyncio.shield(self._probe)
+
+    async def _one_token(self, seconds: float) -> bool:
+        body = {"prompt": [0], "max_tokens": 1, "temperature": 0}
+        try:
+            status, _ = await self._call("POST", "/v1/completions", body, seconds=seconds)
+        except (Down, TimeoutError):
+            return False
+        return status == 200
+
+    async def healthy(self) -> bool:
+        """Does the server say that it is well."""
+        try:
+            return (await self._call("GET", "/health", seconds=10))[0] == 200
+        except (Down, TimeoutError):
+            return False
+
+    # -- weights -----------------------------------------------------------------------------------------------------
+
+    async def load(self, folder: str, version: str) -> None:
+        """Take new weights in place of the old ones, and forget what was computed with those.
+
+        Raises:
+            Refused: the server takes no weights, or not these. Down: it broke.
+        """
+        body = {"method": "reload_weights", "kwargs": {"weights_path": folder}}
+        await self._told("/collective_rpc", body, "takes no new weights (was it started with VLLM_SERVER_DEV_MODE=1?)")
+        await self.forget()
+        await self._told("/update_weight_version", {"new_version": version}, "does not note the weights' version")
+
+    async def forget(self) -> None:
+        """Empty the prefix cache. Raises Refused, Down."""
+        text = await self._told("/reset_prefix_cache", None, "does not empty its prefix cache")
+        if '"success":false' in text.replace(" ", ""):
+            raise Refused(f"{self.label} does not empty its prefix cache: something still runs there")
+
+    async def adapt(self, folder: str, name: str) -> None:
+        """Take a LoRA adapter under a name. Raises Refused, Down."""
+        body = {"lora_name": name, "lora_path": folder}
+        hint = "takes no adapters (VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora; Engine(adapters=RANK))"
+        await self._told("/v1/load_lora_adapter", body, hint)
+
+    async def drop(self, name: str) -> None:
+        """Let an adapter go. Raises Refused, Down."""
+        await self._told("/v1/unload_lora_adapter", {"lora_name": name}, f"does not let the adapter {name!r} go")
+
+    async def _told(self, route: str, body: Mapping[str, Any] | None, otherwise: str) -> str:
+        try:
+            status, text = await self._call("POST", route, body, seconds=600)
+        except TimeoutError:
+            raise Down(f"{self.label}: {route} took longer than 600 s") from None
+        if status in (404, 405):
+            raise Refused(f"{self.label} {otherwise}")
+        if status != 200:
+            kind = Down if status >= 500 else Refused
+            raise kind(f"{self.label} {otherwise}: status {status}: {_message(text)}")
+        return text
+
+    # -- HTTP --------------------------------------------------------------------------------------------------------
+
+    async def _json(self, method: str, route: str) -> dict[str, Any]:
+        """An answer that may be missing: servers without development routes do not tell everything."""
+        try:
+            status, text = await self._call(method, route, seconds=30)
+            found = json.loads(text) if status == 200 else {}
+        except (Down, TimeoutError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    async def _call(
+        self, method: str, route: str, body: Mapping[str, Any] | None = None, *, seconds: float
+    ) -> tuple[int, str]:
+        """Status and text. Raises Down, TimeoutError."""
+        base = "http://localhost" if self.engine is not None else self.label
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        try:
+            async with self.session.request(method, base + route, json=body, timeout=timeout) as reply:
+                return reply.status, await reply.text()
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, OSError, ValueError, EngineFault) as error:
+            raise Down(f"{self.label} cannot be reached: {_line(error)}") from error
+
+
+def _address(text: str) -> tuple[str, aiohttp.BasicAuth | None]:
+    """A base URL without `/v1` and without its `user:password@`, which nothing that is shown may hold; and those."""
+    try:
+        url = URL(text)
+        bare = str(url.with_user(None)).rstrip("/").removesuffix("/v1") if url.host else ""
+    except ValueError:
+        bare = ""
+    if not bare.startswith(("http://", "https://")):
+        raise BadInput(f"{text.rpartition('@')[2]!r} is no server; {_HINT}")
+    return bare, aiohttp.BasicAuth(url.user, url.password or "") if url.user else None
+
+
+def _listed(text: str) -> Sequence[dict[str, Any]]:
+    try:
+        return [dict(card) for card in json.loads(text)["data"] if "id" in card]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _inside(value: Any, *keys: str) -> object:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _message(text: str) -> str:
+    try:
+        error = json.loads(text)
+        error = error.get("error", error)
+        return " ".join(str(error.get("message", error) if isinstance(error, dict) else error).split())[:200]
+    except (ValueError, AttributeError):
+        return " ".join(text.split())[:120]
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
