@@ -15,12 +15,14 @@ class Counted:
 
     Args:
         shown: how.
-        what, unit, total: see `Stage`.
+        what, unit, total, before: see `Stage`.
         figures: those that are known at the beginning.
     """
 
-    def __init__(self, shown: Shown, what: str, unit: str, total: int | None = None, **figures: Figure) -> None:
-        self.what, self.total, self.done, self.before = what, total, 0, 0
+    def __init__(
+        self, shown: Shown, what: str, unit: str, total: int | None = None, *, before: int = 0, **figures: Figure
+    ) -> None:
+        self.what, self.total, self.done, self.before = what, total, before, before
         self._unit, self._shown, self._figures, self._open = unit, progress_of(shown), dict(figures), False
         self._started = time.monotonic()
 

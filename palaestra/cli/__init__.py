@@ -1,19 +1,32 @@
 """The command line: thin; it parses, calls and prints.
 
 Every error that a person can mend is one line on stderr and exit status 2; a fault of Palaestra itself keeps its
-traceback. `--json` prints one JSON document on stdout and nothing else.
+traceback. `--json` prints JSON on stdout and nothing else: one document, or JSON Lines where a command takes long.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import sys
 from typing import cast
 
 import typer
 
-from palaestra.cli import comparing, data, environments, episodes, sandbox, serving, training, viewing, worldmodel
+from palaestra.cli import (
+    comparing,
+    data,
+    environments,
+    episodes,
+    playing,
+    sandbox,
+    serving,
+    showing,
+    training,
+    viewing,
+    worldmodel,
+)
 from palaestra.cli.doctor import doctor
 from palaestra.envs.errors import PalaestraError
 
@@ -26,7 +39,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 environments.add_to(app)
+playing.add_to(app)
 episodes.add_to(app)
+showing.add_to(app)
 training.add_to(app)
 comparing.add_to(app)
 data.add_to(app)
@@ -71,6 +86,9 @@ def run(args: list[str]) -> int:
         return 130
     except PalaestraError as error:
         return _fail(str(error))
+    except BrokenPipeError:  # who read our output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         where = error.filename or "a file"
         if error.errno in _FULL:

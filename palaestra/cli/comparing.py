@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -12,10 +11,13 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from palaestra.cli.options import Concurrency, Json, Load, Quiet, Tasks, load_environments, parse_tasks, shown
+from palaestra.agents.counted import Fits
+from palaestra.agents.progress import under
+from palaestra.cli.options import Concurrency, Events, Load, Quiet, Tasks, load_environments, parse_tasks, shown, tell
 from palaestra.cli.training import change_settings, experts_of, read_settings
 from palaestra.envs import find
 from palaestra.envs.errors import BadInput
+from palaestra.trainers.recipe import Recipe
 from palaestra.worldmodel.methods import CONTESTANTS, contestant
 
 
@@ -46,7 +48,7 @@ def compare(
     concurrency: Concurrency = 16,
     load: Load = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Run methods on the same tasks, with the same rollouts and training tokens, and say who is better by how much.
 
@@ -82,19 +84,31 @@ def compare(
         settings["model"] = f"tiny:{spec.id}"
     need_train()
     where = out or Path("runs") / f"compare-{spec.family}"
+    progress, begun = shown(quiet, as_json), 0
+
+    def run(recipe: Recipe[Any]) -> None:
+        nonlocal begun
+        begun += 1
+        recipe.progress = under(progress, f"{recipe.out.name} ({begun} of {seeds * len(contestants)})")
+        with Fits(recipe.progress) as fits:
+            recipe.fitting = fits.step
+            recipe.train()
+
     standings = compare_methods(
         contestants,
         settings,
         where,
         seeds=range(seeds),
         own=own,
+        run=run,
         concurrency=concurrency,
-        progress=shown(quiet, as_json),
+        progress=progress,
         command=shlex.join(["palaestra", *sys.argv[1:]]),
     )
+    report = (where / "comparison.html").resolve()
     if as_json:
-        print(json.dumps({"out": str(where), "standings": [s.model_dump(mode="json") for s in standings]}))
+        tell({"out": str(where), "report": str(report), "standings": [s.model_dump(mode="json") for s in standings]})
         return
     console = Console()
     console.print(Markdown(markdown(standings)))
-    console.print(f"written: {where / 'comparison.html'}, {where / 'comparison.md'}", soft_wrap=True)
+    console.print(f"report: {report}", soft_wrap=True)

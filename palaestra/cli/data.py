@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from palaestra.cli.options import Json, Quiet, shown
+from palaestra.agents.counted import Counted
+from palaestra.agents.progress import Shown
+from palaestra.cli.options import Events, Json, Quiet, shown, tell
 from palaestra.envs.datasets.catalogue import CATALOGUE, DataSet, Upstream, find
 from palaestra.envs.errors import BadInput
 
@@ -101,7 +101,7 @@ def get(
         typer.Option("--from", metavar="FOLDER", help="Copy its files from this folder instead of fetching them."),
     ] = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Fetch a data set from its own project's public address. Run again, a broken download goes on.
 
@@ -111,15 +111,15 @@ def get(
     from palaestra.envs.datasets.get import get as fetch_data
 
     dataset = find(name)
-    with _bars(shown(quiet, as_json) == "quiet") as bars:
+    with Downloads(shown(quiet, as_json)) as downloads:
         got = fetch_data(
             dataset,
-            agree=lambda wanted: _agree(wanted, yes, bars),
+            agree=lambda wanted: _agree(wanted, yes),
             source=None if source is None else source.expanduser(),
-            progress=_Shown(bars),
+            progress=downloads.reach,
         )
     if as_json:
-        print(json.dumps({"name": name, "folder": str(got.folder), "was_here": got.was_here}))
+        tell({"name": name, "folder": str(got.folder), "was_here": got.was_here})
     else:
         print(f"{name} is {'already ' if got.was_here else ''}in {got.folder}")
 
@@ -151,7 +151,7 @@ def freeze(
         print(f"{', '.join(path.name for path in written)} are in {folder}")
 
 
-def _agree(dataset: DataSet, yes: bool, bars: Progress) -> bool:
+def _agree(dataset: DataSet, yes: bool) -> bool:
     if not yes and not sys.stdin.isatty():
         raise BadInput(
             f"{dataset.name} is fetched only when its terms are accepted ({dataset.licence}); add --yes, "
@@ -161,25 +161,31 @@ def _agree(dataset: DataSet, yes: bool, bars: Progress) -> bool:
     print(said, file=sys.stderr)
     if yes:
         return True
-    bars.stop()
     return typer.confirm("Accept these terms and fetch it?", err=True)
 
 
-def _bars(quiet: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet or not console.is_terminal)
+class Downloads:
+    """Shows one file after the other while its bytes come."""
 
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+        self._now: tuple[str, Counted] | None = None
 
-class _Shown:
-    """Shows a bar for each file while its bytes come."""
+    def reach(self, file: Upstream, here: int, total: int | None) -> None:
+        """So many bytes of a file are here; a file that was here in part begins where it was."""
+        if self._now is None or self._now[0] != file.name:
+            self.close()
+            self._now = file.name, Counted(self._shown, f"get {file.name}", "bytes", total, before=here).__enter__()
+        self._now[1].reach(here)
 
-    def __init__(self, bars: Progress) -> None:
-        self.bars = bars
-        self.known: dict[str, Any] = {}
+    def close(self) -> None:
+        """The last file is done, or the download broke off."""
+        if self._now is not None:
+            self._now[1].__exit__(None, None, None)
+            self._now = None
 
-    def __call__(self, file: Upstream, here: int, total: int | None) -> None:
-        if file.name not in self.known:
-            self.bars.start()
-            self.known[file.name] = self.bars.add_task(file.name)
-        self.bars.update(self.known[file.name], completed=here, total=total)
+    def __enter__(self) -> Downloads:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,19 +1,21 @@
-"""`palaestra envs | check | play`: look at environments, prove them, play them."""
+"""`palaestra envs | check`: look at environments, prove them."""
 
 from __future__ import annotations
 
 import json
-import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from palaestra.cli.options import Json, Load, Settings, load_environments, parse_settings
-from palaestra.envs import EnvSpec, Task, TextEnv, find, make, specs
-from palaestra.envs.errors import BadInput
+from palaestra.agents.counted import Counted
+from palaestra.cli.options import Events, Json, Load, Quiet, Settings, load_environments, parse_settings, shown, tell
+from palaestra.envs import EnvSpec, find, specs
+
+if TYPE_CHECKING:
+    from palaestra.envs.check import Result
 
 Env = Annotated[str, typer.Argument(help="Environment id or short name, such as `scienceworld`.")]
 
@@ -22,7 +24,6 @@ def add_to(app: typer.Typer) -> None:
     """Register this file's commands."""
     app.command()(envs)
     app.command()(check)
-    app.command()(play)
 
 
 def envs(
@@ -100,17 +101,27 @@ def check(
     load: Load = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Which tasks and steps are tried.")] = 0,
-    as_json: Json = False,
+    quiet: Quiet = False,
+    as_json: Events = False,
 ) -> int:
     """Prove that an environment keeps the contract: five-tuple, determinism, rewind, hostile actions, no leaks.
 
     Exit status 0 if every check passed, 1 if one failed. Example: `palaestra check bandit --fast`.
     """
     from palaestra.envs.check import check as run_check
+    from palaestra.envs.check.promises import PROMISES
 
-    report = run_check(env, settings=parse_settings(settings), fast=fast, load=load, seed=seed)
+    broken = 0
+    with Counted(shown(quiet, as_json), f"check {env}", "promises", len(PROMISES), broken=0) as count:
+
+        def found(result: Result) -> None:
+            nonlocal broken
+            broken += not result.passed
+            count.step(broken=broken)
+
+        report = run_check(env, settings=parse_settings(settings), fast=fast, load=load, seed=seed, progress=found)
     if as_json:
-        print(report.to_json())
+        tell(json.loads(report.to_json()))
     else:
         console = Console()
         for result in report.results:
@@ -119,79 +130,3 @@ def check(
         passed = sum(result.passed for result in report.results)
         console.print(f"{passed} of {len(report.results)} checks passed")
     return 0 if report.passed else 1
-
-
-_PLAY_HELP = ":undo [N] goes back, :actions lists what can be done, :hint asks the oracle, :quit leaves"
-
-
-def play(
-    env: Env,
-    task: Annotated[str | None, typer.Option(help="Name of a task; without one the seed picks it.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split to pick the task from.")] = None,
-    seed: Annotated[int, typer.Option(help="Picks the task.")] = 0,
-    settings: Settings = None,
-    load: Load = None,
-) -> None:
-    """Play an environment in the terminal, with undo.
-
-    Example: `palaestra play scienceworld --task find-living-thing/12`.
-    """
-    load_environments(load)
-    spec = find(env)
-    console = Console()
-    made = make(env, **parse_settings(settings))
-    try:
-        wanted = _wanted(made, task, split, seed)
-        observation, _ = made.reset(options={"task": wanted})
-        console.print(f"[bold]{wanted.id}[/]\n[dim]{escape(made.instructions(wanted))}[/]\n[dim]{_PLAY_HELP}[/]")
-        console.print(escape(observation))
-        _play(made, spec, console)
-    finally:
-        made.close()
-
-
-def _wanted(env: TextEnv[Any], task: str | None, split: str | None, seed: int) -> Task:
-    for name in [split] if split else env.splits():
-        tasks = env.tasks(name)
-        if task is None:
-            return tasks[seed % len(tasks)]
-        for candidate in tasks:
-            if candidate.name == task:
-                return candidate
-    raise BadInput(f"no task {task!r} in {split or 'any split'}; `palaestra envs ENV --split NAME` lists them")
-
-
-def _play(env: TextEnv[Any], spec: EnvSpec, console: Console) -> None:
-    past = [env.snapshot()]
-    over = False
-    while True:
-        try:
-            line = console.input("[bold cyan]> [/]").strip()
-        except EOFError:
-            return
-        word, _, rest = line.partition(" ")
-        if word == ":quit":
-            return
-        if word == ":undo":
-            steps = int(rest) if re.fullmatch("[0-9]{1,6}", rest.strip()) else 1
-            del past[max(1, len(past) - steps) :]
-            observation, info = env.restore(past[-1])
-            over = False
-            console.print(f"[dim]step {len(past) - 1}, score {info['score']:.2f}[/]\n{escape(observation)}")
-        elif word == ":actions":
-            listed = env.admissible(env.state)
-            console.print(escape("; ".join(listed)) if listed is not None else "this environment cannot list them")
-        elif word == ":hint":
-            console.print(escape(spec.oracle()(env)) if spec.oracles else "this environment has no oracle")
-        elif over:
-            console.print("the episode is over; :undo goes back, :quit leaves")
-        else:
-            observation, reward, ended, cut, info = env.step(line)
-            past.append(env.snapshot())
-            over = ended or cut
-            console.print(escape(observation))
-            console.print(
-                f"[dim]reward {reward:+.2f}, score {info['score']:.2f}{', valid' if info['valid'] else ''}[/]"
-            )
-            if over:
-                console.print("[bold green]solved[/]" if info["success"] else "[bold]the episode is over[/]")

@@ -1,28 +1,28 @@
-"""`palaestra collect | runs | show | export | import`: make episodes, and look at those that are there."""
+"""`palaestra collect | runs | export | import`: make episodes, list runs, carry episodes in and out."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from palaestra.agents import episode as episodes
 from palaestra.agents.collect import collect as run_collect
-from palaestra.agents.forest import Forest
+from palaestra.agents.counted import Counted
+from palaestra.agents.episode import Episode
 from palaestra.agents.policies.named import policy_by_name
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
     Constrain,
+    Events,
     Json,
     Listed,
     Load,
@@ -41,20 +41,19 @@ from palaestra.cli.options import (
     parse_tasks,
     sampling_of,
     shown,
+    tell,
     with_sandbox,
 )
+from palaestra.cli.printed import plain, screen
+from palaestra.cli.showing import STORE, Where, given, outcome_of, store_of
 from palaestra.envs import Task, TextEnv, find, make
 from palaestra.envs.errors import BadInput
-
-STORE = "episodes.sqlite"
-Where = Annotated[Path, typer.Argument(help="A run directory or an episode store.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Register this file's commands."""
     app.command()(collect)
     app.command()(runs)
-    app.command()(show)
     app.command()(export)
     app.command(name="import")(import_)
 
@@ -79,7 +78,7 @@ def collect(
     seed: Seed = 0,
     load: Load = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> int:
     """Make an episode from every task and store it. The same command again goes on where it stopped.
 
@@ -115,7 +114,7 @@ def collect(
         )
         facts: dict[str, Any] = {**asdict(report), "success_rate": report.success_rate, "store": str(store.file)}
     if as_json:
-        print(json.dumps(facts))
+        tell(facts)
         return 1 if report.given_up else 0
     share = f" ({report.success_rate:.1%} successes)" if report.success_rate is not None else ""
     print(f"{report.episodes} episodes{share}, {report.skipped} were there, {report.faults} faults")
@@ -144,13 +143,6 @@ def _new_store(out: Path) -> Path:
     return out / STORE
 
 
-def _store(where: Path) -> Path:
-    path = where / STORE if where.is_dir() else where
-    if not path.is_file():
-        raise BadInput(f"{where} is neither a run directory nor an episode store; `palaestra runs` lists the runs")
-    return path
-
-
 def runs(
     folder: Annotated[Path, typer.Argument(help="Where the runs are.")] = Path("runs"),
     as_json: Json = False,
@@ -170,8 +162,8 @@ def runs(
     for row in rows:
         success = f"{row['success']:.1%}" if row["success"] is not None else "-"
         cells = (row["run"], row["method"], row["env"], row["model"], row["episodes"], row["state"], success)
-        table.add_row(*(escape(str(cell)) for cell in cells))
-    Console().print(table)
+        table.add_row(*(Text(plain(str(cell))) for cell in cells))
+    screen().print(table)
 
 
 def _run_row(path: Path) -> dict[str, Any]:
@@ -204,98 +196,6 @@ def _run_row(path: Path) -> dict[str, Any]:
     return row
 
 
-def show(
-    where: Where,
-    episode: Annotated[str | None, typer.Argument(help="Id of an episode, or its first digits.")] = None,
-    outcome: Annotated[str | None, typer.Option(help="Only these: success, failure, truncated.")] = None,
-    task: Annotated[str | None, typer.Option(help="Only of this task (its id).")] = None,
-    faults: Annotated[bool, typer.Option("--faults", help="The faults with their tracebacks instead.")] = False,
-    limit: Annotated[int, typer.Option(help="Rows at the most.")] = 20,
-    as_json: Json = False,
-) -> None:
-    """Show a run: its episodes in a list, or one of them turn by turn.
-
-    Example: `palaestra show runs/rft --outcome success`, then `palaestra show runs/rft 3f9a`.
-    """
-    with EpisodeStore(_store(where), mode="r") as forest:
-        if episode is not None:
-            _show_path(forest.path(_full_id(forest, episode)), as_json)
-        elif faults:
-            _show_faults(forest, limit, as_json)
-        else:
-            _show_list(forest, outcome, task, limit, as_json)
-
-
-def _outcome(name: str | None) -> episodes.Outcome | None:
-    if name is None:
-        return None
-    if name not in set(episodes.Outcome):
-        raise BadInput(f"--outcome {name!r} is unknown; there are: {', '.join(episodes.Outcome)}")
-    return episodes.Outcome(name)
-
-
-def _filters(**given: Any) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def _full_id(forest: Forest, start: str) -> str:
-    found = [head.id for head in forest.heads() if head.id.startswith(start)]
-    if len(found) != 1:
-        problem = "no episode" if not found else f"{len(found)} episodes"
-        raise BadInput(f"{forest.file} holds {problem} whose id begins with {start!r}; `palaestra show` lists them")
-    return found[0]
-
-
-def _show_list(forest: Forest, outcome: str | None, task: str | None, limit: int, as_json: bool) -> None:
-    where = _filters(outcome=_outcome(outcome), task=task)
-    heads = list(forest.heads(limit=limit, **where))
-    if as_json:
-        print(json.dumps({"summary": asdict(forest.summary(**where)), "episodes": [asdict(head) for head in heads]}))
-        return
-    table = Table(box=None, header_style="bold")
-    for column in ("id", "task", "outcome", "score", "turns", "who", "round"):
-        table.add_column(column, overflow="fold")
-    for head in heads:
-        iteration = "-" if head.iteration is None else str(head.iteration)
-        cells = (head.id, head.task, head.outcome, f"{head.score:.2f}", head.n_turns, head.policy, iteration)
-        table.add_row(*(escape(str(cell)) for cell in cells))
-    console = Console()
-    console.print(table)
-    total = forest.count(**where)
-    console.print(f"{len(heads)} of {total} episodes; {forest.n_faults} faults")
-
-
-def _show_faults(forest: Forest, limit: int, as_json: bool) -> None:
-    found = [fault for fault, _ in zip(forest.faults(), range(limit), strict=False)]
-    if as_json:
-        print(json.dumps([fault.model_dump(mode="json", exclude={"turns"}) for fault in found]))
-        return
-    for fault in found:
-        print(f"{fault.outcome} in {fault.start.task.id} after {len(fault.turns)} turns\n{fault.error or ''}\n")
-    print(f"{len(found)} of {forest.n_faults} faults")
-
-
-def _show_path(path: episodes.Path, as_json: bool) -> None:
-    if as_json:
-        print(path.model_dump_json())
-        return
-    console = Console()
-    by = path.episode.provenance
-    console.print(f"[bold]{escape(path.episode.start.task.id)}[/]  {escape(by.policy)} ({by.actor})")
-    for step, turn in enumerate(path.turns):
-        if step == path.own and step:
-            console.rule(f"forked from {path.episode.start.parent} after {step} actions")
-        console.print(f"[dim]{step}[/] {escape(turn.observation)}")
-        if turn.thought:
-            console.print(f"  [italic]{escape(turn.thought)}[/]")
-        mark = "" if turn.valid else " [red](not understood)[/]"
-        console.print(f"  [bold cyan]> {escape(turn.action)}[/]{mark}  [dim]{turn.reward:+.2f}, {turn.score:.2f}[/]")
-    console.print(f"[dim]{len(path.turns)}[/] {escape(path.episode.final_observation)}")
-    console.print(f"[bold]{path.episode.outcome}[/], score {path.episode.score:.2f}")
-    if path.episode.error:
-        print(path.episode.error, file=sys.stderr)
-
-
 def export(
     where: Where,
     file: Annotated[Path, typer.Argument(help="*.parquet or *.jsonl; chat records always *.jsonl.")],
@@ -308,8 +208,8 @@ def export(
     from palaestra.agents import export as exporting
 
     load_environments(load)
-    with EpisodeStore(_store(where), mode="r") as forest:
-        chosen = _filters(outcome=_outcome(outcome))
+    with EpisodeStore(store_of(where), mode="r") as forest:
+        chosen = given(outcome=outcome_of(outcome))
         if form == "episodes":
             count = exporting.export_episodes(forest, file, **chosen)
         else:
@@ -340,13 +240,27 @@ class _Instructions:
 def import_(
     file: Annotated[Path, typer.Argument(help="A file that `palaestra export` wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory of the store they go to.")],
+    quiet: Quiet = False,
+    as_json: Events = False,
 ) -> None:
     """Read episodes from Parquet or JSON lines into a store. A file with one bad line changes nothing."""
-    from palaestra.agents.export import import_episodes, read_episodes
+    from palaestra.agents.export import read_episodes
 
     if not file.is_file():
         raise BadInput(f"{file} does not exist; give a file that `palaestra export` wrote")
-    for _ in read_episodes(file):  # what is wrong shows before a store is made
-        pass
-    with EpisodeStore(_new_store(out)) as store:
-        print(f"{import_episodes(store, file)} episodes added to {store.file}")
+    progress = shown(quiet, as_json)
+    with Counted(progress, f"read {file.name}", "episodes") as read:  # what is wrong shows before a store is made
+        for _ in read_episodes(file):
+            read.step()
+    with EpisodeStore(_new_store(out)) as store, Counted(progress, "import", "episodes", read.done) as count:
+
+        def counted() -> Iterator[Episode]:
+            for episode in read_episodes(file):
+                yield episode
+                count.step()
+
+        added = store.add_all(counted())
+    if as_json:
+        tell({"read": read.done, "added": added, "store": str(store.file)})
+    else:
+        print(f"{added} episodes added to {store.file}")

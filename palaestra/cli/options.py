@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -12,10 +13,18 @@ from pydantic import ValidationError
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.policy import Sampling
+from palaestra.agents.progress import JsonLines, Progress
 from palaestra.envs import EnvSpec
 from palaestra.envs.errors import BadInput
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Events = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print JSON Lines and nothing else: progress, then the result as the last line; with -q that line alone.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--setting", "-s", help="Setting of the environment as key=value; may be given several times."),
@@ -23,7 +32,7 @@ Settings = Annotated[
 Load = Annotated[
     str | None, typer.Option("--load", help="A Python file or module that registers environments of your own.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
@@ -112,9 +121,16 @@ def sampling_of(temperature: float, max_tokens: int, seed: int, top_p: float = 1
         raise BadInput(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
 
 
-def shown(quiet: bool, as_json: bool) -> Literal["auto", "quiet"]:
-    """How progress is shown: not at all where it was asked for, or where it would stand in the way of JSON."""
-    return "quiet" if quiet or as_json else "auto"
+def shown(quiet: bool, as_json: bool) -> Progress | Literal["auto", "quiet"]:
+    """How progress is shown: not at all, as JSON Lines, or as suits what stderr is."""
+    if quiet:
+        return "quiet"
+    return JsonLines() if as_json else "auto"
+
+
+def tell(result: Mapping[str, Any]) -> None:
+    """Print the result of a long command as one line of JSON, the last one (docs/command-line.md)."""
+    print(json.dumps({"event": "result", **result}, default=str))
 
 
 def load_environments(reference: str | None) -> None:

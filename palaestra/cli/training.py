@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from palaestra.agents.counted import Fits
 from palaestra.agents.policies.named import flaws, model_name, policy_by_name
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.beside import Beside
@@ -20,7 +20,7 @@ from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
     Constrain,
-    Json,
+    Events,
     Listed,
     Load,
     MaxTokens,
@@ -38,6 +38,7 @@ from palaestra.cli.options import (
     parse_tasks,
     sampling_of,
     shown,
+    tell,
     with_sandbox,
 )
 from palaestra.envs import find, make
@@ -77,7 +78,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="All randomness follows from it.")] = None,
     load: Load = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Train an agent on its own episodes. The same command again goes on where it stopped.
 
@@ -122,53 +123,24 @@ def run_method(
     from palaestra.agents.models import need_train
 
     need_train()
+    progress = shown(quiet, as_json)
     recipe = kind(
         config_of(kind.config_type, settings),
         out,
         concurrency=concurrency,
-        progress=shown(quiet, as_json),
+        progress=progress,
         command=shlex.join(["palaestra", *sys.argv[1:]]),
     )
-    with FitBar(hidden=quiet or as_json) as bar:
-        recipe.fitting = bar.step
+    with Fits(progress) as fits:
+        recipe.fitting = fits.step
         report = recipe.train()
     table = report.with_suffix(".md")
     if as_json:
-        print(json.dumps({"run": str(out), "report": str(report), "table": str(table)}))
+        tell({"run": str(out), "report": str(report), "table": str(table)})
         return
     console = Console()
     console.print(Markdown(table.read_text().split("\n## ", 1)[0]))
     console.print(f"report: {report.resolve()}", soft_wrap=True)
-
-
-class FitBar:
-    """A bar while weights are fitted: optimiser steps, loss, time left."""
-
-    def __init__(self, *, hidden: bool) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
-        left = (TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn())
-        self._hidden = hidden or not sys.stderr.isatty()
-        self._quiet = hidden
-        self._bar = Progress(*columns, *left, console=Console(stderr=True), disable=self._hidden, transient=False)
-        self._rows: dict[str, Any] = {}
-
-    def __enter__(self) -> FitBar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def step(self, name: str, done: int, total: int, loss: float) -> None:
-        """Called after every optimiser step."""
-        if not self._hidden:
-            if name not in self._rows:
-                self._bar.start()
-                self._rows[name] = self._bar.add_task(f"fit {name}", total=total, loss=loss)
-            self._bar.update(self._rows[name], completed=done, total=total, loss=loss)
-            if done >= total:
-                self._bar.stop()
-        elif not self._quiet and (done == total or done % max(1, total // 4) == 0):
-            print(f"fit {name}: step {done} of {total}, loss {loss:.3f}", file=sys.stderr, flush=True)
 
 
 def experts_of(text: str) -> dict[str, Any]:
@@ -246,7 +218,7 @@ def evaluate(
     seed: Seed = 0,
     load: Load = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Measure a policy on held-out tasks: success and score with 95 % intervals, by task, and the evaluation card.
 
@@ -308,7 +280,7 @@ def evaluate(
     write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())
     write_whole(where / "card.md", result.card.markdown().encode())
     if as_json:
-        print(result.model_dump_json())
+        tell(result.model_dump(mode="json"))
         return
     console = Console()
     console.print(Markdown(result.card.markdown()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -12,13 +11,14 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from palaestra.agents.counted import Fits
 from palaestra.agents.policies.named import model_name, policy_by_name
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
     Constrain,
-    Json,
+    Events,
     Listed,
     Load,
     MaxTokens,
@@ -35,8 +35,9 @@ from palaestra.cli.options import (
     parse_tasks,
     sampling_of,
     shown,
+    tell,
 )
-from palaestra.cli.training import FitBar, change_settings, read_settings
+from palaestra.cli.training import change_settings, read_settings
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
@@ -66,7 +67,7 @@ def train(
     seed: Seed = 0,
     load: Load = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Train a world model on the real episodes of a store, failed ones too, and measure it on tasks set aside.
 
@@ -83,15 +84,17 @@ def train(
     change_settings(given, change)
     need_train()
     where = out or Path("runs") / f"world-{spec.short}"
-    with FitBar(hidden=quiet or as_json) as bar:
+    progress = shown(quiet, as_json)
+    with Fits(progress) as fits:
         report = train_world(
             config_of(TrainConfig, given),
             where,
             command=shlex.join(["palaestra", *sys.argv[1:]]),
-            fitting=bar.step,
+            fitting=fits.step,
+            progress=progress,
         )
     if as_json:
-        print(json.dumps({"run": str(where), "fidelity": report.model_dump(mode="json") if report else None}))
+        tell({"run": str(where), "fidelity": report.model_dump(mode="json") if report else None})
         return
     console = Console()
     console.print(
@@ -112,7 +115,8 @@ def evaluate(
     episodes: Annotated[int | None, typer.Option(help="So many episodes at the most, drawn by the seed.")] = None,
     seed: Seed = 0,
     load: Load = None,
-    as_json: Json = False,
+    quiet: Quiet = False,
+    as_json: Events = False,
 ) -> None:
     """Measure a world model on real episodes of tasks that it did not learn from, by number of imagined steps.
 
@@ -144,11 +148,12 @@ def evaluate(
             origins=origins,
             trust=trust,
             seed=seed,
+            progress=shown(quiet, as_json),
         )
     finally:
         made.close()
     if as_json:
-        print(report.model_dump_json())
+        tell(report.model_dump(mode="json"))
         return
     Console().print(Markdown(report.markdown()))
 
@@ -180,7 +185,7 @@ def act(
     seed: Seed = 0,
     load: Load = None,
     quiet: Quiet = False,
-    as_json: Json = False,
+    as_json: Events = False,
 ) -> None:
     """Measure a policy that looks ahead, on held-out tasks of the real environment.
 
@@ -233,7 +238,7 @@ def act(
     write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())
     spent = ahead.spent
     if as_json:
-        print(json.dumps({"evaluation": result.model_dump(mode="json"), "spent": spent.counts()}))
+        tell({"evaluation": result.model_dump(mode="json"), "spent": spent.counts()})
         return
     console = Console()
     console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")

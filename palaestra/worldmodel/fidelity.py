@@ -15,6 +15,8 @@ from difflib import SequenceMatcher
 
 from pydantic import BaseModel, ConfigDict
 
+from palaestra.agents.counted import Counted
+from palaestra.agents.progress import Shown
 from palaestra.envs import BadInput
 from palaestra.trainers.statistics import Interval, interval
 from palaestra.worldmodel.branch import Branch
@@ -118,6 +120,7 @@ def fidelity(
     trust: float = 0.5,
     seed: int = 0,
     told: Callable[[Compared], None] = _nobody,
+    progress: Shown = "quiet",
 ) -> Fidelity:
     """Imagine along held-out real episodes and compare.
 
@@ -130,6 +133,7 @@ def fidelity(
         horizons: steps to imagine from each origin.
         origins: steps of each episode to begin from, drawn by the seed.
         trust: see `Fidelity`.
+        progress: how it is shown; its faults are answers without a page.
         told: is given every imagined page beside the real one.
 
     Raises:
@@ -146,21 +150,24 @@ def fidelity(
     if not walks:
         raise BadInput("there is no held-out episode to measure a world model on")
     problems: Counter[str] = Counter()
-    for ahead, tally in enumerate(tallies):
-        walks = [walk for walk in walks if walk.at + ahead < len(walk.steps)]
-        asking = [walk for walk in walks if not walk.branch.over]
-        found = world.predict([walk.branch.asked(walk.steps[walk.at + ahead].action, seed) for walk in asking])
-        for walk, page in zip(asking, found, strict=True):
-            walk.branch.take(walk.steps[walk.at + ahead].action, page)
-            problems.update([page.problem.value] if page.problem is not None else [])
-        for walk in walks:
-            told(tally.compare(walk, world.page))
-        ends = [walk for walk in walks if walk.steps[walk.at + ahead].status is Status.OVER]
-        standing = [walk for walk in ends if walk.reached(ahead + 1)]
-        rated = judge.rate([walk.branch.case() for walk in standing], seed) if standing else []
-        worth = {id(walk): value for walk, value in zip(standing, rated, strict=True)}
-        for walk in ends:
-            tally.reward(walk, worth.get(id(walk), 0.0))
+    planned = sum(len(walk.steps) > walk.at + ahead for walk in walks for ahead in range(horizons))
+    with Counted(progress, "imagine", "steps", planned, faults=0) as count:
+        for ahead, tally in enumerate(tallies):
+            walks = [walk for walk in walks if walk.at + ahead < len(walk.steps)]
+            asking = [walk for walk in walks if not walk.branch.over]
+            found = world.predict([walk.branch.asked(walk.steps[walk.at + ahead].action, seed) for walk in asking])
+            for walk, page in zip(asking, found, strict=True):
+                walk.branch.take(walk.steps[walk.at + ahead].action, page)
+                problems.update([page.problem.value] if page.problem is not None else [])
+            for walk in walks:
+                told(tally.compare(walk, world.page))
+            ends = [walk for walk in walks if walk.steps[walk.at + ahead].status is Status.OVER]
+            standing = [walk for walk in ends if walk.reached(ahead + 1)]
+            rated = judge.rate([walk.branch.case() for walk in standing], seed) if standing else []
+            worth = {id(walk): value for walk, value in zip(standing, rated, strict=True)}
+            for walk in ends:
+                tally.reward(walk, worth.get(id(walk), 0.0))
+            count.step(len(walks), faults=sum(problems.values()))
     rows = tuple(tally.row() for tally in tallies if tally.count)
     return Fidelity(
         world=f"{world.name} {world.version}",

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validat
 from palaestra.agents.forest import Forest
 from palaestra.agents.message import Message
 from palaestra.agents.policy import Policy, Request, Sampling
+from palaestra.agents.progress import Shown
 from palaestra.envs import BadInput, TextEnv, find
 from palaestra.trainers.objective import CrossEntropy, FitReport, Objective, fit, objective_of
 from palaestra.trainers.rundir import RunDir
@@ -101,6 +102,7 @@ def train_world(
     *,
     command: str | None = None,
     fitting: Callable[[str, int, int, float], None] | None = None,
+    progress: Shown = "quiet",
 ) -> Fidelity | None:
     """Train a world model, or go on with it: the weights are in `out`/model, the report in `out`/fidelity.json.
 
@@ -125,7 +127,7 @@ def train_world(
             next(gather(store, spec.id, splits))  # told before anything is written
             with RunDir.open(out, "worldmodel", config, command=command) as run:
                 learn(run, "", store, env, config, config.model, config.seed, fitting=fitting)
-                return measure(run, "", store, env, config, config.seed)
+                return measure(run, "", store, env, config, config.seed, progress)
     finally:
         env.close()
 
@@ -211,7 +213,13 @@ def learn(
 
 
 def measure(
-    run: RunDir, folder: str, store: Forest, env: TextEnv[Any], config: WorldConfig, seed: int
+    run: RunDir,
+    folder: str,
+    store: Forest,
+    env: TextEnv[Any],
+    config: WorldConfig,
+    seed: int,
+    progress: Shown = "quiet",
 ) -> Fidelity | None:
     """The phase of the fidelity, on the tasks that were set aside. None where there is no episode of any."""
     file = str(Path(folder) / FIDELITY)
@@ -233,6 +241,7 @@ def measure(
             horizons=config.horizons,
             trust=config.trust,
             seed=seed,
+            progress=progress,
         )
         run.write(str(Path(folder) / compared.PAGES), compared.packed(pages))
         run.save(str(Path(folder) / "model" / FIDELITY), report)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +44,13 @@ def palaestra(tmp_path: Path) -> Run:
         )
 
     return call
+
+
+def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The result of a long command with `--json`: the last of its JSON Lines."""
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["event"] for line in lines] == ["progress"] * (len(lines) - 1) + ["result"], done.stderr
+    return dict(lines[-1])
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from tests.cli.conftest import Run, refused
+from tests.cli.conftest import Run, refused, result_of
 
 
 def test_eval_runs_code_in_the_sandbox_that_was_asked_for(palaestra: Run, tmp_path: Path) -> None:
     asked = ("eval", "code/humaneval", "--policy", "oracle", "--sandbox", "bwrap", "--tasks", "3", "--out", "run")
     done = palaestra(*asked, "--json")
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = result_of(done)
     assert result["outcomes"] == {"success": 3}
     card = result["card"]
     assert (card["split"], card["env_settings"], card["step_cap"]) == ("test", {"sandbox": "bwrap"}, 12)
@@ -25,7 +24,7 @@ def test_eval_runs_code_that_a_model_wrote(palaestra: Run) -> None:
         *("eval", "codetasks", "--policy", "tiny", "--tasks", "2", "-s", "max_steps=2", "--max-tokens", "24", "--json")
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = result_of(done)
     assert result["episodes"] == 2
     assert result["missing"] == 0
     assert result["card"]["sampling"]["max_tokens"] == 24
@@ -47,7 +46,7 @@ def test_collect_takes_a_sandbox_too_and_what_cannot_be_is_refused(palaestra: Ru
             "--json",
         )
     )
-    assert json.loads(done.stdout)["successes"] == 3, done.stderr
+    assert result_of(done)["successes"] == 3, done.stderr
     bandit = ("eval", "bandit", "--policy", "oracle", "--sandbox", "bwrap")
     refused(palaestra(*bandit), "--sandbox bwrap", "Bandit-v0 runs no code")
     twice = ("eval", "codetasks", "--policy", "oracle", "--sandbox", "bwrap", "-s", "sandbox=docker")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, result_of
 
 COMMANDS = ("envs", "check", "play", "collect", "runs", "show", "export", "import", "train", "eval", "demo", "doctor")
 
@@ -31,9 +31,9 @@ def test_envs_as_json(palaestra: Run) -> None:
 
 def test_collect_show_export_import(palaestra: Run, tmp_path: Path) -> None:
     collect = ("collect", "bandit", "--policy", "flawed:0.5", "--tasks", "6", "--out", "run", "--json")
-    first = json.loads(palaestra(*collect).stdout)
+    first = result_of(palaestra(*collect))
     assert first["episodes"] == 6
-    again = json.loads(palaestra(*collect).stdout)
+    again = result_of(palaestra(*collect))
     assert (again["episodes"], again["skipped"]) == (0, 6)
     listed = json.loads(palaestra("show", "run", "--json").stdout)
     assert listed["summary"]["episodes"] == len(listed["episodes"]) == 6
@@ -54,12 +54,12 @@ def test_collect_show_export_import(palaestra: Run, tmp_path: Path) -> None:
 
 def test_eval_writes_a_card(palaestra: Run, tmp_path: Path) -> None:
     done = palaestra("eval", "bandit", "--policy", "oracle", "--tasks", "6", "--json", "--out", "measured")
-    result = json.loads(done.stdout)
+    result = result_of(done)
     assert result["episodes"] == 6
     assert result["success"]["low"] <= result["success"]["mean"] <= result["success"]["high"]
     assert result["card"]["split"] == "test"
     assert "palaestra/Bandit-v0" in (tmp_path / "measured" / "card.md").read_text()
-    assert json.loads((tmp_path / "measured" / "evaluation.json").read_text()) == result
+    assert {"event": "result", **json.loads((tmp_path / "measured" / "evaluation.json").read_text())} == result
 
 
 def test_runs_lists_what_is_there(palaestra: Run) -> None:
@@ -73,13 +73,13 @@ def test_play_goes_back(palaestra: Run) -> None:
     typed = ":actions\n:hint\n" + "0\n" * 3 + ":undo 2\n:undo\n:quit\n"
     done = palaestra("play", "bandit", "--seed", "3", stdin=typed)
     assert done.returncode == 0
-    assert "step 1, score" in done.stdout
-    assert "step 0, score" in done.stdout
+    assert "back at step 1" in done.stdout
+    assert "back at step 0" in done.stdout
 
 
 def test_check_reports_as_json(palaestra: Run) -> None:
     done = palaestra("check", "bandit", "--fast", "--json")
-    report = json.loads(done.stdout)
+    report = result_of(done)
     assert done.returncode == 0
     assert all(result["passed"] for result in report["results"])
 

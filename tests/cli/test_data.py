@@ -84,6 +84,7 @@ def test_get_shows_the_terms_and_says_where_it_is(
     assert run(["data", "get", "numbers", "--json"]) == 0
     again = capsys.readouterr()
     assert json.loads(again.out) == {
+        "event": "result",
         "name": "numbers",
         "folder": str(tmp_path / "cache" / "data" / "numbers"),
         "was_here": True,

@@ -161,7 +161,7 @@ def test_it_is_measured_only_on_tasks_that_it_did_not_learn_from(
     assert {steps[0].task.id for steps in found}.isdisjoint(card.tasks)
     options = ["--load", rooms.__file__, "--episodes", "3", "--horizons", "2", "--json"]
     assert run(["worldmodel", "eval", str(out), "--store", str(file), *options]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (told["episodes"], [row["steps"] for row in told["horizons"]]) == (3, [1, 2])
     seen = tmp_path / "seen.sqlite"
     with EpisodeStore(seen) as store:
@@ -179,7 +179,7 @@ def test_look_ahead_from_the_command_line(
     for name, world in (("imagined", str(out)), ("real", "real")):
         where = str(tmp_path / name)
         assert run(["worldmodel", "act", "toy/Rooms-v0", "-p", "random", "--world", world, *shared, where]) == 0
-        told = json.loads(capsys.readouterr().out)
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert told["evaluation"]["episodes"] == 3
         assert told["spent"]["world"] > 0
     assert run(["worldmodel", "act", "toy/Rooms-v0", "-p", "random", "--world", "real", "--out", str(tmp_path)]) == 2
@@ -203,7 +203,7 @@ def test_the_whole_way_in_a_real_environment(env: str, tmp_path: Path, capsys: p
     options = [word for each in quick for word in ("--set", each)]
     made = ["--store", str(tmp_path), "--model", str(model), "-s", "max_steps=3", "--out", out, "--json"]
     assert run(["worldmodel", "train", "--env", env, *made, *options]) == 0
-    told = json.loads(capsys.readouterr().out)["fidelity"]
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])["fidelity"]
     assert told["env"] == make(env).registration.id  # type: ignore[union-attr]
     assert told["horizons"][0]["count"] > 0
     imagined = make("worldmodel", env=env, model=out)

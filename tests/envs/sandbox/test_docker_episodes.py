@@ -80,7 +80,7 @@ def test_the_command_line_leaves_no_container_behind(docker_engine: Engine, tiny
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = json.loads(done.stdout.splitlines()[-1])
     assert (result["episodes"], result["missing"]) == (2, 0)
     assert result["card"]["env_settings"]["sandbox"] == "docker"
     assert running(docker_engine) == 0
