@@ -1,7 +1,13 @@
-"""Whatever an agent writes and does is answered: no exception, no hang, no long answer."""
+"""Whatever an agent writes and does is answered: no exception, no hang, no long answer, no growth.
+
+Every action is a command in a real sandbox, so a usual run plays few. `PALAESTRA_ACTIONS=10000` plays that many in each
+family, in some ten minutes each.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,16 +59,31 @@ ACTIONS = st.one_of(
 )
 
 
+WANTED = int(os.environ.get("PALAESTRA_ACTIONS", "0"))
+
+
+def resident() -> int:
+    """Bytes of memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.mark.parametrize("name", ["codetasks", "shell"])
 def test_every_action_is_answered(name: str) -> None:
     env = make(name, timeout=1.0)
+    played, before = 0, 0
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=max(25, WANTED), deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.lists(ACTIONS, min_size=1, max_size=8))
     def episode(actions: list[str]) -> None:
+        nonlocal played, before
+        if WANTED and played >= WANTED:
+            return
         env.reset(seed=0)
         for action in actions:
             answer: Any = env.step(action)
+            played += 1
+            if played == max(20, WANTED // 10):
+                before = resident()
             assert answer_problem(answer, env.task, None) is None
             assert len(answer[0]) <= LONGEST_OBSERVATION + 200
             if answer[2] or answer[3]:
@@ -72,3 +93,7 @@ def test_every_action_is_answered(name: str) -> None:
         episode()
     finally:
         env.close()
+    grown = resident() - before
+    print(f"{name}: {played} actions, {grown / 2**20:.1f} MiB more than after the first of them")
+    assert played >= WANTED
+    assert grown < 64 * 2**20
