@@ -25,6 +25,7 @@ _MODULES = {
     "sciworld": ("scienceworld", "psutil"),
     "twx": ("textworld_express", "py4j"),
     "openai": ("httpx",),
+    "vllm": ("aiohttp", "transformers"),
     "parquet": ("pyarrow",),
     "docker": ("docker",),
     "serve": ("starlette", "uvicorn"),
