@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from palaestra.agents.conversation import Conversation
+from palaestra.agents.policies.vllm_serving import must_serve
 from palaestra.agents.policy import Sampling
 from palaestra.envs import BadInput
 from palaestra.trainers.evaluate import Cluster
@@ -47,6 +48,9 @@ class RecipeConfig(_Config):
         model: short name, hub id or folder of the start model (pi_0).
         conversation, sampling: how episodes are shown and answers drawn while collecting.
         constrain: write admissible actions only, in collecting and in evaluation.
+        engine: what the model acts through, in collecting and in evaluation: None for this process, `vllm` for a vLLM
+            server that the run starts, or URLs of servers, separated by commas, which see the run's files under the
+            same paths. Trained weights flow into it without a restart.
         iterations: rounds of collect -> mine -> fit -> evaluate after the experts' round.
         samples: rollouts a start and iteration.
         budget: rollouts of the policy in all iterations together. Without `samples` it is shared out evenly among the
@@ -65,6 +69,7 @@ class RecipeConfig(_Config):
     conversation: Conversation = Conversation()
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=32)
     constrain: bool = False
+    engine: str | None = None
     iterations: int = Field(default=2, ge=1)
     samples: int | None = Field(default=None, ge=1)
     budget: int | None = Field(default=None, ge=0)
@@ -90,6 +95,8 @@ class RecipeConfig(_Config):
                 f"'constrain' writes admissible actions and nothing else, so it needs conversation.style 'action', "
                 f"not {self.conversation.style!r}"
             )
+        if self.engine is not None:
+            must_serve(self.engine)
         return self
 
 

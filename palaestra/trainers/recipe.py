@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from palaestra.agents import episode as episodes
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start
+from palaestra.agents.policies.vllm_serving import Serving
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.progress import Shown, under
 from palaestra.agents.store import EpisodeStore
@@ -103,6 +104,7 @@ class Recipe(ABC, Generic[C]):
             config.experts.check(self.spec)
         self._stage = ""  # what the progress says before the name of what is collected
         self._acting: tuple[str, Any] | None = None
+        self._serving = Serving(config.engine) if config.engine is not None else None
         self._rendered: Any = None
 
     # -- what a method writes ----------------------------------------------------------------------------------------
@@ -281,6 +283,8 @@ class Recipe(ABC, Generic[C]):
             finally:
                 self.progress, self.fitting = live.shown, live.fitting
                 self._acting = None
+                if self._serving is not None:
+                    self._serving.close()
                 self.env.close()
 
     def _plan(self, number: int) -> Plan:
@@ -474,6 +478,8 @@ class Recipe(ABC, Generic[C]):
         return self._acting[1]
 
     def _policy(self, model: str, sampling: Sampling) -> Policy:
+        if self._serving is not None:
+            return self._serving.policy(model, sampling, constrain=self.config.constrain)
         try:
             from palaestra.agents.policies.hf import HFPolicy
         except ImportError as error:
@@ -482,6 +488,10 @@ class Recipe(ABC, Generic[C]):
         return cast(Policy, policy)  # its attributes are narrower than the protocol's, which are mutable
 
     def _template(self) -> Any:
+        if self._rendered is None and self._serving is not None:
+            from palaestra.agents.policies.vllm import template_of
+
+            self._rendered = template_of(self.config.model)
         if self._rendered is None:
             self._rendered = self._policy(self.config.model, self.config.sampling).template
         assert self._rendered is not None
