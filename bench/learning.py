@@ -1,34 +1,38 @@
-"""Every method and every control on two environments of exact rewind, with five seeds: `docs/results.md`.
+"""Every method and every control on environments of exact rewind, with five seeds: `docs/results.md`.
 
-    python bench/learning.py [--out DIR] [--seeds N] [--study NAME] [--docs FILE]
+    python bench/learning.py [--out DIR] [--seeds N] [--study NAME] [--jobs N] [--docs FILE]
 
-The same command goes on where it was killed. Seed by seed, each study compares all contestants and the page is written
-anew, so that it always says what is finished. One core is enough; OMP_NUM_THREADS=1 makes the weights the same again.
+The same command goes on where it was killed. Seed by seed, each study compares all contestants, and the page is written
+anew from all that is finished. Studies run side by side, one process each (`--jobs`); one core a process is enough, and
+OMP_NUM_THREADS=1 makes the weights the same again.
 
-Each study has a start model of its own, the same for all contestants: a fresh model of some 300,000 parameters
-(`palaestra.agents.tiny`) that has cloned a few solved episodes, so that it wins sometimes and not always.
+Each study has a start model of its own, the same for all contestants and seeds: a fresh model of half a million
+parameters (`palaestra.agents.tiny`) that has cloned solved episodes of tasks that nobody trains or is measured on.
+WebShop needs the data set `webshop` (`palaestra data list`); a study whose data is not here is left out, and said so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from learning_page import page, section
+
 from palaestra.agents.tiny import env_texts, make_tiny
 from palaestra.envs import find
-from palaestra.trainers.compare import compare_methods, standings_of
-from palaestra.trainers.comparison import Standing, markdown
+from palaestra.trainers.compare import compare_methods
 from palaestra.trainers.config import config_of
-from palaestra.trainers.evaluate import Evaluation
 from palaestra.trainers.methods import CONTESTANTS, contestant
-from palaestra.trainers.report import rounds
+from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT, RFTConfig
-from palaestra.trainers.rundir import read_record
+from palaestra.trainers.rundir import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,125 +42,135 @@ class Study:
     """One environment with its settings.
 
     Attributes:
-        title: of its part of the page.
-        taught: training tasks whose solved episodes the start model clones; start: how many, and the ids of each round.
+        title, why: of its part of the page, and what it is for.
+        vocabulary: ids of the start model's tokenizer, and episodes whose texts it is made from.
+        taught: training tasks whose solved episodes the start model clones; `ids`: through the model in that.
         settings: of all contestants. own: of some.
+        only: the contestants, RFT first; all where it is empty.
     """
 
     title: str
+    why: str
     env: str
-    vocab: int
-    taught: list[str] | None
-    start: tuple[int, int]
+    vocabulary: tuple[int, int]
+    taught: tuple[str, ...]
+    ids: int
     settings: Mapping[str, Any]
-    own: Mapping[str, Mapping[str, Any]]
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The contestants; RFT, the reference, is the first one."""
+        return list(self.only) or ["rft", *(name for name in CONTESTANTS if name != "rft")]
 
 
-FIT = {"learning_rate": 1e-3, "batch": 8, "micro_tokens": 4096}
-SEARCH = {"width": 4, "iterations": 8}
-# The papers' preference and policy-gradient rates are for models a thousand times as large.
-GRADIENT = {"learning_rate": 3e-4, "micro_tokens": 4096}
-BUFFER = {"minimum": 32, "capacity": 256}
-OWN: dict[str, dict[str, Any]] = {
-    "eef": {"states": 5},
-    "eef-random": {"states": 5},
-    "eef-initial": {"states": 5},
-    "agent-r": {"search": SEARCH, "later_epochs": None},
-    "direct-revision": {"search": SEARCH, "later_epochs": None},
-    "textual-splice": {"search": SEARCH, "later_epochs": None},
-    "eto": {"preference": {**FIT, "learning_rate": 1e-4}},
-    "grpo": {"policy": GRADIENT},
-    "exit": {"policy": GRADIENT, **BUFFER},
-    "exit-plain": {"policy": GRADIENT, **BUFFER},
-    "exit-improve": {"policy": GRADIENT, **BUFFER},
-    "exit-curriculum": {"policy": GRADIENT, **BUFFER},
-}
+MODEL = {"hidden": 128, "layers": 2, "heads": 4}
+FIT = {"learning_rate": 1e-3, "batch": 8}
+# The papers' preference and policy-gradient rates are for models ten thousand times as large.
+GRADIENT = {"learning_rate": 1e-3, "batch": 16, "micro_tokens": 4096}
+ONLINE = {"policy": GRADIENT, "prompts": 4}
+BUFFER = {**ONLINE, "minimum": 32, "capacity": 256}
 IMPROVED = ("grpo", "exit", "exit-plain", "exit-improve", "exit-curriculum")
 """The contestants that are also asked to improve on their attempts."""
+IMPROVEMENTS = 2
+
+
+def own(search: Mapping[str, Any], micro_tokens: int) -> dict[str, dict[str, Any]]:
+    """Settings of single contestants, for trees that grow so and for rows so long."""
+    of: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+        (("eef", "eef-random", "eef-initial"), {"states": 5}),
+        (("agent-r", "direct-revision", "textual-splice"), {"search": search, "later_epochs": None}),
+        (("exit", "exit-plain", "exit-improve", "exit-curriculum"), BUFFER),
+        (("grpo",), ONLINE),
+        (("eto",), {"preference": {**FIT, "learning_rate": 1e-4, "micro_tokens": micro_tokens}}),
+    ]
+    return {name: settings for names, settings in of for name in names}
+
 
 THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
 
+
+def crafting(depths: Sequence[int], numbers: range) -> tuple[str, ...]:
+    """Training tasks of the crafting world, theme by theme."""
+    return tuple(f"d{depth}/{theme}-{n}" for n in numbers for depth in depths for theme in THEMES)
+
+
+def crafting_settings(depths: Sequence[int], steps: int, budget: int) -> dict[str, Any]:
+    """What all contestants are told in the crafting world."""
+    return {
+        "env_settings": {"max_steps": steps},
+        "tasks": list(crafting(depths, range(3))),
+        "sampling": {"temperature": 1.0, "max_tokens": 32},
+        "experts": {"oracle": "default", "slip": 0.3},
+        "budget": budget,
+        "objective": {**FIT, "tokens": 60_000, "micro_tokens": 4096},
+        "evaluation": {
+            "split": "dev",
+            "tasks": [f"d{depth}" for depth in depths],
+            "recovery": True,
+            "between": False,
+        },
+    }
+
+
 STUDIES = {
     "crafting": Study(
-        "Crafting (targets of depth 1)",
+        "Crafting",
+        "Targets of depth 1 and 2: plans of two to seven commands among some fifty that are possible. An episode ends "
+        "only with the target or at the step limit, so a wrong command costs a step and often the material.",
         "palaestra/Crafting-v0",
-        1024,
-        ["d1"],
-        (500, 700_000),
-        {
-            "env_settings": {"max_steps": 10},
-            "tasks": [f"d1/{theme}-{n}" for n in range(10) for theme in THEMES],
-            "sampling": {"temperature": 1.0, "max_tokens": 32},
-            "experts": {"oracle": "default", "slip": 0.3},
-            "budget": 420,  # twice: 60 tasks, each with s_0 and some 2.5 states inside the expert's episode
-            "objective": {**FIT, "tokens": 120_000},
-            "evaluation": {"split": "dev", "tasks": ["d1"], "recovery": True},
-        },
-        OWN,
+        (1200, 200),
+        crafting((1, 2), range(100, 200)),
+        2_500_000,
+        crafting_settings((1, 2), 8, 300),  # twice: 36 tasks, each with s_0 and some three states of its expert
+        own({"width": 2, "iterations": 8, "depth": 8}, 4096),
     ),
     "webshop": Study(
-        "WebShop (120 products of our own making)",
-        "palaestra/WebShopSmall-v0",
-        1500,
-        None,
-        (301, 1_000_000),
+        "WebShop, the official 1,000 products",
+        "Synthetic goals; `search` asks for the instruction's own words. An episode ends with the purchase and has a "
+        "graded score; success is a score of 1. Pages are cut in the middle to the length that the settings say.",
+        "palaestra/WebShop-v0",
+        (3000, 120),
+        tuple(f"webshop-synthetic/{n}" for n in range(2000, 2400)),
+        2_000_000,
         {
             "env_settings": {"max_steps": 8},
-            "sampling": {"temperature": 1.0, "max_tokens": 64},
-            "tasks": 30,
+            "conversation": {"max_observation": 450},
+            "sampling": {"temperature": 1.0, "max_tokens": 96},
+            "tasks": [f"webshop-synthetic/{n}" for n in range(1500, 1524)],
             "experts": {"oracle": "default", "slip": 0.3},
-            "budget": 300,  # twice: 30 tasks, each with s_0 and some 4 states
-            "objective": {**FIT, "tokens": 120_000},
-            "evaluation": {"split": "dev", "tasks": 40, "recovery": True},
+            "budget": 240,  # twice: 24 tasks, each with s_0 and some four states of its expert
+            "objective": {**FIT, "tokens": 100_000, "micro_tokens": 1300},
+            "evaluation": {"split": "dev", "tasks": 60, "recovery": True, "between": False},
         },
-        OWN,
+        own({"width": 4, "iterations": 8, "depth": 8}, 1300),
     ),
 }
 
-ENOUGH = 0.1
-"""Held-out success from which on the start model is cloned no further: what never wins has nothing to learn from."""
-ROUNDS = 6
-"""Rounds of cloning at the most."""
-
-CLAIMS = (
-    ("At equal rollouts EEF beats RFT", "rft", "eef"),
-    ("Agent-R beats direct revision", "direct-revision", "agent-r"),
-    ("An executed splice beats a textual one", "textual-splice", "agent-r"),
-    ("EEF's choice of a solution beats a random one", "eef-random", "eef"),
-    ("ExIt beats GRPO on uniform tasks", "grpo", "exit"),
-)
-
 
 def start_model(study: Study, out: Path) -> Path:
-    """The model that all contestants begin with; made once: rounds of cloning until it wins often enough to learn."""
+    """The model that all contestants begin with; made once."""
     model = out / "start-model"
     if (model / "config.json").is_file():
         return model
     fresh = out / "fresh-model"
     if not (fresh / "config.json").is_file():
-        make_tiny(env_texts(study.env, episodes=40), fresh, vocab=study.vocab, hidden=96, layers=2, name="tiny")
-    episodes, tokens = study.start
-    before = fresh
-    for number in range(1, ROUNDS + 1):
-        settings = {
-            **shared(study, before),
-            "tasks": study.taught,
-            "budget": 0,
-            "seed": number,
-            "experts": {"oracle": "default", "tasks": episodes},
-            "objective": {**FIT, "learning_rate": 3e-3, "tokens": tokens},
-            "evaluation": {**study.settings["evaluation"], "recovery": False},
-        }
-        run = out / f"start-{number}"
-        RFT(config_of(RFTConfig, settings), run, progress="quiet").train()
-        before = run / "iteration-0/model"
-        won = read_record(run / "iteration-0/evaluation.json", Evaluation).success.mean
-        print(f"{study.env}: the start model wins {100 * won:.1f} % after {number} rounds", flush=True)
-        if won >= ENOUGH:
-            break
+        vocab, episodes = study.vocabulary
+        make_tiny(env_texts(study.env, episodes=episodes), fresh, vocab=vocab, name="tiny", **MODEL)
+    settings = {
+        **shared(study, fresh),
+        "tasks": list(study.taught),
+        "budget": 0,
+        "experts": {"oracle": "default"},
+        "objective": {**study.settings["objective"], "learning_rate": 3e-3, "tokens": study.ids},
+        "evaluation": {**study.settings["evaluation"], "recovery": False},
+    }
+    run = out / "start"
+    RFT(config_of(RFTConfig, settings), run, progress="quiet").train()
     part = out / ".start-model"
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(before, part)
+    shutil.copytree(run / "iteration-0/model", part)
     part.rename(model)
     return model
 
@@ -166,94 +180,94 @@ def shared(study: Study, model: Path) -> dict[str, Any]:
     return {**study.settings, "env": study.env, "model": str(model), "constrain": True, "iterations": 2}
 
 
-def chosen(names: str | None) -> list[str]:
-    """The contestants: those named, or all; RFT is first, as the reference."""
-    every = [name for name in CONTESTANTS if name != "rft"]
-    return ["rft", *(every if names is None else [name for name in names.split(",") if name != "rft"])]
+def own_of(study: Study, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What single contestants are told besides."""
+    again = {"evaluation": {**study.settings["evaluation"], "improve": IMPROVEMENTS}}
+    return {name: {**study.own.get(name, {}), **(again if name in IMPROVED else {})} for name in names}
 
 
-def page(found: Mapping[str, list[Standing]], claims: Mapping[str, list[str]], models: Mapping[str, Path]) -> str:
-    """The Markdown page of all studies."""
-    parts = [
-        "# What the methods learn\n\nMade by `make results` (`bench/learning.py`), which goes on where it was stopped. "
-        "A fresh model of some 300,000 parameters that has cloned a few solved episodes is the start of every "
-        "contestant; all have the same training tasks, the same flawed experts, the same number of rollouts and the "
-        "same number of ids through the model in each fit. Answers are drawn among the admissible actions. Intervals "
-        "are bootstraps over held-out tasks and seeds. A difference whose interval holds 0 is not shown here."
-    ]
-    for name, standings in found.items():
-        study, start = STUDIES[name], rounds(models[name].parent / "rft-0")[0].evaluation
-        settings = {
+def run_study(name: str, out: Path, seeds: int, names: Sequence[str], docs: Path) -> None:
+    """Run a study, or go on with it; the page is written with every seed."""
+    study, folder = STUDIES[name], out / name
+    model = start_model(study, folder)
+    print(f"{name}: the start model is there", flush=True)
+    trained: set[Path] = set()
+
+    def train(recipe: Recipe[Any]) -> None:
+        if recipe.out not in trained:
+            recipe.train()
+            trained.add(recipe.out)
+
+    for count in range(1, seeds + 1):
+        compare_methods(
+            [contestant(each) for each in names],
+            shared(study, model),
+            folder,
+            seeds=range(count),
+            own=own_of(study, names),
+            run=train,
+            progress="quiet",
+            concurrency=32,
+        )
+        said = {
             **study.settings,
             "iterations": 2,
-            "start": dict(zip(("episodes", "ids"), study.start, strict=True)),
+            "own": {key: value for key, value in own_of(study, names).items() if value},
+            "start": {**MODEL, "vocabulary": study.vocabulary[0], "tasks": len(study.taught), "ids": study.ids},
         }
-        parts += [
-            f"## {study.title}",
-            f"The start model wins {start.success.text(percent=True)} of the held-out tasks; its score is "
-            f"{start.score.text()}.",
-            markdown(standings).strip(),
-            "### The papers' claims",
-            "\n".join(claims[name]),
-            f"Settings: `{json.dumps(settings)}`; of single methods: `{json.dumps(study.own)}`.",
-        ]
-    return "\n\n".join(parts) + "\n"
+        text = section(study.title, study.why, folder, names, count, said)
+        write_whole(folder / "section.md", text.encode())
+        write_page(out, docs)
+        print(f"{name}: {count} of {seeds} seeds: {docs}", flush=True)
 
 
-def improvement(names: list[str], out: Path, seeds: int) -> list[str]:
-    """K-step self-improvement: the score when asked to improve, and its change, as means over seeds."""
-    found = []
-    for name in (name for name in names if name in IMPROVED):
-        last = [rounds(out / f"{name}-{seed}")[-1].evaluation.improved for seed in range(seeds)]
-        steps = [f"{sum(each[k].score.mean for each in last) / seeds:.3f}" for k in range(len(last[0]))]
-        found.append(f"- `{name}`: score after 0, 1, ... improvements: {', '.join(steps)}.")
-    return found
+def write_page(out: Path, docs: Path) -> None:
+    """The page of all that is finished, with what people remarked on it (`learning_remarks.md`)."""
+    files = [out / name / "section.md" for name in STUDIES]
+    remarks = Path(__file__).with_name("learning_remarks.md")
+    sections = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    said = remarks.read_text(encoding="utf-8") if remarks.is_file() else ""
+    write_whole(docs, page(sections, said).encode())
 
 
-def claims_of(names: list[str], out: Path, seeds: int) -> list[str]:
-    """Which of the claims hold, by paired differences."""
-    found = []
-    for claim, before, after in CLAIMS:
-        if before in names and after in names:
-            ends = {name: {seed: out / f"{name}-{seed}" for seed in range(seeds)} for name in (before, after)}
-            gap = standings_of([contestant(before), contestant(after)], ends)[1].against
-            assert gap is not None
-            verdict = "holds" if gap.low > 0 else "the opposite holds" if gap.high < 0 else "is not shown here"
-            points = f"{100 * gap.mean:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-            found.append(f"- {claim}: {verdict} (`{after}` against `{before}`: {points}).")
-    return found
+def side_by_side(studies: Sequence[str], jobs: int, given: Sequence[str]) -> int:
+    """Each study in a process of its own, so many at once. Returns the worst exit status."""
+    waiting, going, worst = list(studies), list[subprocess.Popen[bytes]](), 0
+    while waiting or going:
+        while waiting and len(going) < jobs:
+            going.append(subprocess.Popen([sys.executable, __file__, *given, "--study", waiting.pop(0)]))
+        worst = max(worst, abs(going.pop(0).wait()))
+    return worst
 
 
-def main() -> None:
+def chosen(study: Study, given: str | None) -> list[str]:
+    """The contestants of a study: all of its own, or those named; RFT is always there, as the reference."""
+    return ["rft", *(n for n in study.names if n != "rft" and (given is None or n in given.split(",")))]
+
+
+def main() -> int:
     """Run, or go on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "runs/results", help="where the runs are kept")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--study", choices=list(STUDIES), action="append", help="one of them; default: all")
     parser.add_argument("--methods", help="contestants with commas between them; default: all")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="studies at once")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs/results.md", help="the page")
     given = parser.parse_args()
-    names = chosen(given.methods)
-    found: dict[str, list[Standing]] = {}
-    claims: dict[str, list[str]] = {}
-    models: dict[str, Path] = {}
-    for seeds in range(1, given.seeds + 1):
-        for name in given.study or list(STUDIES):
-            study, out = STUDIES[name], given.out / name
-            find(study.env)
-            models[name] = start_model(study, out)
-            settings = shared(study, models[name])
-            again = {"evaluation": {**settings["evaluation"], "improve": 2}}
-            own = {key: {**study.own.get(key, {}), **(again if key in IMPROVED else {})} for key in names}
-            found[name] = compare_methods(
-                [contestant(each) for each in names], settings, out, seeds=range(seeds), own=own, progress="quiet"
-            )
-            claims[name] = [*claims_of(names, out, seeds), *improvement(names, out, seeds)]
-            given.docs.write_text(page(found, claims, models), encoding="utf-8")
-            record = {key: [s.model_dump(mode="json") for s in standings] for key, standings in found.items()}
-            (given.out / "results.json").write_text(json.dumps(record, indent=1))
-            print(f"{name}, {seeds} of {given.seeds} seeds: {given.docs}", flush=True)
+    studies = []
+    for name in given.study or list(STUDIES):
+        if why := find(STUDIES[name].env).why_not_ready():
+            print(f"{name} is left out: {why}", flush=True)
+        else:
+            studies.append(name)
+    if len(studies) > 1 and given.jobs > 1:
+        rest = ["--out", str(given.out), "--seeds", str(given.seeds), "--docs", str(given.docs)]
+        return side_by_side(studies, given.jobs, [*rest, *(["--methods", given.methods] if given.methods else [])])
+    for name in studies:
+        run_study(name, given.out, given.seeds, chosen(STUDIES[name], given.methods), given.docs)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -107,6 +107,7 @@ class AgentR(Recipe[AgentRConfig]):
     name = "agent-r"
     config_type = AgentRConfig
     inside = True
+    decisive = ("search",)
 
     def base(self, iteration: int) -> str:
         return self.config.model if self.config.start == "base" else self.model(iteration - 1)

@@ -1,7 +1,8 @@
 """Methods against one another: same tasks, same start model, equal rollouts, equal training tokens, several seeds.
 
-Every (method, seed) is a run of its own in the comparison's directory, so a comparison goes on where it was killed. The
-intervals draw tasks and seeds, both with replacement: with three seeds the spread between seeds is part of the answer.
+Every (method, seed) is a run of its own in the comparison's directory, so a comparison goes on where it was killed.
+What the runs of one seed have in common is made once (`shared`). The intervals draw tasks and seeds, both with
+replacement: with three seeds the spread between seeds is part of the answer.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def compare_methods(
         out: directory of the comparison.
         seeds: each is a run of each method.
         own: further settings by method's name.
-        run: trains a recipe. rest: arguments of every recipe (concurrency, progress).
+        run: trains a recipe. rest: arguments of every recipe (concurrency, progress; `shared`: None to share nothing).
 
     Returns:
         One standing a method, in order.
@@ -103,7 +104,8 @@ def _recipes(
             budget = max(1 if each.share else 0, round(settings["budget"] * each.share))
             whole = {**settings, **own.get(each.name, {}), **each.fixed, "budget": budget, "seed": seed}
             config = config_of(each.recipe.config_type, whole)
-            recipes[each.name, seed] = each.recipe(config, out / f"{each.name}-{seed}", **rest)
+            shared = {"shared": out / f"shared-{seed}", **rest}
+            recipes[each.name, seed] = each.recipe(config, out / f"{each.name}-{seed}", **shared)
     return recipes
 
 

@@ -27,6 +27,7 @@ class HeldOut(_Config):
         split, tasks, samples: see `evaluate`; `tasks` are spread over the types.
         temperature: 0 is greedy.
         cluster: what the intervals draw.
+        between: measure the weights between those of the cloned experts and the last ones too.
         recovery: measure the last weights too where the start model failed, from the middle of its episodes.
         improve: ask so often to improve on each episode (K-step self-improvement).
     """
@@ -36,6 +37,7 @@ class HeldOut(_Config):
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.0, ge=0.0)
     cluster: Cluster = "task"
+    between: bool = True
     recovery: bool = False
     improve: int = Field(default=0, ge=0)
 

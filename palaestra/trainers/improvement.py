@@ -27,6 +27,7 @@ class Improvement(BaseModel):
         success, score: means over the attempts whose chain broke nowhere, with intervals over tasks.
         change: of the score against k = 0 in the same chains, paired by task; 0 for k = 0.
         episodes: attempts that count; those of all k belong to the same chains.
+        scores: of the attempts, by task.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +37,7 @@ class Improvement(BaseModel):
     score: Interval
     change: Interval
     episodes: int
+    scores: dict[str, tuple[float, ...]] = {}
 
 
 def improvements(
@@ -83,6 +85,7 @@ def improvements(
             score=interval(_by_task(chains, k, score=True)),
             change=paired(before, _by_task(chains, k, score=True)),
             episodes=len(chains),
+            scores={name: tuple(found) for name, found in _by_task(chains, k, score=True).items()},
         )
         for k in range(times + 1)
     )

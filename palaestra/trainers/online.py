@@ -66,10 +66,9 @@ class Online(Recipe[O], Generic[O]):
 
     def measures(self, number: int) -> bool:
         """About four times, and the last weights."""
-        if number == 0 or number % -(-self.iterations // 4) == 0:
+        if number == 0 or (self.config.evaluation.between and number % -(-self.iterations // 4) == 0):
             return True
-        plan = self._plan(number)
-        return plan.before + plan.rollouts >= (self.config.budget or 0)
+        return self.last(number)
 
     def base(self, iteration: int) -> str:
         return self.config.model if iteration == 0 else self.model(iteration - 1)

@@ -42,13 +42,14 @@ from palaestra.trainers.evaluate import (
 )
 from palaestra.trainers.experts import gather
 from palaestra.trainers.live import Live
-from palaestra.trainers.objective import Objective, fit
+from palaestra.trainers.objective import Objective
 from palaestra.trainers.objective import Progress as FitProgress
 from palaestra.trainers.phases import Collected, Fitted, Plan
 from palaestra.trainers.recovery import recover
 from palaestra.trainers.rewinding import must_rewind
 from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
+from palaestra.trainers.shared import SharedStore, common_of, fit_once
 
 
 class Recipe(ABC, Generic[C]):
@@ -62,6 +63,7 @@ class Recipe(ABC, Generic[C]):
         fitting: called after every optimiser step with (phase's name, steps done, steps in all, loss).
         command: how the run was started, for the records.
         env_factory: makes an environment from its id, in place of `palaestra.make` with the settings.
+        shared: a folder of what is made once for all runs that are compared under one seed (see `shared`).
 
     Attributes:
         run: the run directory, while `train` runs.
@@ -74,6 +76,8 @@ class Recipe(ABC, Generic[C]):
     growable: ClassVar[Collection[str]] = ("budget", "iterations")
     inside: bool = False
     """Do its rollouts begin inside earlier episodes."""
+    decisive: ClassVar[Collection[str]] = ()
+    """Keys of its own that decide how an episode of a given key comes to be (see `shared.common_of`)."""
 
     run: RunDir
     store: EpisodeStore
@@ -88,8 +92,9 @@ class Recipe(ABC, Generic[C]):
         fitting: Callable[[str, int, int, float], None] | None = None,
         command: str | None = None,
         env_factory: Callable[[str], TextEnv[Any]] | None = None,
+        shared: Path | None = None,
     ) -> None:
-        self.config, self.out = config, Path(out)
+        self.config, self.out, self.shared = config, Path(out), shared
         self.concurrency, self.progress, self.fitting = concurrency, progress, fitting
         self.command, self.env_factory = command, env_factory
         self.spec = find(config.env)
@@ -137,7 +142,12 @@ class Recipe(ABC, Generic[C]):
 
     def measures(self, number: int) -> bool:
         """Are an iteration's weights measured on held-out tasks. The last ones always are."""
-        return True
+        return self.config.evaluation.between or number == 0 or self.last(number)
+
+    def last(self, number: int) -> bool:
+        """Does an iteration spend what is left of the budget."""
+        plan = self._plan(number)
+        return number == self.iterations or plan.before + plan.rollouts == self.config.budget
 
     @abstractmethod
     def mine(self, iteration: int) -> Sequence[BaseModel]:
@@ -274,7 +284,7 @@ class Recipe(ABC, Generic[C]):
     def _opened(self) -> Iterator[None]:
         with (
             RunDir.open(self.out, self.name, self.config, growable=self.growable, command=self.command) as self.run,
-            EpisodeStore(self.run.path / "episodes.sqlite") as self.store,
+            self._store() as self.store,
         ):
             live = Live(self.run.path, self.progress, self.fitting)
             self.progress, self.fitting = live, live.fitted
@@ -286,6 +296,12 @@ class Recipe(ABC, Generic[C]):
                 if self._serving is not None:
                     self._serving.close()
                 self.env.close()
+
+    def _store(self) -> EpisodeStore:
+        file = self.run.path / "episodes.sqlite"
+        if self.shared is None or self.env_factory is not None:
+            return EpisodeStore(file)
+        return SharedStore(file, self.shared / "episodes" / f"{common_of(self.config, self.decisive)}.sqlite")
 
     def _plan(self, number: int) -> Plan:
         """Rollouts of an iteration, and of all before it."""
@@ -337,7 +353,7 @@ class Recipe(ABC, Generic[C]):
                 splits=self.splits,
                 env_settings=self.env_settings,
                 conversation=self.config.conversation,
-                recipe=self.name,
+                recipe="experts",  # a flawed oracle slips where the key says, so that all methods have the same experts
                 seed=self.config.seed,
                 concurrency=self.concurrency,
                 progress=under(self.progress, "experts"),
@@ -388,7 +404,8 @@ class Recipe(ABC, Generic[C]):
         base = self.base(number)
         self._acting = None  # one model in memory at a time
         self.run.log("fit", iteration=number, base=base, samples=len(data))
-        report = fit(
+        report = fit_once(
+            self.shared / "fits" if self.shared is not None else None,
             base,
             data,
             objective,

@@ -1,0 +1,101 @@
+"""The program behind docs/results.md: fair studies, claims that follow from intervals, a page of what is finished."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import lamps
+import pytest
+
+from palaestra.envs import find
+from palaestra.trainers.improvement import Improvement
+from palaestra.trainers.methods import CONTESTANTS
+from palaestra.trainers.statistics import Interval
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import learning
+import learning_page
+from learning_page import Claim, changes, checked, verdict
+
+
+def interval(low: float, high: float) -> Interval:
+    return Interval(mean=(low + high) / 2, low=low, high=high, clusters=3, level=0.95)
+
+
+def test_no_contestant_trains_on_what_the_start_model_was_taught_and_nobody_on_what_is_measured() -> None:
+    for study in learning.STUDIES.values():
+        splits = find(study.env).splits
+        train, taught = set(study.settings["tasks"]), set(study.taught)
+        assert train
+        assert train | taught <= set(splits["train"])
+        assert not train & taught
+        assert study.settings["evaluation"]["split"] != "train"
+        assert study.names[0] == "rft"
+    assert {name for study in learning.STUDIES.values() for name in study.names} == set(CONTESTANTS)
+
+
+def test_a_claim_holds_only_if_the_whole_interval_says_so() -> None:
+    assert verdict(interval(0.01, 0.2)) == "holds"
+    assert verdict(interval(-0.2, -0.01)) == "the opposite holds"
+    assert verdict(interval(-0.01, 0.3)) == "is not shown"
+
+
+def test_what_improvements_add_is_the_change_of_score_task_by_task() -> None:
+    """Task a goes from a mean of 0.25 over two attempts to 0.75, task b from 1 to 0.5; steps between do not count."""
+
+    def after(k: int, **scores: tuple[float, ...]) -> Improvement:
+        none = interval(0, 1)
+        return Improvement(k=k, success=none, score=none, change=none, episodes=3, scores=scores)
+
+    steps = [after(0, a=(0.0, 0.5), b=(1.0,)), after(1, a=(0.0, 0.0), b=(0.0,)), after(2, a=(0.5, 1.0), b=(0.5,))]
+    assert changes(steps) == {"a": 0.5, "b": -0.5}
+    assert changes([]) == {}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    names = ["rft", "eef", "grpo", "exit-plain"]
+    settings = {
+        "sampling": {"temperature": 1.0, "max_tokens": 12},
+        "tasks": [f"two/{n}" for n in range(4)],
+        "experts": {"oracle": "solve", "slip": 0.5},
+        "budget": 16,
+        "objective": {**learning.FIT, "tokens": 1000, "micro_tokens": 2048},
+        "evaluation": {"split": "test", "tasks": 6, "between": False, "recovery": True},
+    }
+    online = {**learning.ONLINE, "group": 2}
+    own = {"eef": {"states": 1}, "grpo": online, "exit-plain": online}
+    study = learning.Study(
+        "Lamps", "Why.", "toy/Lamps-v0", (400, 4), ("two/9", "two/10"), 2000, settings, own, tuple(names)
+    )
+    monkeypatch.setattr(learning, "STUDIES", {"lamps": study})
+    monkeypatch.setattr(learning, "MODEL", {"hidden": 32, "layers": 1, "heads": 2})
+    return names
+
+
+def test_a_study_writes_the_page_with_every_seed_and_goes_on(tmp_path: Path, small: list[str]) -> None:
+    docs = tmp_path / "results.md"
+    learning.run_study("lamps", tmp_path / "out", 1, small, docs)
+    first = docs.read_text()
+    for said in (
+        "## Lamps",
+        "1 seed(s)",
+        "| rft |",
+        "| exit-plain |",
+        "score at k = 2",
+        "wins from s_0",
+        "groups a seed",
+    ):
+        assert said in first
+    assert "At equal rollouts EEF beats RFT x (1+M): **" in first
+    assert "ExIt beats GRPO" not in first  # `exit` did not run
+    assert lamps.Lamps.__name__ in first
+    log = (tmp_path / "out/lamps/rft-0/log.jsonl").read_text()
+    claim = Claim("x", "grpo", "exit-plain", improving=True)
+    (line,) = checked([claim], tmp_path / "out/lamps", small, 1)
+    assert "change of score" in line
+    learning.run_study("lamps", tmp_path / "out", 2, small, docs)
+    assert "2 seed(s)" in docs.read_text()
+    assert (tmp_path / "out/lamps/rft-0/log.jsonl").read_text().count('"collect"') == log.count('"collect"')
+    assert learning_page.page(["## A"], "Read this.").count("\n\n") == 3
