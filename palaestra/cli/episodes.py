@@ -46,6 +46,7 @@ from palaestra.cli.options import (
 )
 from palaestra.cli.printed import plain, screen
 from palaestra.cli.showing import STORE, Where, given, outcome_of, store_of
+from palaestra.cli.strategies import Calls, StrategyName, with_strategy
 from palaestra.envs import Task, TextEnv, find, make
 from palaestra.envs.errors import BadInput
 
@@ -71,6 +72,8 @@ def collect(
     style: Style = None,
     actions: Listed = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
+    strategy: StrategyName = None,
+    calls: Calls = None,
     max_tokens: MaxTokens = None,
     constrain: Constrain = False,
     concurrency: Concurrency = 16,
@@ -99,6 +102,7 @@ def collect(
         made.close()
     tokens = spec.answer_tokens if max_tokens is None else max_tokens
     acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
+    acting = with_strategy(acting, strategy, calls, spec, env_settings)
     with EpisodeStore(_new_store(out)) as store:
         report = run_collect(
             chosen,

@@ -41,6 +41,7 @@ from palaestra.cli.options import (
     tell,
     with_sandbox,
 )
+from palaestra.cli.strategies import Calls, StrategyName, usual_temperature, with_strategy
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
@@ -211,7 +212,11 @@ def evaluate(
     window: Window = None,
     style: Style = None,
     actions: Listed = 0,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    temperature: Annotated[
+        float | None, typer.Option(help="0 is greedy, as without this; with a strategy it is 1 without this.")
+    ] = None,
+    strategy: StrategyName = None,
+    calls: Calls = None,
     max_tokens: MaxTokens = None,
     constrain: Constrain = False,
     concurrency: Concurrency = 16,
@@ -223,7 +228,8 @@ def evaluate(
     """Measure a policy on held-out tasks: success and score with 95 % intervals, by task, and the evaluation card.
 
     Examples: `palaestra eval scienceworld --policy oracle --protocol agentgym --tasks 30`,
-    `palaestra eval code/humaneval --policy smollm2-135m --sandbox bwrap --tasks 10`.
+    `palaestra eval code/humaneval --policy smollm2-135m --sandbox bwrap --tasks 10`,
+    `palaestra eval crafting --policy runs/rft-crafting --strategy best-of-n --calls 8`.
     """
     from palaestra.trainers.evaluate import choose_tasks, held_out, usual_split, with_protocol
     from palaestra.trainers.evaluate import evaluate as run_evaluation
@@ -242,7 +248,9 @@ def evaluate(
     finally:
         made.close()
     tokens = spec.answer_tokens if max_tokens is None else max_tokens
-    acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
+    warmth = usual_temperature(strategy) if temperature is None else temperature
+    acting = policy_by_name(policy, spec, sampling_of(warmth, tokens, seed), constrain=constrain)
+    acting = with_strategy(acting, strategy, calls, spec, with_protocol(spec, env_settings, protocol))
     where = out or Path("runs") / f"eval-{spec.short}"
     if where.is_file():
         raise BadInput(f"--out {where} is a file; choose a directory")

@@ -125,8 +125,9 @@ class Rehearsing(Strategy[P]):
         return {**super().how(), "verifier": f"the score of {self.stage.env}, rewound"}
 
     def close(self) -> None:
-        """Close the instances that were tried in."""
+        """Close the instances that were tried in, and the policies inside."""
         self.stage.close()
+        super().close()
 
     def decide(self, requests: Sequence[Request], bills: Sequence[Bill]) -> list[Completion]:
         answers = [self._rehearsed(request) for request in requests]

@@ -155,6 +155,13 @@ class Strategy(Generic[P]):
             for answer, bill in zip(answers, bills, strict=True)
         ]
 
+    def close(self) -> None:
+        """Close the policies inside, where they can be closed."""
+        for inner in (self.policy, self.judge):
+            close = getattr(inner, "close", None)
+            if close is not None:
+                close()
+
     # -- for the strategies --------------------------------------------------------------------------------------------
 
     @abstractmethod
