@@ -14,7 +14,7 @@ from palaestra.cli import run
 def test_a_policy_and_a_strategy_around_it_are_measured_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one store: the card and the episodes name the strategy and its budget, and the episodes' cost are its calls."""
+    """In one store: the card and the episodes name the strategy and its budget; the episodes cost its calls."""
     plain = ["eval", "bandit", "-p", "random", "-t", "2", "-s", "max_steps=3", "-o", str(tmp_path), "-q", "--json"]
     found = []
     for more in ([], ["--strategy", "self-consistency:allocation=even", "--calls", "4"]):
