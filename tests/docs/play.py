@@ -56,7 +56,8 @@ def palaestra(words: list[str]) -> tuple[int, str]:
             status = run(words)
     finally:
         sys.argv = before
-    return status, out.getvalue() + (err.getvalue() if status else "")
+    refused = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
+    return status, out.getvalue() + ("\n".join(refused) or err.getvalue() if status else "")
 
 
 def parsed(command: str) -> None:
