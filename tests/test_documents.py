@@ -28,7 +28,7 @@ def commands(name: str) -> list[str]:
     return [line for line in lines if line.startswith("palaestra ")]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/strategies.md"])
 def test_python_blocks_run(name: str, tmp_path: Path) -> None:
     found = blocks(name, "python")
     assert found
@@ -49,7 +49,7 @@ def test_the_environment_in_contributing_passes_the_check(tmp_path: Path) -> Non
     ("name", "least"),
     [
         *(("README.md", 12), ("docs/environments.md", 10), ("docs/security.md", 2), ("docs/serving.md", 5)),
-        ("docs/world-model.md", 7),
+        *(("docs/world-model.md", 7), ("docs/strategies.md", 4)),
     ],
 )
 def test_every_command_of_a_document_parses(name: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
