@@ -158,7 +158,6 @@ def row(name: str, concurrency: int, runs: list[dict[str, Any]], bare: float | N
         "engine_steps": best["engine_steps"],
         "memory_mb": round(best["memory_mb"]),
         "speeds": [round(run["episodes"] / run["wall"], 1) for run in runs],
-        **{key: best[key] for key in ("exact", "stored_kb") if key in best},
     }
 
 

@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import palaestra
@@ -87,7 +88,7 @@ class Meter:
             "cpu": cpu,
             "calls": calls - self._calls,
             "engine_steps": None if steps is None or self._steps is None else steps - self._steps,
-            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "memory_mb": _peak(),
             **more,
         }
         print(json.dumps(found), flush=True)
@@ -104,6 +105,12 @@ class Meter:
                 found[key] = found.get(key, 0.0) + float(value)
         steps = found.get("vllm:iteration_tokens_total_count")
         return int(found["vllm:request_success_total"]), None if steps is None else int(steps)
+
+
+def _peak() -> float:
+    """The most memory that this process has held, in MiB. (`ru_maxrss` would begin with that of its parent.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def _cpu() -> float:
