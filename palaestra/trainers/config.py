@@ -53,7 +53,8 @@ class RecipeConfig(_Config):
         engine: what the model acts through, in collecting and in evaluation: None for this process, `vllm` for a vLLM
             server that the run starts, or URLs of servers, separated by commas, which see the run's files under the
             same paths. Trained weights flow into it without a restart.
-        iterations: rounds of collect -> mine -> fit -> evaluate after the experts' round.
+        iterations: rounds of collect -> mine -> fit -> evaluate after the experts' round (three in ETO, EEF, its
+            RFT, and Agent-R).
         samples: rollouts a start and iteration.
         budget: rollouts of the policy in all iterations together. Without `samples` it is shared out evenly among the
             iterations; with `samples` it is a limit. One of the two is needed. 0 only clones the experts.
@@ -72,7 +73,7 @@ class RecipeConfig(_Config):
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=32)
     constrain: bool = False
     engine: str | None = None
-    iterations: int = Field(default=2, ge=1)
+    iterations: int = Field(default=3, ge=1)
     samples: int | None = Field(default=None, ge=1)
     budget: int | None = Field(default=None, ge=0)
     tasks: int | tuple[str, ...] | None = None

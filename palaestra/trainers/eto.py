@@ -34,6 +34,8 @@ class ETOConfig(RecipeConfig):
         preference: what the iterations minimise; `objective` is that of cloning the experts. Without `tokens` of its
             own it takes those of `objective`.
         later_beta: beta from the second iteration on (the paper's 0.5 after 0.1); None keeps that of `preference`.
+        later_rate: the learning rate from the second iteration on, as a share of the first one's (the paper's 5e-7
+            after 1e-6).
         forks: states of every expert episode where rollouts begin besides s_0; 0 is the paper.
         chosen: what may be preferred: what an expert did (as in the paper, or the rollout if it is worth more than the
             expert's), or the best of all that began there.
@@ -45,6 +47,7 @@ class ETOConfig(RecipeConfig):
 
     preference: Preference = Preference()
     later_beta: float | None = Field(default=0.5, gt=0)
+    later_rate: float = Field(default=0.5, gt=0)
     forks: int = Field(default=0, ge=0)
     chosen: Literal["expert", "best"] = "expert"
     gap: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -90,7 +93,8 @@ class ETO(Recipe[ETOConfig]):
         preference, later = self.config.preference, self.config.later_beta
         tokens = preference.tokens or getattr(self.config.objective, "tokens", None)
         beta = later if iteration > 1 and later is not None else preference.beta
-        return preference.model_copy(update={"tokens": tokens, "beta": beta})
+        rate = preference.learning_rate * (self.config.later_rate if iteration > 1 else 1)
+        return preference.model_copy(update={"tokens": tokens, "beta": beta, "learning_rate": rate})
 
     def mine(self, iteration: int) -> Sequence[Sample | Pair]:
         if iteration == 0:

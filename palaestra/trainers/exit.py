@@ -12,7 +12,8 @@
 
 Here a turn of the paper is a turn of the agent, and an earlier attempt is a stored episode: taking a turn again is a
 fork of that episode at that turn, with a note of what was done there. The defaults are the paper's for tool use, and
-those of maths where these are not given; kappa is ours (the paper has none). The reward of taking a turn again is the
+those of maths where these are not given (the KL term) or cost twice (one pass over a batch, not two); kappa is ours
+(the paper has none). The reward of taking a turn again is the
 paper's general rule, max(0, new - old) / (1 - old), and the task's own reward when diverging or when the old one cannot
 be bettered; "task" takes the task's own reward always, as the paper did in maths and tool use. Of a group's rollouts
 the paper does not say which one lives on. Turns before a fork belong to the episode it left, which had its own chance.
@@ -50,8 +51,8 @@ class ExItConfig(GRPOConfig):
         recall: turns of the earlier attempt that are shown at the most.
     """
 
-    capacity: int = Field(default=512, ge=1)
-    minimum: int = Field(default=128, ge=1)
+    capacity: int = Field(default=640, ge=1)
+    minimum: int = Field(default=320, ge=1)
     p: float = Field(default=0.5, ge=0.0, le=1.0)
     p_div: float = Field(default=0.5, ge=0.0, le=1.0)
     kappa: float = Field(default=10.0, ge=0.0)

@@ -153,6 +153,8 @@ class Preference(Objective):
     Minimises -log sigmoid(beta * (log p/p_ref (chosen) - log p/p_ref (rejected))), where log-probabilities are sums
     over the ids with a weight and p_ref is the model that the fit begins with.
 
+    The defaults are those of ETO's first round (Song et al., arXiv 2403.02502).
+
     Attributes:
         beta: how far the model may leave p_ref: the larger, the less.
         tokens: ids of both sides that go through the model in all, in place of `epochs`.
@@ -173,7 +175,7 @@ class Preference(Objective):
     learning_rate: float = Field(default=1e-6, gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: float = Field(default=0.03, ge=0, le=1)
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=32, ge=1)
     micro_tokens: int = Field(default=4096, ge=1)
     max_length: int | None = Field(default=None, ge=2)
     weight_decay: float = Field(default=0.0, ge=0)

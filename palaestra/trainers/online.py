@@ -32,7 +32,7 @@ class OnlineConfig(RecipeConfig):
     """
 
     group: int = Field(default=8, ge=2)
-    prompts: int | None = Field(default=8, ge=1)
+    prompts: int | None = Field(default=16, ge=1)
     policy: PolicyGradient = PolicyGradient()
     refresh: int = Field(default=100, ge=1)
     rate: float = Field(default=1.0, gt=0.0, le=1.0)

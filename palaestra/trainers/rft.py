@@ -27,7 +27,7 @@ class RFTConfig(RecipeConfig):
         threshold: keep episodes with at least this final score; None keeps successes.
         data: learn from all iterations so far, or from the experts and the latest one only.
         start: fit from pi_0 each time (ReST-EM, less drift) or from the weights of the iteration before (as ETO does).
-        per_task: at most so many of the agent's own episodes of a task are kept; None keeps all.
+        per_task: at most so many of the agent's own episodes of a task are kept; None keeps all, as the papers do.
         prefer: which ones, if there are more: the shortest, or drawn by the seed.
         task_weight: "uniform" weighs every episode the same; "inverse" gives each 1 / (episodes kept of its task), so
             that easy tasks do not drown the others.
@@ -37,7 +37,7 @@ class RFTConfig(RecipeConfig):
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     data: Literal["cumulative", "latest"] = "cumulative"
     start: Literal["base", "previous"] = "base"
-    per_task: int | None = Field(default=4, ge=1)
+    per_task: int | None = Field(default=None, ge=1)
     prefer: Literal["shortest", "random"] = "random"
     task_weight: Literal["uniform", "inverse"] = "uniform"
     drop_invalid: bool = False

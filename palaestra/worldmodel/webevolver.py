@@ -32,9 +32,10 @@ from palaestra.worldmodel.world import LearnedWorld
 
 
 class WebEvolverConfig(RFTConfig):
-    """What is WebEvolver's own. `iterations` are the policy's rounds (the paper's 2); a last one is of synthesis.
+    """What is WebEvolver's own.
 
     Attributes:
+        iterations: the policy's rounds (the paper's 2); a last one is of synthesis.
         world: what the world model learns and how; its objective may differ from the policy's.
         synthesis: who imagines: the trained world model, an untrained one, or nobody.
         agent: after which round the policy plays in imagination (the paper's 1; 0 is the start model).
@@ -48,6 +49,7 @@ class WebEvolverConfig(RFTConfig):
         real: which real rounds the last fit learns from besides: the first (the paper), or all.
     """
 
+    iterations: int = Field(default=2, ge=1)
     world: WorldConfig = WorldConfig()
     synthesis: Literal["world", "untrained", "none"] = "world"
     agent: int = Field(default=1, ge=0)

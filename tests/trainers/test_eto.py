@@ -121,6 +121,7 @@ def test_cloning_comes_first_and_beta_grows(tmp_path: Path, model: Path) -> None
     assert isinstance(second, Preference)
     assert isinstance(third, Preference)
     assert (second.beta, third.beta) == (0.1, 0.5)
+    assert third.learning_rate == second.learning_rate / 2  # the paper's 1e-6 and 5e-7
     assert second.tokens == third.tokens == 500  # a comparison's equal training tokens hold for it too
 
 
