@@ -9,24 +9,28 @@ import atexit
 import contextlib
 import hashlib
 import json
-import math
 import os
 import shutil
 import sqlite3
 import sys
 import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from palaestra.envs.errors import BadInput
+from palaestra.envs.errors import BadInput, EnvFault
 from palaestra.envs.lock import alone
-from palaestra.envs.webshop.json_stream import elements, members
-from palaestra.envs.webshop.postings_writer import PostingsWriter
-from palaestra.envs.webshop.product import BadRecord, Product, is_product, pack, read, searchable
-from palaestra.envs.webshop.search import SearchWriter
+from palaestra.envs.webshop.helper import Helper
+from palaestra.envs.webshop.instructions import Instructions, is_text
+from palaestra.envs.webshop.json_stream import elements
+from palaestra.envs.webshop.postings_merge import merge
+from palaestra.envs.webshop.product import FIELDS, BadRecord, is_product
+from palaestra.envs.webshop.search import write_lengths
 from palaestra.envs.webshop.sources import SMALL, Source, index_root
+from palaestra.envs.webshop.stocking import Given, Made, Stocker
 
 ASIN = np.dtype("S10")
 COMPLETE = "complete.json"
@@ -36,6 +40,9 @@ MOST_GOALS = 100_000_000
 _CHECKED = 1 << 26
 """Bytes of an index up to which its content is compared with its checksums whenever it is opened (0.1 s at most)."""
 _WORTH_A_WORD = 1 << 25  # bytes of a product file from which on building is announced
+_LARGE = 1 << 26  # and from which on other processes help
+_AT_A_TIME = 256  # products that are made together
+_RUNS = "runs"
 
 
 def index_of(source: Source) -> tuple[Path, str]:
@@ -107,26 +114,20 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def facet(kind: str, value: str) -> str:
-    """The term under which the products of a category (`c`), query (`q`) or attribute (`a`) are indexed."""
-    return f"{kind}:{value}"
-
-
 def _build(source: Source, folder: Path) -> None:
-    if source.products.stat().st_size > _WORTH_A_WORD:
-        print(f"indexing {source.products}, once; a million products take some ten minutes", file=sys.stderr)
-    with contextlib.closing(_Instructions(folder / "instructions.tmp")) as instructions:
+    size = source.products.stat().st_size
+    if size >= _WORTH_A_WORD:
+        print(f"indexing {source.products}, once; a million products take some five minutes", file=sys.stderr)
+    with (
+        contextlib.closing(Instructions(folder / "instructions.tmp")) as instructions,
+        contextlib.closing(_Stock(folder, _helpers(size))) as stock,
+    ):
         if source.attributes is not None:
             instructions.load("synthetic", source.attributes)
         if source.human is not None:
             instructions.load("human", source.human)
-        writer = _Writer(folder, instructions)
-        for line, record in elements(source.products):
-            try:
-                writer.add(record)
-            except BadRecord as error:
-                raise BadInput(f"{source.products}, line {line}: {error} (product {writer.read})") from None
-        written = writer.finish()
+        stock.take(source, instructions)
+        written = stock.finish()
     (folder / "instructions.tmp").unlink()
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     sizes = {name: path.stat().st_size for name, path in files.items()}
@@ -134,151 +135,137 @@ def _build(source: Source, folder: Path) -> None:
     (folder / COMPLETE).write_text(json.dumps({"products": written, "bytes": sizes, "sha256": sums}))
 
 
-class _Instructions:
-    """What the attribute files say of each product, on disk while the products come by."""
+class _Stock:
+    """Writes products in the order of their file, whoever made them."""
 
-    def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE said (kind TEXT, asin TEXT, content TEXT, PRIMARY KEY (kind, asin))")
-        self._database.execute("CREATE TABLE seen (asin TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._database.execute("BEGIN")
+    def __init__(self, folder: Path, helpers: int) -> None:
+        self._folder = folder
+        self._asins, self._norms = bytearray(), bytearray()
+        self._files = {name: (folder / name).open("wb") for name in ("products", "products.ends", "pricing", TOLD)}
+        self._length = self._goals = self._searchable = self._words = 0
+        self._pending: deque[Callable[[], Made]] = deque()
+        self._helpers = _started(folder / _RUNS, helpers)
+        self._stocker = None if self._helpers else Stocker(folder / _RUNS)
 
-    def load(self, kind: str, path: Path) -> None:
-        for line, asin, content in members(path):
-            wrong = _wrong_synthetic(content) if kind == "synthetic" else _wrong_human(content)
-            kept = "" if wrong else json.dumps(_kept(content), ensure_ascii=False)
-            if not wrong and not _is_text(asin + kept):
-                wrong = "a text holds half of a surrogate pair, which is no text"
-            if wrong:
-                raise BadInput(f"{path}, line {line}: product {asin[:20]!r}: {wrong}")
-            self._database.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", (kind, asin, kept))
+    def take(self, source: Source, instructions: Instructions) -> None:
+        """Take all products of a source. Raises BadInput for the first record that cannot be understood."""
+        given: list[Given] = []
+        asked = 0
 
-    def first(self, asin: str) -> bool:
-        """Is this the first time that this product is asked for."""
-        return self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (asin,)).rowcount == 1
+        def ask() -> None:
+            nonlocal given, asked
+            if self._stocker is not None:
+                made = self._stocker.make(given)
+                self._pending.append(lambda: made)
+            else:
+                self._pending.append(self._helpers[asked % len(self._helpers)].make(given).result)
+            given, asked = [], asked + 1
 
-    def of(self, kind: str, asin: str) -> object:
-        """The entry of a product, None if there is none."""
-        query = "SELECT content FROM said WHERE kind = ? AND asin = ?"
-        row = self._database.execute(query, (kind, asin)).fetchone()
-        content: object = json.loads(row[0]) if row else None
-        return content
+        try:
+            for each in self._given(source, instructions):
+                given.append(each)
+                if len(given) == _AT_A_TIME:
+                    ask()
+                    self._write(source, most=2 * len(self._helpers))
+        except BadInput:
+            ask()
+            self._write(source)  # what stands before it may be wrong, too
+            raise
+        ask()
+        self._write(source)
 
-    def close(self) -> None:
-        self._database.close()
+    def _given(self, source: Source, instructions: Instructions) -> Iterator[Given]:
+        """The records that make a product; the others are passed over where the original does. Raises BadInput."""
+        for number, (line, record) in enumerate(elements(source.products), 1):
+            try:
+                asin = _asin(record)
+            except BadRecord as error:
+                raise _wrong(source, line, number, str(error)) from None
+            if asin is None or not isinstance(record, dict) or not instructions.first(asin):
+                continue
+            position = len(self._asins) // ASIN.itemsize
+            self._asins += asin.encode().ljust(ASIN.itemsize, b"\0")
+            said = (instructions.of(kind, asin) for kind in ("synthetic", "human"))
+            yield Given(line, number, position, {key: record[key] for key in FIELDS if key in record}, *said)
 
-
-_KEYS = ("attributes", "instruction", "instruction_attributes", "instruction_options")
-
-
-def _kept(content: object) -> object:
-    """What goals are made of, without the rest that an entry may hold."""
-    if isinstance(content, list):
-        return [_kept(each) for each in content]
-    return {key: content[key] for key in _KEYS if key in content} if isinstance(content, dict) else content
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _wrong_synthetic(entry: object) -> str | None:
-    if not isinstance(entry, dict):
-        return "its entry should be an object"
-    if "attributes" in entry and not _texts(entry["attributes"]):
-        return "'attributes' should be a list of texts"
-    if entry.get("instruction") is not None:
-        if not isinstance(entry["instruction"], str):
-            return "'instruction' should be a text"
-        if not _texts(entry.get("instruction_attributes")) or not entry["instruction_attributes"]:
-            return "'instruction_attributes' should be a list of texts that is not empty"
-    return None
-
-
-def _wrong_human(entry: object) -> str | None:
-    if not isinstance(entry, list):
-        return "its entry should be a list of instructions"
-    for each in entry:
-        if not isinstance(each, dict) or not isinstance(each.get("instruction"), str):
-            return "an instruction has no text 'instruction'"
-        for key in ("instruction_attributes", "instruction_options"):
-            if not _texts(each.get(key)):
-                return f"{key!r} of an instruction should be a list of texts"
-    return None
-
-
-class _Writer:
-    """Writes products one after another."""
-
-    def __init__(self, folder: Path, instructions: _Instructions) -> None:
-        self._folder, self._instructions = folder, instructions
-        self._search = SearchWriter(folder / "search")
-        self._facets = PostingsWriter(folder / "facets", lambda term: (term,))
-        self._asins = bytearray()
-        self._products = (folder / "products").open("wb")
-        self._ends = (folder / "products.ends").open("wb")
-        self._prices = (folder / "pricing").open("wb")
-        self._told = (folder / TOLD).open("w", encoding="utf-8")
-        self._length = self._goals = self.read = 0
-
-    def add(self, record: object) -> None:
-        """Add the next record, or pass it over where the original does. Raises BadRecord."""
-        self.read += 1
-        if not isinstance(record, dict):
-            raise BadRecord("a product should be an object")
-        if not is_product(record):
-            return
-        asin = record["asin"].encode("utf-8", "surrogatepass")
-        if not asin or not _is_text(record["asin"]) or len(asin) > ASIN.itemsize or asin.endswith(b"\0"):
-            raise BadRecord(f"'asin' should be one to ten letters and digits, is {record['asin']!r}")
-        if not self._instructions.first(record["asin"]):
-            return
-        said = self._instructions.of("synthetic", record["asin"])
-        attributes = said.get("attributes") if isinstance(said, dict) else None
-        self._write(read(record, attributes), said)
-
-    def _write(self, product: Product, said: object) -> None:
-        position = len(self._asins) // ASIN.itemsize
-        self._asins += product.asin.encode().ljust(ASIN.itemsize, b"\0")
-        content = pack(product)
-        self._products.write(content)
-        self._length += len(content)
-        self._ends.write(np.uint64(self._length).tobytes())
-        self._prices.write(np.asarray([product.pricing[0], *(product.pricing[1:] or (np.nan,))]).tobytes())
-        self._search.add(searchable(product))
-        facets = [facet("c", product.category), facet("q", product.query)]
-        facets += [facet("a", attribute) for attribute in product.attributes]
-        self._facets.add(dict.fromkeys(facets))
-        human = self._instructions.of("human", product.asin)
-        synthetic = said if isinstance(said, dict) and said.get("instruction") is not None else None
-        if synthetic is not None or human is not None:
-            combinations = math.prod(map(len, product.options.values()))
-            self._goals += combinations if synthetic is not None else 0
-            if self._goals > MOST_GOALS:
-                raise BadRecord(f"there is a goal for every choice of options, and these make more than {MOST_GOALS:,}")
-            self._told.write(f"{json.dumps([position, combinations, synthetic, human])}\n")
+    def _write(self, source: Source, most: int = 0) -> None:
+        """Write what was made, until at most so much is left. Raises BadInput for the first wrong record."""
+        while len(self._pending) > most:
+            made = self._pending.popleft()()
+            for told in made.told:
+                self._goals += told.goals
+                if self._goals > MOST_GOALS:
+                    several = f"there is a goal for every choice of options, and these make more than {MOST_GOALS:,}"
+                    raise _wrong(source, told.line, told.number, several)
+                self._files[TOLD].write(f"{told.text}\n".encode())
+            if made.wrong is not None:
+                raise _wrong(source, *made.wrong)
+            self._files["products"].write(made.products)
+            self._files["products.ends"].write((np.asarray(made.ends, dtype=np.uint64) + np.uint64(self._length)).data)
+            self._files["pricing"].write(made.prices)
+            self._length += len(made.products)
+            self._norms += made.norms
+            self._searchable += made.searchable
+            self._words += made.words
 
     def finish(self) -> int:
         """Write what can only be written at the end. Returns the number of products."""
-        for file in (self._products, self._ends, self._prices, self._told):
+        for file in self._files.values():
             file.close()
+        made = [self._stocker.finish()] if self._stocker else [each.finish().result() for each in self._helpers]
+        self.close()
+        merge([run for runs in made for run in runs.search], self._folder / "search")
+        merge([run for runs in made for run in runs.facets], self._folder / "facets")
+        shutil.rmtree(self._folder / _RUNS)
         asins = np.frombuffer(bytes(self._asins), dtype=ASIN)
         order = np.argsort(asins, kind="stable").astype(np.uint32)
         ranks = np.empty(len(asins), dtype=np.uint32)
         ranks[order] = np.arange(len(asins), dtype=np.uint32)
-        self._search.finish(ranks)
-        self._facets.finish()
         asins.tofile(self._folder / "asins")
         asins[order].tofile(self._folder / "asins.sorted")
         order.tofile(self._folder / "asins.order")
+        write_lengths(self._folder / "search", bytes(self._norms), ranks, self._searchable, self._words)
         return len(asins)
+
+    def close(self) -> None:
+        """Close the files and end the helping processes."""
+        for file in self._files.values():
+            file.close()
+        for helper in self._helpers:
+            helper.close()
+
+
+def _started(folder: Path, count: int) -> list[Helper]:
+    """Helping processes; none where there can be none."""
+    started: list[Helper] = []
+    try:
+        for number in range(count):
+            started.append(Helper(folder / str(number)))
+    except (OSError, EnvFault):
+        while started:
+            started.pop().close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return started
+
+
+def _helpers(size: int) -> int:
+    """How many processes help with a product file of so many bytes: two, where it is large and there are processors."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 2 if size >= _LARGE and cores > 1 else 0
+
+
+def _asin(record: object) -> str | None:
+    """The number of a record's product; None where it makes none. Raises BadRecord."""
+    if not isinstance(record, dict):
+        raise BadRecord("a product should be an object")
+    if not is_product(record):
+        return None
+    number: str = record["asin"]
+    asin = number.encode("utf-8", "surrogatepass")
+    if not asin or not is_text(number) or len(asin) > ASIN.itemsize or asin.endswith(b"\0"):
+        raise BadRecord(f"'asin' should be one to ten letters and digits, is {number!r}")
+    return number
+
+
+def _wrong(source: Source, line: int, number: int, problem: str) -> BadInput:
+    return BadInput(f"{source.products}, line {line}: {problem} (product {number})")

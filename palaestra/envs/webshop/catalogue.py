@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palaestra.envs.errors import BadInput
-from palaestra.envs.webshop.build import ASIN, TOLD, facet, index_of
+from palaestra.envs.webshop.build import ASIN, TOLD, index_of
 from palaestra.envs.webshop.postings import PostingsReader, mapped
 from palaestra.envs.webshop.product import Product, unpack
 from palaestra.envs.webshop.search import TOP, Search
 from palaestra.envs.webshop.sources import SMALL, Source
+from palaestra.envs.webshop.stocking import facet
 
 __all__ = ["SMALL", "TOP", "Catalogue", "Human", "Product", "Synthetic", "Told"]
 

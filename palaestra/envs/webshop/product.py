@@ -19,6 +19,20 @@ NO_ATTRIBUTE = "DUMMY_ATTR"
 
 LONGEST_ASIN = 10
 
+FIELDS = (
+    "asin",
+    "name",
+    "full_description",
+    "small_description",
+    "category",
+    "query",
+    "product_category",
+    "pricing",
+    "images",
+    "customization_options",
+)
+"""The fields of a record that make a product; official files hold more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Product:

@@ -24,9 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from palaestra.envs.webshop.analysis import parts, terms, terms_of
+from palaestra.envs.webshop.analysis import terms
 from palaestra.envs.webshop.postings import Number, Postings, PostingsReader, mapped
-from palaestra.envs.webshop.postings_writer import PostingsWriter
 
 K1, B = np.float32(0.9), np.float32(0.4)
 TOP = 50
@@ -78,31 +77,21 @@ class _Asked(NamedTuple):
     weight: np.float32
 
 
-class SearchWriter:
-    """Builds the search index of a catalogue in `folder`. Documents are numbered from 0 in the order they come."""
+def write_lengths(folder: Path, norms: bytes, ranks: NDArray[np.uint32], documents: int, words: int) -> None:
+    """Write what `Search` needs beside the postings.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._postings = folder, PostingsWriter(folder, terms_of)
-        self._norms = bytearray()
-        self._documents = self._words = 0
-
-    def add(self, text: str) -> None:
-        """Add the next document."""
-        found = self._postings.add(parts(text))
-        self._norms.append(norm(found))
-        self._documents += bool(found)
-        self._words += found
-
-    def finish(self, ranks: NDArray[np.uint32]) -> None:
-        """Write the index. `ranks`, shape (documents,): the place of each document's ASIN among all, for ties."""
-        self._postings.finish()
-        (self._folder / "norms").write_bytes(self._norms)
-        ranks.astype(np.uint32).tofile(self._folder / "ranks")
-        np.asarray([self._documents, self._words], dtype=np.uint64).tofile(self._folder / "totals")
+    Args:
+        norms: the `norm` of each document's length.
+        ranks: shape (documents,): the place of each document's ASIN among all, for ties.
+        documents, words: how many documents have words, and how many words all of them have.
+    """
+    (folder / "norms").write_bytes(norms)
+    ranks.tofile(folder / "ranks")
+    np.asarray([documents, words], dtype=np.uint64).tofile(folder / "totals")
 
 
 class Search:
-    """Searches an index that `SearchWriter` built; its files are mapped into memory."""
+    """Searches an index; its files are mapped into memory."""
 
     def __init__(self, folder: Path) -> None:
         self._postings = PostingsReader(folder)

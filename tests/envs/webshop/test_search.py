@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palaestra.envs.webshop.analysis import terms, words
+from palaestra.envs.webshop import search
+from palaestra.envs.webshop.analysis import parts, terms, words
 from palaestra.envs.webshop.catalogue import Catalogue
 from palaestra.envs.webshop.product import searchable
-from palaestra.envs.webshop.search import length, norm
+from palaestra.envs.webshop.search import Search, length, norm
 from palaestra.envs.webshop.stemmer import stem
 from tests.envs.webshop.stock import record, write
 
@@ -73,6 +74,15 @@ def test_words_are_reduced_to_terms(text: str, found: list[str]) -> None:
     assert terms(text) == found
 
 
+@given(
+    st.text(
+        st.characters() | st.sampled_from("aB1'_.:,-\u202f \u200d\ufe0f👩🏽🇩字ひカไ\u0301\u3000\x1c\x85"), max_size=40
+    )
+)
+def test_no_word_goes_over_the_blanks_at_which_texts_are_cut(text: str) -> None:
+    assert [word for part in parts(text) for word in words(part)] == words(text)
+
+
 @pytest.mark.parametrize(
     ("word", "stemmed"),
     [
@@ -114,6 +124,28 @@ def test_scores_order_products_as_the_formula_does(small: Catalogue) -> None:
         assert [round(scores[asin], 5) for asin in found] == sorted(
             (round(s, 5) for s in scores.values()), reverse=True
         )[:50]
+
+
+def test_looking_only_at_what_can_be_among_the_best_finds_what_looking_at_all_finds(
+    shop: Catalogue, small: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(7)
+    for catalogue in (shop, small):
+        all_of_them = Search(catalogue.path / "search")
+        queries = []
+        for _ in range(200):
+            title = catalogue.at(rng.randrange(len(catalogue))).title.split()
+            queries.append(
+                " ".join(rng.choices([*title, "for", "women", "black", "xyzzy"], k=rng.choice((1, 2, 4, 9))))
+            )
+        tops = [rng.choice((1, 5, 50, 5000)) for _ in queries]
+        expected = [all_of_them(query, top) for query, top in zip(queries, tops, strict=True)]
+        monkeypatch.setattr(search, "_FEW", 0)
+        for at_a_time in (7, 1 << 15):
+            monkeypatch.setattr(search, "_AT_A_TIME", at_a_time)
+            best = Search(catalogue.path / "search")
+            assert [best(query, top) for query, top in zip(queries, tops, strict=True)] == expected
+        monkeypatch.undo()
 
 
 def test_products_with_equal_scores_are_ordered_by_number(tmp_path: Path) -> None:
