@@ -4,6 +4,7 @@
     python3 dev.py test [PYTEST ARGS]  lint, types and all tests
     python3 dev.py lint                lint and types only
     python3 dev.py setup               the virtual environment only
+    python3 dev.py docs                the documents as pages: build/site
     python3 dev.py results [ARGS]      every method and control, five seeds: docs/results.md; goes on where it stopped
 
 The virtual environment is `.venv` beside this file (or $PALAESTRA_VENV). Nothing outside it is changed, but for Debian
@@ -168,6 +169,9 @@ def main() -> int:
     if command == "demo":
         setup("all")
         return run(VENV / "bin" / "palaestra", "demo", *rest)
+    if command == "docs":
+        setup("dev")
+        return run(PYTHON, "-m", "mkdocs", "build", "--strict")
     if command == "results":
         setup("all")
         return run(PYTHON, "bench/learning.py", *rest, OMP_NUM_THREADS="1")  # one thread: the same weights again
