@@ -24,7 +24,8 @@ def blocks(name: str, language: str) -> list[str]:
 
 def commands(name: str) -> list[str]:
     """The lines of a document's shell blocks that call `palaestra`."""
-    lines = [line.partition("#")[0].strip() for text in blocks(name, "") for line in text.splitlines()]
+    found = [*blocks(name, ""), *re.findall(r"^    (palaestra .*)$", (ROOT / name).read_text(), re.MULTILINE)]
+    lines = [line.partition("#")[0].strip() for text in found for line in text.splitlines()]
     return [line for line in lines if line.startswith("palaestra ")]
 
 
@@ -35,6 +36,24 @@ def test_python_blocks_run(name: str, tmp_path: Path) -> None:
     for text in found:
         done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_block_about_serving_plays_a_served_environment(tmp_path: Path) -> None:
+    (block,) = blocks("docs/serving.md", "python")
+    program = [sys.executable, "-c", "from palaestra.cli import main; main()", "serve", "crafting", "--port", "0"]
+    with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
+            assert address is not None
+            text = block.replace("http://127.0.0.1:8000", address[0])
+            assert text != block
+            done = subprocess.run(
+                [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, done.stderr
+        finally:
+            server.terminate()
 
 
 def test_the_environment_in_contributing_passes_the_check(tmp_path: Path) -> None:

@@ -26,20 +26,39 @@ RUN = sorted(
     if page.stem not in READ and re.search(r"^```(console|python)$", page.read_text(), re.MULTILINE)
 )
 
+LIGHT = re.compile(
+    r"^palaestra (?:eval|check) (?:crafting|bandit|webshopsmall|alfworldgenerated|bfcl|mine/Till-v0) [^#\n]*"
+)
+"""Commands of the other pages that need no data set, browser or sandbox: they run as well."""
+OTHERS = "of-other-pages.md"
+
 pytestmark = pytest.mark.xdist_group("pages")
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What went wrong on each page; see `play`."""
-    told = tmp_path_factory.mktemp("pages") / "told.json"
-    pages = [str(DOCS / page) for page in RUN]
+    """What went wrong on each page, by its path below docs; see `play`."""
+    folder = tmp_path_factory.mktemp("pages")
+    told, others = folder / "told.json", folder / OTHERS
+    others.write_text("\n".join(["```console", *(f"$ {line}" for line in light()), "```", ""]))
+    pages = [*(str(DOCS / page) for page in RUN), str(others)]
     command = [sys.executable, "-m", "tests.docs.play", str(told), *pages]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]
-    return {
-        Path(page).relative_to(DOCS).as_posix(): said["wrong"] for page, said in json.loads(told.read_text()).items()
-    }
+    found = json.loads(told.read_text())
+    return {name: found[page]["wrong"] for name, page in zip([*RUN, OTHERS], pages, strict=True)}
+
+
+def light() -> list[str]:
+    """The light commands of the pages that are only read, each once."""
+    pages = [ROOT / "README.md", *(DOCS / f"{name}.md" for name in sorted(READ))]
+    lines = [line.partition("#")[0].strip() for page in pages for line in page.read_text().splitlines()]
+    return list(dict.fromkeys(line for line in lines if LIGHT.match(line)))
+
+
+def test_commands_of_other_pages_run(played: dict[str, str]) -> None:
+    assert len(light()) >= 6
+    assert played[OTHERS] == "", played[OTHERS]
 
 
 @pytest.mark.parametrize("page", RUN)
