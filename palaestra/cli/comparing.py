@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 
 from palaestra.agents.counted import Fits
 from palaestra.agents.progress import under
 from palaestra.cli.options import Concurrency, Events, Load, Quiet, Tasks, load_environments, parse_tasks, shown, tell
+from palaestra.cli.printed import screen
 from palaestra.cli.training import change_settings, experts_of, read_settings
 from palaestra.envs import find
 from palaestra.envs.errors import BadInput
@@ -109,6 +109,6 @@ def compare(
     if as_json:
         tell({"out": str(where), "report": str(report), "standings": [s.model_dump(mode="json") for s in standings]})
         return
-    console = Console()
+    console = screen()
     console.print(Markdown(markdown(standings)))
     console.print(f"report: {report}", soft_wrap=True)

@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from palaestra.agents.counted import Counted
 from palaestra.cli.options import Events, Json, Load, Quiet, Settings, load_environments, parse_settings, shown, tell
+from palaestra.cli.printed import screen
 from palaestra.envs import EnvSpec, find, specs
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def envs(
     if as_json:
         print(json.dumps(described, indent=2))
         return
-    console = Console()
+    console = screen()
     for key, value in described.items():
         console.print(f"[bold]{key}[/]: {escape(_plain(value))}")
 
@@ -84,7 +84,7 @@ def _list_envs(as_json: bool) -> None:
         ready = "yes" if row["ready"] else f"no: {row['problem']}"
         cells = (row["id"], splits, row["fidelity"], ", ".join(row["oracles"]) or "-", ready, row["summary"])
         table.add_row(*(escape(cell) for cell in cells))
-    Console().print(table)
+    screen().print(table)
 
 
 def _plain(value: object) -> str:
@@ -123,7 +123,7 @@ def check(
     if as_json:
         tell(json.loads(report.to_json()))
     else:
-        console = Console()
+        console = screen()
         for result in report.results:
             mark = "[green]ok[/]  " if result.passed else "[red]FAIL[/]"
             console.print(f"{mark} {result.name} [dim]{result.seconds:.1f} s[/] {escape(result.detail)}")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 
 from palaestra.agents.counted import Fits
@@ -41,6 +40,7 @@ from palaestra.cli.options import (
     tell,
     with_sandbox,
 )
+from palaestra.cli.printed import screen
 from palaestra.cli.strategies import Calls, StrategyName, usual_temperature, with_strategy
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
@@ -137,9 +137,9 @@ def run_method(
         report = recipe.train()
     table = report.with_suffix(".md")
     if as_json:
-        tell({"run": str(out), "report": str(report), "table": str(table)})
+        tell({"run": str(out), "report": str(report.resolve()), "table": str(table.resolve())})
         return
-    console = Console()
+    console = screen()
     console.print(Markdown(table.read_text().split("\n## ", 1)[0]))
     console.print(f"report: {report.resolve()}", soft_wrap=True)
 
@@ -233,6 +233,7 @@ def evaluate(
     """
     from palaestra.trainers.evaluate import choose_tasks, held_out, usual_split, with_protocol
     from palaestra.trainers.evaluate import evaluate as run_evaluation
+    from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
 
     load_environments(load)
@@ -287,10 +288,11 @@ def evaluate(
         write_whole(where / "recovery.json", recovered.model_dump_json(indent=2).encode())
     write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())
     write_whole(where / "card.md", result.card.markdown().encode())
+    report = write_evaluation(where, result, bins=bins, recovery=recovered)
     if as_json:
-        tell(result.model_dump(mode="json"))
+        tell({**result.model_dump(mode="json"), "report": str(report.resolve())})
         return
-    console = Console()
+    console = screen()
     console.print(Markdown(result.card.markdown()))
     console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")
     console.print(f"{result.episodes} episodes, {result.missing} missing, {result.steps:.1f} actions an episode")
@@ -306,7 +308,7 @@ def evaluate(
         by_type.setdefault(row.type, []).extend(row.successes)
     for name, wins in by_type.items():
         console.print(f"  {name}: {sum(wins)} of {len(wins)}")
-    console.print(f"written: {where / 'evaluation.json'}, {where / 'card.md'}", soft_wrap=True)
+    console.print(f"report: {report.resolve()}", soft_wrap=True)
 
 
 def demo(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markdown import Markdown
 
 from palaestra.agents.counted import Fits
@@ -37,6 +36,7 @@ from palaestra.cli.options import (
     shown,
     tell,
 )
+from palaestra.cli.printed import screen
 from palaestra.cli.training import change_settings, read_settings
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
@@ -96,7 +96,7 @@ def train(
     if as_json:
         tell({"run": str(where), "fidelity": report.model_dump(mode="json") if report else None})
         return
-    console = Console()
+    console = screen()
     console.print(
         Markdown(report.markdown())
         if report
@@ -155,7 +155,7 @@ def evaluate(
     if as_json:
         tell(report.model_dump(mode="json"))
         return
-    Console().print(Markdown(report.markdown()))
+    screen().print(Markdown(report.markdown()))
 
 
 @app.command()
@@ -240,6 +240,6 @@ def act(
     if as_json:
         tell({"evaluation": result.model_dump(mode="json"), "spent": spent.counts()})
         return
-    console = Console()
+    console = screen()
     console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")
     console.print(f"{result.episodes} episodes, depth {ahead.depth}, {spent.text()}")

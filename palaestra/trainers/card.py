@@ -80,7 +80,7 @@ class EvaluationCard(BaseModel):
         """The card as a Markdown table."""
         rows = []
         for name, value in self.model_dump().items():
-            text = f"{len(value)} tasks: {', '.join(value)}" if name == "task_names" else _cell(value)
+            text = _cell(f"{len(value)} tasks: {', '.join(value)}" if name == "task_names" else value)
             rows.append(f"| {name.replace('_', ' ')} | {text} |")
         return "\n".join(["| evaluation card | |", "|---|---|", *rows])
 
@@ -89,5 +89,5 @@ def _cell(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, dict):
-        return ", ".join(f"{key}={item}" for key, item in value.items()) or "none"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+        value = ", ".join(f"{key}={item}" for key, item in value.items()) or "none"
+    return str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

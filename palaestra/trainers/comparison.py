@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from palaestra.trainers.report_page import markdown_cell, markdown_table
 from palaestra.trainers.rundir import write_whole
 from palaestra.trainers.statistics import Interval
 
@@ -49,26 +49,39 @@ class Standing(BaseModel):
     minutes: float
 
 
+def rows_of(standings: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the table; the last five columns are numbers."""
+    recovery = any(standing.recovery for standing in standings)
+    heads = ["method", "success (95 %)", "score (95 %)", f"against {standings[0].method}, points"]
+    heads += ["recovery (95 %)"] if recovery else []
+    heads += ["seeds", "rollouts", "model calls", "trained tokens", "minutes"]
+    return heads, [_cells(standing, recovery) for standing in standings]
+
+
 def markdown(standings: Sequence[Standing]) -> str:
     """The tables, and what they say."""
-    reference, seeds = standings[0].method, standings[0].seeds
-    recovery = any(standing.recovery for standing in standings)
-    heads = ["method", "success (95 %)", "score (95 %)", f"against {reference}, points"]
-    heads += ["recovery (95 %)"] if recovery else []
-    heads += ["rollouts", "model calls", "trained tokens", "minutes"]
-    parts = [
-        _table(heads, [_cells(standing, recovery) for standing in standings]),
-        f"{seeds} seed(s); the last iteration's weights on the same held-out tasks; intervals draw tasks and seeds. "
-        "Rollouts, calls, tokens and minutes are means over seeds, of whole runs."
-        + (" Recovery: success from a random step of the start model's failed episodes." if recovery else ""),
-    ]
+    parts = [markdown_table(*rows_of(standings)), lead(standings)]
     names = list(dict.fromkeys(each.name for standing in standings for each in standing.bins))
     if len(names) > 1:
         counts = {each.name: each.success.clusters for standing in standings for each in standing.bins}
         heads = [f"solved {name} by the start model ({counts[name]} tasks)" for name in names]
-        parts += ["By difficulty, success:", _table(["method", *heads], [_bins(each, names) for each in standings])]
-    parts.append("\n".join(f"- `{standing.method}`: {standing.what}" for standing in standings))
+        parts += [
+            "By difficulty, success:",
+            markdown_table(["method", *heads], [_bins(each, names) for each in standings]),
+        ]
+    parts.append("\n".join(f"- `{standing.method}`: {markdown_cell(standing.what)}" for standing in standings))
     return "\n\n".join(parts) + "\n"
+
+
+def lead(standings: Sequence[Standing]) -> str:
+    """What the figures are."""
+    recovery = any(standing.recovery for standing in standings)
+    return (
+        f"{standings[0].seeds} seed(s); the last iteration's weights on the same held-out tasks; intervals draw tasks "
+        f"and seeds; differences are to {standings[0].method}, task by task. Rollouts, calls, tokens and minutes are "
+        "means over seeds, of whole runs."
+        + (" Recovery: success from a random step of the start model's failed episodes." if recovery else "")
+    )
 
 
 def _cells(standing: Standing, recovery: bool) -> list[str]:
@@ -82,6 +95,7 @@ def _cells(standing: Standing, recovery: bool) -> list[str]:
         standing.score.text(),
         points,
         *([recovered.text(percent=True) if recovered else "-"] if recovery else []),
+        str(standing.seeds),
         f"{standing.rollouts:,.0f}",
         f"{standing.model_calls:,.0f}",
         f"{standing.trained_tokens:,.0f}",
@@ -94,43 +108,12 @@ def _bins(standing: Standing, names: Sequence[str]) -> list[str]:
     return [standing.method, *(found.get(name, "-") for name in names)]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
-
-
 def write(out: Path, standings: Sequence[Standing]) -> None:
     """Write `comparison.md`, `comparison.json` and `comparison.html`. Raises BadInput where that is not possible."""
+    from palaestra.trainers.report_comparison import html, runs
+
     text = markdown(standings)
     write_whole(out / "comparison.md", text.encode())
     rows = "[" + ",\n".join(standing.model_dump_json() for standing in standings) + "]\n"
     write_whole(out / "comparison.json", rows.encode())
-    write_whole(out / "comparison.html", _page(standings, text).encode())
-
-
-def _page(standings: Sequence[Standing], text: str) -> str:
-    """One file that needs nothing else: success of every method with its interval, and the table."""
-    height, left, width = 34, 180, 480
-    marks = []
-    for place, standing in enumerate(standings):
-        y = 24 + place * height
-        low, mean, high = (
-            left + width * value for value in (standing.success.low, standing.success.mean, standing.success.high)
-        )
-        name = html.escape(standing.method)
-        marks.append(
-            f'<text x="{left - 10}" y="{y + 5}" text-anchor="end">{name}</text>'
-            f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke="currentColor" stroke-width="3"/>'
-            f'<circle cx="{mean:.1f}" cy="{y}" r="6" fill="currentColor"/>'
-        )
-    bottom = 24 + len(standings) * height
-    ticks = "".join(
-        f'<text x="{left + width * share / 100}" y="{bottom + 14}" text-anchor="middle">{share} %</text>'
-        for share in (0, 25, 50, 75, 100)
-    )
-    plot = f'<svg viewBox="0 0 {left + width + 40} {bottom + 24}" role="img">{"".join(marks)}{ticks}</svg>'
-    style = "body{font:16px system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}svg{width:100%;font-size:13px}"
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Comparison</title><style>:root{{color-scheme:light dark}}{style}</style><h1>Comparison</h1>"
-        f"<h2>Success on held-out tasks, 95 %</h2>{plot}<pre>{html.escape(text)}</pre></html>"
-    )
+    write_whole(out / "comparison.html", html(standings, runs(out)))

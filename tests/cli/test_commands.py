@@ -59,7 +59,9 @@ def test_eval_writes_a_card(palaestra: Run, tmp_path: Path) -> None:
     assert result["success"]["low"] <= result["success"]["mean"] <= result["success"]["high"]
     assert result["card"]["split"] == "test"
     assert "palaestra/Bandit-v0" in (tmp_path / "measured" / "card.md").read_text()
-    assert {"event": "result", **json.loads((tmp_path / "measured" / "evaluation.json").read_text())} == result
+    report = tmp_path / "measured" / "report.html"
+    stored = json.loads((tmp_path / "measured" / "evaluation.json").read_text())
+    assert {"event": "result", "report": str(report), **stored} == result
 
 
 def test_runs_lists_what_is_there(palaestra: Run) -> None:
