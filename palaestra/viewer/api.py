@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,8 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from palaestra.agents.episode import Path
 from palaestra.agents.selection import Where
 from palaestra.envs.errors import BadInput
-from palaestra.viewer import paths
+from palaestra.viewer import branches, files, paths
+from palaestra.viewer.figures import Figures, has_worlds
+from palaestra.viewer.forest import forest
+from palaestra.viewer.imagined import Worlds
 from palaestra.viewer.runs import Runs
+from palaestra.viewer.splices import splice_of
 from palaestra.viewer.table import Shown
 from palaestra.viewer.tokens import Samples
 
@@ -57,20 +62,29 @@ class Api:
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
+        self.figures = Figures(runs)
         self.samples = Samples(runs)
+        self.worlds = Worlds(runs)
         self.answers: dict[str, Answer] = {
             "runs": lambda asked: {"place": str(runs.place), "runs": runs.listed()},
-            "run": lambda asked: runs.run(asked.text("run")),
+            "run": lambda asked: self.figures.run(asked.text("run")),
+            "tabs": self.tabs,
             "episodes": self.episodes,
             "choices": lambda asked: self.store(asked).choices(),
-            "episode": lambda asked: paths.episode(
-                self.path(asked), max(0, asked.number("from", 0)), asked.number("count", paths.TURNS)
-            ),
+            "tasks": self.tasks,
+            "episode": self.episode,
             "text": lambda asked: paths.whole(
                 self.path(asked), asked.number("step"), asked.text("field"), asked.number("from", 0)
             ),
-            "forest": lambda asked: paths.forest(self.store(asked), asked.text("id")),
-            "branches": lambda asked: paths.branches(self.store(asked), asked.text("a"), asked.text("b")),
+            "files": lambda asked: files.directory(self.store(asked), self.path(asked), asked.number("step")),
+            "file": lambda asked: files.content(
+                self.store(asked), self.path(asked), asked.number("step"), asked.text("path"), asked.number("from", 0)
+            ),
+            "forest": lambda asked: forest(
+                self.store(asked), asked.text("id"), self.figures.splices(asked.text("run"))
+            ),
+            "branches": lambda asked: branches.branches(self.store(asked), asked.text("a"), asked.text("b")),
+            "beside": lambda asked: branches.beside(self.store(asked), asked.text("id")),
             "faults": self.faults,
             "samples": lambda asked: self.samples.page(
                 asked.text("run"), asked.number("iteration"), asked.number("from", 0), asked.number("count", 100)
@@ -78,6 +92,18 @@ class Api:
             "sample": lambda asked: self.samples.sample(
                 asked.text("run"), asked.number("iteration"), asked.number("number")
             ),
+            "worlds": lambda asked: {
+                "worlds": self.worlds.listed(asked.text("run")),
+                "synthesis": self.worlds.synthesis(asked.text("run")),
+            },
+            "pages": lambda asked: self.worlds.page(
+                asked.text("run"),
+                asked.text("world"),
+                asked.text("order", "place"),
+                asked.number("from", 0),
+                asked.number("count", 100),
+            ),
+            "page": lambda asked: self.worlds.one(asked.text("run"), asked.text("world"), asked.number("number")),
         }
 
     def store(self, asked: Asked) -> Shown:
@@ -94,12 +120,37 @@ class Api:
             broken = found[0][1]
             before: tuple[Any, ...] = ()
             if broken.start.parent is not None:
-                earlier = store.path(broken.start.parent)
+                earlier = store.trail(broken.start.parent)
                 before = tuple(zip(earlier.turns, earlier.origins, strict=True))[: broken.start.fork_step]
             turns = (*(turn for turn, _ in before), *broken.turns)
             origins = (*(origin for _, origin in before), *[broken.id] * len(broken.turns))
             return Path(episode=broken, turns=turns, origins=origins)
-        return store.path(asked.text("id"))
+        return store.trail(asked.text("id"))
+
+    def tabs(self, asked: Asked) -> object:
+        """What of a run there is to look at."""
+        name = asked.text("run")
+        folder, line = self.runs.folder(name), self.runs.line(name, None)
+        about = {key: line.get(key) for key in ("title", "episodes", "faults", "comparison")}
+        return {**about, "sampled": self.figures.sampled(name), "worlds": has_worlds(folder)}
+
+    def tasks(self, asked: Asked) -> object:
+        """A page of the tasks."""
+        rows, total = self.store(asked).tasks(
+            asked.text("order", "name"), asked.number("from", 0), asked.number("count", 100)
+        )
+        return {"rows": [asdict(each) for each in rows], "total": total}
+
+    def episode(self, asked: Asked) -> object:
+        """An episode, or a fault, turn by turn."""
+        path, first, count = self.path(asked), max(0, asked.number("from", 0)), asked.number("count", paths.TURNS)
+        store, broken = self.store(asked), bool(asked.number("fault", 0))
+        # nothing is kept of a fault's own turns, and its path's owner is not in the store
+        marks = [] if broken else files.marks(store, path, first, min(count, paths.TURNS))
+        found = paths.episode(path, first, count, marks if any(marks) else ())
+        found["splice"] = splice_of(path.episode.id, self.figures.splices(asked.text("run")))
+        found["imagines"] = not broken and store.imagines()
+        return found
 
     def episodes(self, asked: Asked) -> object:
         """A page of the table."""
@@ -138,6 +189,11 @@ class Api:
             status, found = 200, self.answers[name](Asked(request))
         except BadInput as error:
             status, found = 404, {"error": " ".join(str(error).split())}
+        except Exception as error:  # what another version wrote may read as nothing that is known here
+            logging.getLogger(__name__).exception("the viewer cannot answer %r", name)
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            told = f"the viewer cannot show this ({what}); did another version of Palaestra write it?"
+            status, found = 500, {"error": told}
         return Response(_json(found), status, media_type="application/json")
 
     def picture(self, request: Request) -> Response:

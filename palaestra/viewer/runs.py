@@ -1,27 +1,24 @@
-"""What `palaestra view` was pointed at: the runs, evaluations and comparisons that lie there, each with its figures."""
+"""What `palaestra view` was pointed at: the runs, evaluations and comparisons that lie there."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from palaestra.envs.errors import BadInput
-from palaestra.trainers.comparison import Standing
-from palaestra.trainers.objective import FitReport
-from palaestra.trainers.report import rounds
+from palaestra.trainers.live import LIVE
 from palaestra.trainers.rundir import read_run
-from palaestra.viewer.table import Shown
+from palaestra.viewer.table import Shown, mark_of
 
-STORE, DEEPEST, MOST_RUNS, OPEN_STORES, LOG_BYTES, LOSSES = "episodes.sqlite", 3, 1000, 8, 64_000, 400
+STORE, DEEPEST, MOST_RUNS, OPEN_STORES, SPARK = "episodes.sqlite", 3, 1000, 8, 24
+LOOK_AGAIN = 2.0
+"""Seconds for which the list of runs is believed, so that a page that asks often does not walk a large folder often."""
 
 
 class Runs:
@@ -38,6 +35,8 @@ class Runs:
         self.place = place
         self._open: OrderedDict[str, Shown] = OrderedDict()
         self._lock = threading.Lock()
+        self._names: tuple[float, list[str]] = (-LOOK_AGAIN, [])
+        self._lines: dict[str, tuple[object, dict[str, Any]]] = {}
         if not place.exists():
             raise BadInput(f"there is nothing at {place}; name a run directory, or a folder of runs")
         self.root = place.parent if place.is_file() else place
@@ -55,12 +54,16 @@ class Runs:
 
     def names(self) -> list[str]:
         """Paths of the runs below the place; `.` is the place itself."""
+        when, known = self._names
+        if time.monotonic() - when < LOOK_AGAIN and known:
+            return known
         found: list[str] = []
         for folder in _folders(self.root, DEEPEST):
             if _is_run(folder):
                 found.append(folder.relative_to(self.root).as_posix())
             if len(found) >= MOST_RUNS:
                 break
+        self._names = (time.monotonic(), found)
         return found
 
     def folder(self, name: str) -> Path:
@@ -73,15 +76,24 @@ class Runs:
         return folder
 
     def store(self, name: str) -> Shown:
-        """A run's episodes, opened when first asked for. Raises BadInput: no such run, or no store that can be read."""
-        folder = self.folder(name)
+        """A run's episodes, opened when first asked for; anew where another file lies in the place by now.
+
+        Raises:
+            BadInput: no such run, or no store that can be read; nor one that another version is writing.
+        """
+        file = self.folder(name) / STORE
         with self._lock:
-            if name not in self._open:
-                self._open[name] = Shown(folder / STORE)
+            opened = self._open.get(name)
+            if opened is not None and opened.mark != mark_of(file):
+                self._open.pop(name)  # closed when the last thread that reads there is done with it
+                opened = None
+            if opened is None:
+                opened = self._open[name] = Shown(file)
             self._open.move_to_end(name)
-            while len(self._open) > OPEN_STORES:  # closed when the last thread that reads there is done with it
+            while len(self._open) > OPEN_STORES:
                 self._open.popitem(last=False)
-            return self._open[name]
+        opened.check_version()
+        return opened
 
     def close(self) -> None:
         """Close all stores."""
@@ -91,10 +103,23 @@ class Runs:
 
     def listed(self) -> list[dict[str, Any]]:
         """All runs in a line each; one that cannot be read says why."""
-        return [self._line(name) for name in self.names()]
+        held = locks()
+        return [self.line(name, held) for name in self.names()]
 
-    def _line(self, name: str) -> dict[str, Any]:
+    def line(self, name: str, held: frozenset[str] | None) -> dict[str, Any]:
+        """A run in a line: what it is, how much is there, a small curve of its success. Never raises for its files.
+
+        Args:
+            held: what `locks` gives.
+        """
         folder = self.folder(name)
+        stamp = _stamp(folder)
+        before = self._lines.get(name)
+        if before is None or before[0] != stamp:
+            before = self._lines[name] = (stamp, self._line(name, folder))
+        return {**before[1], "working": _working(folder, held)} if "recipe" in before[1] else before[1]
+
+    def _line(self, name: str, folder: Path) -> dict[str, Any]:
         line: dict[str, Any] = {"name": name, "title": self.root.resolve().name if name == "." else name}
         line["comparison"] = (folder / "comparison.json").exists()
         try:
@@ -103,29 +128,13 @@ class Runs:
                 record = read_run(folder)
                 config = record["config"]
                 line |= {"recipe": record["recipe"], "env": config.get("env"), "model": config.get("model")}
-                line["working"] = _working(folder)
+                line |= {"iterations": config.get("iterations"), "budget": config.get("budget")}
             if (folder / STORE).exists():
                 with contextlib.closing(Shown(folder / STORE)) as store:
-                    line |= {"episodes": store.last(), "faults": store.n_faults}
+                    line |= {"episodes": store.last(), "faults": store.n_faults, "spark": store.spark(SPARK)}
         except (BadInput, OSError, ValueError) as error:
             line["error"] = " ".join(str(error).split())
         return line
-
-    def run(self, name: str) -> dict[str, Any]:
-        """A run with its figures: configuration, curve of episodes, evaluations, losses, the end of its log."""
-        folder = self.folder(name)
-        found: dict[str, Any] = {**self._line(name), "curve": [], "evaluations": [], "fits": [], "log": []}
-        if (folder / STORE).exists():
-            store = self.store(name)
-            found |= {"curve": [asdict(point) for point in store.curve()], "summary": asdict(store.figures())}
-        if (folder / "run.json").exists():
-            found["record"] = read_run(folder)
-            found["evaluations"] = [_evaluated(each) for each in rounds(folder)]
-            found["log"] = _log(folder / "log.jsonl")
-            found["fits"] = sorted(_fits(folder), key=lambda fit: int(fit["iteration"]))
-        found["sampled"] = self.sampled(name)
-        found["standings"] = self.standings(name)
-        return found
 
     def run_record(self, name: str) -> dict[str, Any]:
         """`run.json` of a run; empty for what has none. Raises BadInput for a damaged one."""
@@ -139,22 +148,6 @@ class Runs:
         except BadInput:
             return None
         return model if model.is_dir() else None
-
-    def sampled(self, name: str) -> list[int]:
-        """The iterations whose training samples are stored."""
-        files = self.folder(name).glob("iteration-[0-9]*/samples.jsonl.gz")
-        numbers = (file.parent.name.removeprefix("iteration-") for file in files)
-        return sorted(int(number) for number in numbers if number.isdecimal())
-
-    def standings(self, name: str) -> list[dict[str, Any]]:
-        """What a comparison found, a method each; empty where none was written. Raises BadInput for a damaged file."""
-        file = self.folder(name) / "comparison.json"
-        if not file.exists():
-            return []
-        try:
-            return [each.model_dump() for each in TypeAdapter(list[Standing]).validate_json(file.read_bytes())]
-        except (OSError, ValidationError) as error:
-            raise BadInput(f"{file} is damaged: {str(error).splitlines()[0]}") from error
 
 
 def _folders(root: Path, depth: int) -> Iterator[Path]:
@@ -178,65 +171,33 @@ def _updated(folder: Path) -> float:
     return max((each.st_mtime for each in found if each.st_size), default=0.0)
 
 
-def _working(folder: Path) -> bool | None:
+def _stamp(folder: Path) -> object:
+    """Changes when anything of a run changes that its line tells."""
+    found = []
+    for name in ("run.json", "comparison.json", "log.jsonl", LIVE, STORE, STORE + "-wal"):
+        try:
+            stat = (folder / name).stat()
+        except OSError:
+            continue
+        found.append((name, stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
+
+
+def locks() -> frozenset[str] | None:
+    """The numbers of the files that some process holds a lock of; None where the system does not tell."""
+    try:
+        lines = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return None
+    return frozenset(word.rpartition(":")[2] for line in lines if "FLOCK" in line for word in line if ":" in word)
+
+
+def _working(folder: Path, held: frozenset[str] | None) -> bool | None:
     """Does a process hold the run's lock; None where the system does not tell. It is never tried: a try could win."""
     try:
         inode = (folder / "run.lock").stat().st_ino
-        held = Path("/proc/locks").read_text(encoding="ascii")
     except FileNotFoundError:
-        return False if Path("/proc/locks").exists() else None
+        return None if held is None else False
     except OSError:
         return None
-    lines = [line.split() for line in held.splitlines()]
-    return any("FLOCK" in line and any(word.endswith(f":{inode}") for word in line) for line in lines)
-
-
-def _evaluated(each: Any) -> dict[str, Any]:
-    evaluation = each.evaluation
-    kept = ("label", "success", "score", "episodes", "missing", "outcomes", "steps", "invalid", "minutes", "card")
-    done: dict[str, Any] = {"iteration": each.number, **evaluation.model_dump(include=set(kept))}
-    if each.collected is not None:
-        done["collected"] = {
-            "episodes": len(each.collected.episodes),
-            "successes": each.collected.successes,
-            "faults": each.collected.faults,
-        }
-    return done
-
-
-def _fits(folder: Path) -> Iterator[dict[str, Any]]:
-    """The loss curves of a run, each thinned to `LOSSES` points."""
-    for file in folder.glob("iteration-[0-9]*/fit.json"):
-        try:
-            report = json.loads(file.read_bytes())["report"]
-            fit = FitReport.model_validate(report) if report else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{file} is damaged: {str(error).splitlines()[0]}") from error
-        if fit is not None:
-            about = fit.model_dump(exclude={"losses"})
-            losses = [[step, fit.losses[step]] for step in _thinned(len(fit.losses), LOSSES)]
-            yield {"iteration": int(file.parent.name.removeprefix("iteration-")), "losses": losses, **about}
-
-
-def _thinned(count: int, most: int) -> Sequence[int]:
-    if count <= most:
-        return range(count)
-    return [round(place * (count - 1) / (most - 1)) for place in range(most)]
-
-
-def _log(file: Path) -> list[dict[str, Any]]:
-    """The last lines of a log that may be being written; what is no whole line yet is left out."""
-    try:
-        with open(file, "rb") as lines:
-            lines.seek(0, os.SEEK_END)
-            lines.seek(max(0, lines.tell() - LOG_BYTES))
-            text = lines.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                found.append(event)
-    return found[-100:]
+    return None if held is None else str(inode) in held

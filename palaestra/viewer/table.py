@@ -7,7 +7,11 @@ append-only, a table keeps its rows while others are added, and is the same when
 
 from __future__ import annotations
 
+import json
+import os
+import struct
 import threading
+import zlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,14 +20,16 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from palaestra.agents.episode import Actor, Episode
+from palaestra.agents.episode import Path as Trail
 from palaestra.agents.forest import Forest, Summary
+from palaestra.agents.kept import unpack_kept
 from palaestra.agents.packing import from_column, to_column
 from palaestra.agents.selection import HEAD_COLUMNS, Head, Where, condition, head, ordering
 from palaestra.envs.errors import BadInput
 
 T = TypeVar("T")
 
-TABLES, LONGEST_PAGE, POINTS = 8, 500, 160
+TABLES, LONGEST_PAGE, POINTS = 16, 500, 160
 CHOICES = {"env": 200, "split": 50, "outcome": 10, "actor": 10, "recipe": 50, "iteration": 1000, "policy": 200}
 """What can be chosen from, and how many of them are named."""
 
@@ -51,13 +57,39 @@ class Point:
     tokens_per_second: float | None
 
 
+@dataclass(frozen=True)
+class Played:
+    """A task of a store in numbers: `best` is the best score, `last` the id of the episode that was added last."""
+
+    env: str
+    name: str
+    split: str
+    episodes: int
+    forks: int
+    success: float
+    score: float
+    best: float
+    last: str
+
+
 class Shown(Forest):
-    """A store that is opened to read only. Raises as `Database` does."""
+    """A store that is opened to read only. Raises as `Database` does.
+
+    Attributes:
+        mark: tells this file from another one that is put in its place.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.mark = mark_of(path)
         super().__init__(path, mode="r")
         self._made: OrderedDict[object, object] = OrderedDict()
-        self._making = threading.Lock()
+        self._making = threading.RLock()
+
+    def check_version(self) -> None:
+        """Raises BadInput when a Palaestra of another version has changed the store while it was open here."""
+        self._own()
+        with self._lock, self._readable_errors():
+            self._recognise(self._live())
 
     def last(self) -> int:
         """Number of the episode that was added last; 0 in an empty store."""
@@ -120,6 +152,14 @@ class Shown(Forest):
 
         return self._once(("curve", upto), measure)
 
+    def spark(self, pieces: int) -> list[float]:
+        """Mean success of so many pieces of equal size at the most, in the order they were added."""
+        size = max(1, -(-self.last() // pieces))
+        rows = self._query(
+            "SELECT avg(outcome = 'success') FROM episodes GROUP BY (row - 1) / ? ORDER BY max(row)", (size,)
+        )
+        return [round(success, 3) for (success,) in rows]
+
     def figures(self) -> Summary:
         """`summary` of all episodes, counted again only when one was added or a fault came."""
         return self._once(("figures", self.last(), self.n_faults), self.summary)
@@ -143,6 +183,76 @@ class Shown(Forest):
             found.setdefault(each.id, each)
         return sorted(found.values(), key=lambda each: each.number), total
 
+    def tasks(self, order: str, first: int, count: int) -> tuple[list[Played], int]:
+        """The tasks that were played, and how many there are.
+
+        Args:
+            order: "name", "episodes", "success", "score", "forks", with "-" before it for the largest first.
+
+        Raises:
+            BadInput: no such order, or numbers that cannot be.
+        """
+        by = {"name": "name", "episodes": "3", "forks": "4", "success": "5", "score": "6"}.get(order.removeprefix("-"))
+        if by is None or first < 0 or not 0 < count <= LONGEST_PAGE:
+            raise BadInput(f"there is no page of tasks by {order!r} with {count} rows from {first}")
+        upto = self.last()
+
+        def group() -> list[tuple[object, ...]]:
+            # names group together what was played and what was imagined of one task, as a forest does
+            return self._query(
+                "SELECT name, split, count(*), count(parent), avg(outcome = 'success'), avg(score), max(score),"
+                f" max(row) FROM episodes WHERE row <= ? GROUP BY name, split ORDER BY {by}"
+                f" {'DESC' if order.startswith('-') else 'ASC'}, name, split",
+                (upto,),
+            )
+
+        rows = self._once(("tasks", order, upto), group)
+        part = rows[first : first + count]
+        heads = {each.number: each for each in self._heads(array("q", [cast(int, row[-1]) for row in part]))}
+        found = []
+        for name, split, episodes, forks, success, score, best, last in cast(
+            list[tuple[str, str, int, int, float, float, float, int]], part
+        ):
+            about = (str(from_column(name)), str(from_column(split)), episodes, forks, success, score, best)
+            found.append(Played(heads[last].env, *about, heads[last].id))
+        return found, len(rows)
+
+    def trail(self, id: str) -> Trail:
+        """`path`, remembered: what is stored never changes."""
+        return self._once(("trail", id), lambda: self.path(id))
+
+    def kept_steps(self, id: str) -> dict[int, bytes]:
+        """What the environment kept of an episode's steps; empty where it kept nothing, or where that is damaged."""
+
+        def unpack() -> dict[int, bytes]:
+            body = self.kept_block(id)
+            try:
+                return unpack_kept(body) if body is not None else {}
+            except (zlib.error, ValueError, TypeError, struct.error):
+                return {}
+
+        return self._once(("kept", id), unpack)
+
+    def searched(self) -> dict[str, tuple[int, float]]:
+        """N and the sum of the values of every node that a search has left in the notes, by the episode's id."""
+        names = self._query("SELECT key, length(value) FROM meta WHERE substr(key, 1, 7) = 'search ' ORDER BY key")
+
+        def read() -> dict[str, tuple[int, float]]:
+            found: dict[str, tuple[int, float]] = {}
+            for note, nodes in self.meta().items():
+                if note.startswith("search ") and isinstance(nodes, dict):
+                    pairs = ((id, pair) for id, pair in nodes.items() if isinstance(pair, list) and len(pair) == 2)
+                    found |= {id: (int(visits), float(total)) for id, (visits, total) in pairs}
+            return found
+
+        return self._once(("searched", json.dumps(names, default=str)), read) if names else {}
+
+    def imagines(self) -> bool:
+        """Is anything of it imagined."""
+        upto = self.last()
+        sql = "SELECT 1 FROM episodes WHERE actor = 'imagined' LIMIT 1"
+        return self._once(("imagines", upto), lambda: bool(self._query(sql)))
+
     def broken(self, first: int, count: int) -> list[tuple[int, Episode]]:
         """Faults with their numbers, from a number on, in the order they happened."""
         sql = "SELECT row, key, head, body FROM faults WHERE row >= ? ORDER BY row LIMIT ?"
@@ -158,3 +268,12 @@ class Shown(Forest):
             while len(self._made) > TABLES:
                 self._made.popitem(last=False)
             return cast(T, self._made[key])
+
+
+def mark_of(path: Path) -> tuple[int, int]:
+    """Device and number of a file; zeros where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino

@@ -7,6 +7,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path as FilePath
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from palaestra.agents.episode import Path
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.sample import Sample
 from palaestra.viewer.runs import Runs
+from palaestra.viewer.why import why
 
 _FILES, MOST_IDS = 4, 20_000
 
@@ -74,41 +76,88 @@ class Samples:
             return self._decoders[folder]
 
     def _sequence(self, run: str, role: str, sample: Sample, decoder: Decoder | None, recipe: str) -> dict[str, Any]:
-        turns = self._turns(run, sample)
+        parts = _walked(sample, self._path(run, sample)) or _guessed(sample, self._path(run, sample), decoder)
         spans: list[dict[str, Any]] = []
-        place, after = 0, 0
-        for weight, group in groupby(sample.weights[:MOST_IDS]):
+        place = 0
+        for part, group in groupby(zip(sample.weights[:MOST_IDS], parts, strict=False)):
             ids = list(sample.ids[place : place + len(list(group))])
+            weight, said = part
             span: dict[str, Any] = {"first": place, "weight": weight, "tokens": _pieces(ids, decoder)}
-            if weight == 0:
-                span["why"] = "context: read, not learnt"
-            else:
-                turn = next((t for t in turns if t["step"] >= after and _is(t, ids, decoder)), None)
-                span["why"] = f"{recipe} learns this as {sample.kind!r} with weight {weight:g}"
-                if turn is not None:
-                    after = turn["step"] + 1
-                    span |= {"step": turn["step"], "origin": turn["origin"]}
+            if said is not None:
+                span |= {"step": said.step, "origin": said.origin, "said": said.said}
+            span["why"] = why(recipe, sample.kind, role, weight) if weight else _context(said)
             spans.append(span)
             place += len(ids)
         about = sample.model_dump(include={"episodes", "task", "split", "kind"})
         counts = {"length": len(sample.ids), "trained": sample.trained_tokens}
-        return {"role": role, **about, **counts, "cut": len(sample.ids) > MOST_IDS, "spans": spans}
+        against = role == "rejected"
+        return {"role": role, "against": against, **about, **counts, "cut": len(sample.ids) > MOST_IDS, "spans": spans}
 
-    def _turns(self, run: str, sample: Sample) -> list[dict[str, Any]]:
-        """The turns of the path that a sample was made of; empty where the store no longer is there."""
+    def _path(self, run: str, sample: Sample) -> Path | None:
+        """The path that a sample was made of; None where the store no longer is there."""
         try:
-            path: Path = self._runs.store(run).path(sample.episodes[-1])
+            return self._runs.store(run).trail(sample.episodes[-1])
         except BadInput:
-            return []
-        return [{"step": step, "origin": path.origins[step], "turn": turn} for step, turn in enumerate(path.turns)]
+            return None
 
 
-def _is(turn: dict[str, Any], ids: list[int], decoder: Decoder | None) -> bool:
-    """Is a span what was said in a turn: the ids that were sampled, or for what no model sampled the same text."""
-    record = turn["turn"].tokens
-    if record is not None and record.completion:
-        return list(record.completion[: len(ids)]) == ids
-    return decoder is not None and decoder.decode(ids).strip() == turn["turn"].completion.strip()
+@dataclass(frozen=True)
+class Part:
+    """Where a token comes from: turn `step`, taken by the episode `origin`; `said` there by the agent, or read."""
+
+    step: int
+    origin: str
+    said: bool
+
+
+def _walked(sample: Sample, path: Path | None) -> list[Part | None] | None:
+    """The part of each token, by going along the ids that were recorded; None where they do not lead through.
+
+    A conversation that forgets has several transcripts, and a sample is one of them: each is tried.
+    """
+    if path is None:
+        return None
+    records = [turn.tokens for turn in path.turns]
+    for begin, record in enumerate(records):
+        if record is None or not (record.fresh or begin == 0):
+            continue
+        parts: list[Part | None] = []
+        for step in range(begin, len(records)):
+            now = records[step]
+            if now is None or (now.fresh and step > begin):
+                break
+            at = len(parts)
+            ids = (*now.context, *now.completion)
+            if sample.ids[at : at + len(ids)] != ids[: len(sample.ids) - at]:
+                break
+            origin = path.origins[step]
+            parts += [Part(step, origin, False)] * len(now.context) + [Part(step, origin, True)] * len(now.completion)
+            if len(parts) >= len(sample.ids):
+                return parts
+    return None
+
+
+def _guessed(sample: Sample, path: Path | None, decoder: Decoder | None) -> list[Part | None]:
+    """The part of each token with a weight, where no model wrote the path: what reads as the answer of a turn."""
+    parts: list[Part | None] = []
+    after = 0
+    for weight, group in groupby(sample.weights):
+        ids = list(sample.ids[len(parts) : len(parts) + len(list(group))])
+        found = None
+        if weight and path is not None and decoder is not None:
+            text = decoder.decode(ids).strip()
+            turns = range(after, len(path.turns))
+            step = next((step for step in turns if path.turns[step].completion.strip() == text), None)
+            if step is not None:
+                after, found = step + 1, Part(step, path.origins[step], True)
+        parts += [found] * len(ids)
+    return parts
+
+
+def _context(part: Part | None) -> str:
+    if part is None:
+        return "context: read, not learnt"
+    return "context: said then, not learnt" if part.said else "context: what the agent was shown, not learnt"
 
 
 def _pieces(ids: list[int], decoder: Decoder | None) -> list[list[Any]]:

@@ -153,7 +153,8 @@ def test_two_branches_are_told_apart_from_their_fork(ask: Ask) -> None:
 def test_what_was_imagined_of_a_task_stands_in_its_forest_with_words_that_differ(tmp_path: Path) -> None:
     from store_cases import episode, task
 
-    from palaestra.viewer import paths
+    from palaestra.viewer.branches import beside, branches
+    from palaestra.viewer.forest import forest
 
     with EpisodeStore(tmp_path / "s.sqlite") as store:
         real, other = episode(n=2), episode(task("else"), n=2)
@@ -163,13 +164,16 @@ def test_what_was_imagined_of_a_task_stands_in_its_forest_with_words_that_differ
         store.add_all([real, other, made])
     shown = Shown(tmp_path / "s.sqlite")
     for side in (real, made):
-        assert {node["id"] for node in paths.forest(shown, side.id)["nodes"]} == {real.id, made.id}
-    found = paths.branches(shown, real.id, made.id)
+        assert {node["id"] for node in forest(shown, side.id)["nodes"]} == {real.id, made.id}
+    found = branches(shown, real.id, made.id)
     assert found["parting"] == 1
     changed = [part for part in found["differences"][0]["parts"] if part[0] != "equal"]
     assert "".join(new for _, _, new in changed).strip() == "with a door"
     with pytest.raises(BadInput, match="two tasks"):
-        paths.branches(shown, real.id, other.id)
+        branches(shown, real.id, other.id)
+    assert beside(shown, made.id) == {"id": real.id, "shared": 2, "imagined": True}
+    assert beside(shown, real.id) == {"id": made.id, "shared": 2, "imagined": False}
+    assert beside(shown, other.id)["id"] is None
     shown.close()
 
 

@@ -24,7 +24,7 @@ export async function ask(what, parameters = {}) {
     throw new Error("The server does not answer. Is `palaestra view` still running?");
   }
   if (answer.status === 401) throw new Error("This server needs its token: add #token=TOKEN to the address.");
-  const found = await answer.json();
+  const found = await answer.json().catch(() => ({ error: `the server answered with status ${answer.status}` }));
   if (!answer.ok) throw new Error(found.error ?? `status ${answer.status}`);
   return found;
 }
@@ -33,4 +33,10 @@ export async function ask(what, parameters = {}) {
 export async function picture(parameters) {
   const answer = await fetch(`/api/picture?${new URLSearchParams(parameters)}`, { headers: headers() });
   return answer.status === 200 ? URL.createObjectURL(await answer.blob()) : null;
+}
+
+// Calls `again` every so many milliseconds while the page is seen; gives what ends it.
+export function every(milliseconds, again) {
+  const timer = setInterval(() => { if (!document.hidden) again(); }, milliseconds);
+  return () => clearInterval(timer);
 }

@@ -1,31 +1,38 @@
 // Two branches side by side from where they part; words of observations that differ are marked.
 
 import { ask } from "./ask.js";
-import { h, outcome, link, short } from "./make.js";
+import { h, link, many, outcome, short } from "./make.js";
 import { turn } from "./episode.js";
-
-// One side of a difference: what only the left has is struck (del), what only the right has is new (ins).
-function marked(parts, right) {
-  return h("pre", { class: "seen" }, parts.map(([code, one, other]) => {
-    const words = right ? other : one;
-    if (code === "equal" || !words) return words;
-    return h(right ? "ins" : "del", {}, words);
-  }));
-}
+import { marked, text } from "./text.js";
 
 export async function showBranches({ run, a, b }) {
   const data = await ask("branches", { run, a, b });
   const differences = new Map(data.differences.map((each) => [each.step, each]));
-  const sides = data.sides.map((side, right) => h("div", {},
-    h("h2", {}, h("a", { href: link("episode", { run, id: side.id }) }, side.id), " ", outcome(side.outcome), ` ${short(side.score)}`),
-    h("p", { class: "soft" }, `${side.provenance.actor} · ${side.provenance.policy}`),
-    side.turns.map((each) => {
-      const parts = differences.get(each.step)?.parts;
-      return turn(each, { run, id: side.id }, { own: each.origin === side.id, observation: parts ? marked(parts, right) : null });
-    }),
-    side.final.text && [h("div", { class: "label" }, "at the end"), differences.get(side.length)?.parts
-      ? marked(differences.get(side.length).parts, right) : h("pre", { class: "seen" }, side.final.text)]));
-  return { page: [h("h1", {}, "Two branches"),
-    h("p", { class: "soft" }, data.parting ? `They share ${data.parting} ${data.parting === 1 ? "turn" : "turns"} and part at turn ${data.parting}.` : "They part at the first turn."),
-    h("div", { class: "sides" }, sides)] };
+  const [left, right] = data.sides, shared = data.parting > 0 ? left.turns[0] : null;
+  const imagined = [left, right].map((side) => side.provenance.actor === "imagined");
+  const turns = data.sides.map((side) => new Map(side.turns.map((each) => [each.step, each])));
+  const seen = (step, which) => {
+    const parts = differences.get(step)?.parts;
+    return parts ? marked(parts, which === 1) : null;
+  };
+  const rows = [];
+  const last = Math.max(...turns.map((of) => Math.max(-1, ...of.keys())));
+  for (let step = data.parting; step <= last; step++)
+    rows.push(data.sides.map((side, which) => {
+      const each = turns[which].get(step);
+      if (each) return h("div", {}, turn(each, { run, id: side.id }, { own: each.origin === side.id, fork: side.start.parent && step === side.own ? "⑂ fork" : null, observation: seen(step, which) }));
+      return h("div", {}, step === side.length ? end(run, side, which, seen) : h("p", { class: "soft hollow" }, "over"));
+    }));
+  const tail = data.sides.map((side, which) => (side.length > last ? h("div", {}, end(run, side, which, seen)) : h("div", {})));
+  const cut = data.differences.some((each) => each.cut), same = data.differences.filter((each) => each.same).length;
+  return { wide: true, page: [
+    h("div", { class: "title" }, h("h1", {}, imagined[0] !== imagined[1] ? "Real and imagined" : "Two branches"), h("a", { class: "button", href: link("forest", { run, id: b }) }, "forest")),
+    h("p", { class: "soft" }, data.parting ? `They share ${many(data.parting, "turn")} and part after turn ${data.parting - 1}. ` : "They part at the first turn. ",
+      data.differences.length ? `${same} of ${many(data.differences.length, "page")} after equally many actions are equal.` : "", cut ? " Of long texts the beginnings are compared." : ""),
+    shared && h("details", { class: "shared" }, h("summary", {}, `the last turn they share (${shared.step})`), turn(shared, { run, id: left.id })),
+    h("div", { class: "sides" }, data.sides.map((side, which) => h("div", { class: "side-head" }, h("h2", {}, imagined[which] ? "imagined: " : "", h("a", { href: link("episode", { run, id: side.id }) }, side.id), " ", outcome(side.outcome), ` ${short(side.score)}`),
+      h("p", { class: "soft small" }, `${side.provenance.actor} · ${side.provenance.policy} · ${many(side.length, "turn")}`))), rows.flat(), tail)] };
 }
+
+const end = (run, side, which, seen) => side.final.text ? h("div", { class: "turn end" }, h("div", { class: "label" }, "at the end"),
+  seen(side.length, which) ?? text(side.final, { run, id: side.id, step: -1, field: "final" })) : null;

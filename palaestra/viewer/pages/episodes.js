@@ -1,17 +1,29 @@
 // The table of episodes. It is as high as all rows are, but holds only those in sight and asks for them by pages.
 
-import { ask } from "./ask.js";
-import { h, count, short, outcome, link, table } from "./make.js";
+import { ask, every } from "./ask.js";
+import { h, brief, choice, count, envName, goto, link, many, outcome, short } from "./make.js";
 
-const ROW = 32, PAGE = 100, TALLEST = 8_000_000;  // browsers end at some 16 million pixels
+const ROW = 34, PAGE = 100, TALLEST = 8_000_000;  // browsers end at some 16 million pixels
 const FILTERS = { env: "environment", outcome: "outcome", actor: "who acted", iteration: "iteration", recipe: "method", split: "split", policy: "policy" };
-const COLUMNS = [["#", "added"], ["task", "task"], ["outcome", null], ["score", "score"], ["who · policy", null, "less"],
-  ["turns", "turns", "less"], ["fork at", null, "less"], ["tokens", "tokens", "less"], ["iteration", null, "less"]];
+// title, order, class, what a row shows
+const COLUMNS = [
+  ["#", "added", "number", (row) => row.number],
+  ["task", "task", "", (row) => h("span", { title: row.task }, row.name)],
+  ["environment", "env", "less env", (row) => h("span", { title: row.env }, envName(row.env))],
+  ["outcome", "outcome", "", (row) => outcome(row.outcome)],
+  ["score", "score", "number", (row) => short(row.score, 2)],
+  ["who", "actor", "less", (row) => row.actor],
+  ["policy", "policy", "less", (row) => h("span", { title: row.policy }, row.policy)],
+  ["turns", "turns", "number less", (row) => row.n_turns],
+  ["fork at", "fork_step", "number less", (row) => (row.parent ? `⑂ ${row.fork_step}` : "")],
+  ["tokens", "tokens", "number less", (row) => brief(row.completion_tokens)],
+  ["iteration", "iteration", "number less", (row) => row.iteration ?? "–"],
+];
 
 export async function showEpisodes({ run, order = "-added", ...where }) {
-  const first = await ask("episodes", { run, order, ...where, from: 0, count: PAGE });
+  const [first, choices] = await Promise.all([ask("episodes", { run, order, ...where, from: 0, count: PAGE }), ask("choices", { run })]);
   const pages = new Map([[0, Promise.resolve(first.rows)]]);
-  const go = (changes) => { location.hash = link("episodes", { run, order, ...where, ...changes }); };
+  const go = (changes) => goto("episodes", { run, order, ...where, ...changes });
   const fetchPage = (number) => {
     if (!pages.has(number)) {
       const asked = ask("episodes", { run, order, ...where, upto: first.upto, from: number * PAGE, count: PAGE }).then((p) => p.rows);
@@ -21,11 +33,12 @@ export async function showEpisodes({ run, order = "-added", ...where }) {
     }
     return pages.get(number);
   };
+  const columns = COLUMNS.filter(([, by]) => by !== "env" || choices.env.length > 1);
   const rows = h("div", { class: "rows" });
   const height = Math.min(first.total * ROW, TALLEST);
   rows.style.height = `${height}px`;
-  const grid = h("div", { class: "grid", tabindex: 0, role: "region", "aria-label": "Episodes" }, heads(order, go), rows);
-  const note = h("p", { class: "soft" }, `${count(first.total)} episodes`);
+  const grid = h("div", { class: `grid${columns.length < COLUMNS.length ? "" : " envs"}`, tabindex: 0, role: "region", "aria-label": "Episodes" }, heads(columns, order, go), rows);
+  const note = h("span", { class: "soft" }, many(first.total, "episode"));
   let drawn = 0, wanted = false;
 
   async function draw() {
@@ -50,7 +63,8 @@ export async function showEpisodes({ run, order = "-added", ...where }) {
     for (let place = from; place < to; place++) {
       const data = found[Math.floor(place / PAGE) - numbers[0]][place % PAGE];
       if (!data) continue;
-      const row = drawRow(run, data);
+      const row = h("a", { class: "row", href: link("episode", { run, id: data.id, order, ...where, place }), "data-stop": true },
+        columns.map(([, , kind, shows]) => h("span", { class: kind }, shows(data))));
       row.dataset.place = place;
       row.style.top = `${tall ? grid.scrollTop + (place - exact) * ROW : place * ROW}px`;
       made.push(row);
@@ -59,49 +73,27 @@ export async function showEpisodes({ run, order = "-added", ...where }) {
     if (focused !== undefined) made.find((row) => row.dataset.place === focused)?.focus({ preventScroll: true });
   }
   grid.addEventListener("scroll", () => { if (!wanted) { wanted = true; requestAnimationFrame(draw); } });
-  const bar = h("div", { class: "bar" }, taskFilter(where.task, go));
-  ask("choices", { run }).then((choices) => bar.append(...filters(choices, where, go))).catch(() => {});
-  const watch = setInterval(async () => {
-    if (document.hidden) return;
+  const filtered = Object.values(where).some(Boolean);
+  const bar = h("div", { class: "bar" }, h("label", {}, "task begins with",
+    h("input", { type: "search", name: "task", value: where.task, onchange: (event) => go({ task: event.target.value }) })), filters(choices, where, go),
+  filtered && h("a", { class: "button", href: link("episodes", { run, order }) }, "show all"), note);
+  const watch = every(5000, async () => {
     const now = await ask("episodes", { run, order, ...where, from: 0, count: 1 }).catch(() => null);
     if (now && now.total > first.total) {
-      note.replaceChildren(`${count(first.total)} episodes · `,
+      note.replaceChildren(`${many(first.total, "episode")} · `,
         h("button", { type: "button", onclick: () => dispatchEvent(new HashChangeEvent("hashchange")) }, `${count(now.total - first.total)} new: show`));
     }
-  }, 5000);
-  return { page: [h("h1", {}, "Episodes"), bar, note, grid], shown: draw, leave: () => clearInterval(watch) };
+  });
+  return { wide: true, page: [h("h1", {}, "Episodes"), bar, first.total ? grid : h("p", {}, filtered ? "No episode passes these filters." : "There are no episodes yet.")],
+    shown: draw, leave: watch };
 }
 
-const heads = (order, go) => h("div", { class: "heads" }, COLUMNS.map(([title, by, less]) => {
-  if (!by) return h("span", { class: less }, title);
+const heads = (columns, order, go) => h("div", { class: "heads" }, columns.map(([title, by, kind]) => {
   const mark = order === by ? " ▲" : order === `-${by}` ? " ▼" : "";
-  return h("button", { type: "button", class: less, onclick: () => go({ order: order === `-${by}` ? by : `-${by}` }) }, title, mark);
+  return h("button", { type: "button", class: kind, "aria-pressed": mark !== "", onclick: () => go({ order: order === `-${by}` ? by : `-${by}` }) }, title, mark);
 }));
 
-const drawRow = (run, data) => h("a", { class: "row", href: link("episode", { run, id: data.id }), "data-stop": true },
-  h("span", {}, data.number), h("span", { title: data.task }, data.name), outcome(data.outcome), h("span", {}, short(data.score)),
-  h("span", { class: "less", title: data.policy }, `${data.actor} · ${data.policy}`), h("span", { class: "less" }, data.n_turns),
-  h("span", { class: "less" }, data.parent ? data.fork_step : "-"), h("span", { class: "less" }, count(data.completion_tokens)),
-  h("span", { class: "less" }, data.iteration ?? "-"));
-
-const taskFilter = (task, go) => h("label", {}, "task begins with",
-  h("input", { type: "search", name: "task", value: task, onchange: (event) => go({ task: event.target.value }) }));
-
 function filters(choices, where, go) {
-  return Object.entries(FILTERS).filter(([name]) => where[name] || choices[name]?.filter(([value]) => value !== null).length > 1).map(([name, title]) => {
-    const box = h("select", { name, onchange: (event) => go({ [name]: event.target.value }) }, h("option", { value: "" }, "all"),
-      choices[name].filter(([value]) => value !== null).map(([value, number]) =>
-        h("option", { value, selected: String(value) === where[name] }, `${value} (${count(number)})`)));
-    return h("label", {}, title, box);
-  });
-}
-
-export async function showFaults({ run, from = "1" }) {
-  const found = await ask("faults", { run, from, count: 100 });
-  const last = found.rows[found.rows.length - 1];
-  return { page: [h("h1", {}, "Faults"), h("p", { class: "soft" }, `${count(found.total)}, kept apart: no method learns from them.`),
-    table(["#", "task", "what", "turns", "error"], found.rows.map((row) => [
-      h("a", { href: link("episode", { run, fault: row.number }), "data-stop": true }, row.number),
-      row.start.task.name, outcome(row.outcome), row.turns, row.error])),
-    found.rows.length === 100 && h("a", { href: link("faults", { run, from: last.number + 1 }) }, "next")].filter(Boolean) };
+  return Object.entries(FILTERS).filter(([name]) => where[name] || choices[name]?.filter(([value]) => value !== null).length > 1).map(([name, title]) =>
+    choice(title, name, [["", "all"], ...choices[name].filter(([value]) => value !== null).map(([value, number]) => [value, `${value} (${count(number)})`])], where[name], (value) => go({ [name]: value })));
 }
