@@ -139,6 +139,8 @@ class Engine:
 
     Attributes:
         folder: of the weights that it starts with: the newest ones that it was given.
+        version: of these weights.
+        starts: how often it was started.
         name: under which it serves the model.
         socket: path of its Unix socket, while it runs.
 
@@ -223,9 +225,19 @@ class Engine:
                 self._start()
         return self
 
-    def restart(self) -> None:
-        """End what is there and start anew, with the newest weights that it was given. Raises EngineFault."""
+    def restart(self, seen: int | None = None) -> None:
+        """End what is there and start anew, with the newest weights that it was given.
+
+        Args:
+            seen: how often it had been started when somebody found it broken. Where it was started again since then,
+                somebody else has found that, too, and nothing is done.
+
+        Raises:
+            EngineFault: see `start`.
+        """
         with self._lock:
+            if seen is not None and seen != self.starts and self.running:
+                return
             self._end()
             if not self._stopping.is_set():
                 self._start()

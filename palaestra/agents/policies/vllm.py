@@ -119,7 +119,7 @@ class VLLMPolicy:
             self._folder = engines[0].folder if engines else _local(served.root)
             if place is None:
                 self.template = template_of(_found(served), jinja)
-            self._replicas.version = engines[0].version if engines else version or self._told(served)
+            self._replicas.version = served.version or self._told(served, engines, version)
         except BaseException:
             self._replicas.close()
             raise
@@ -255,8 +255,11 @@ class VLLMPolicy:
             version=self.version,  # it changes only while no request is under way
         )
 
-    def _told(self, served: Served) -> str:
-        return served.version or (version_of(self._folder) if self._folder is not None else served.name)
+    def _told(self, served: Served, engines: Sequence[Engine], version: str | None) -> str:
+        """The weights' version, where the server was never told one."""
+        if engines:
+            return engines[0].version
+        return version or (version_of(self._folder) if self._folder is not None else served.name)
 
 
 def template_of(model: str | Path, jinja: str | None = None) -> ChatTemplate:
@@ -314,10 +317,11 @@ def _local(root: str) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
-def _found(served: Served) -> str:
-    """Where the tokenizer of a found server's model is."""
-    if Path(served.root).is_absolute() and not Path(served.root).is_dir():
+def _found(served: Served) -> Path:
+    """Where the tokenizer of a found server's model is. Raises BadInput."""
+    try:
+        return resolve(served.root)
+    except BadInput as error:
         raise BadInput(
-            f"the server loaded its model from {served.root}, which is not here; give the tokenizer's folder or hub id"
-        )
-    return served.root
+            f"the server's model {served.root!r} is not here: {error}; give the folder or hub id of its tokenizer"
+        ) from error

@@ -8,8 +8,7 @@ themselves: nobody needs to tell which episode a request belongs to.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,11 +44,6 @@ class Job:
     def __post_init__(self) -> None:
         self.blocks = beginnings(self.prompt)
 
-    @property
-    def key(self) -> tuple[tuple[int, ...], int]:
-        """By which jobs are ordered: those that begin alike stand side by side."""
-        return self.prompt, self.number
-
 
 def beginnings(ids: Sequence[int]) -> tuple[int, ...]:
     """A digest of each beginning of `ids` that is a whole number of blocks long."""
@@ -61,37 +55,37 @@ def beginnings(ids: Sequence[int]) -> tuple[int, ...]:
 
 
 class Waiting:
-    """Jobs that wait, handed out in the order of their prompts, round and round: neighbours together, nobody forgotten.
+    """Jobs that wait, handed out in rounds, each in the order of its prompts: neighbours together, nobody forgotten.
 
-    A job that comes while the round is at another place waits for one round at the most.
+    What comes during a round is of the next one. Otherwise an episode's turns, each of which stands just behind the one
+    before, could go ahead of all others for ever.
     """
 
     def __init__(self) -> None:
-        self._jobs: list[Job] = []
-        self._last: tuple[tuple[int, ...], int] = ((), -1)
+        self._round: deque[Job] = deque()
+        self._next: list[Job] = []
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._round) + len(self._next)
 
     def add(self, job: Job) -> None:
         """A further job."""
-        insort(self._jobs, job, key=_key)
+        self._next.append(job)
 
     def take(self) -> Job:
         """The next job. There must be one."""
-        place = bisect_right(self._jobs, self._last, key=_key)
-        job = self._jobs.pop(place if place < len(self._jobs) else 0)
-        self._last = job.key
-        return job
+        if not self._round:
+            self._next.sort(key=lambda job: (job.prompt, job.number))
+            self._round.extend(self._next)
+            self._next.clear()
+        return self._round.popleft()
 
     def clear(self) -> list[Job]:
         """All of them, at once."""
-        jobs, self._jobs = self._jobs, []
+        jobs = [*self._round, *self._next]
+        self._round.clear()
+        self._next.clear()
         return jobs
-
-
-def _key(job: Job) -> tuple[tuple[int, ...], int]:
-    return job.key
 
 
 class Known:

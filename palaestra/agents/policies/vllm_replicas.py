@@ -13,6 +13,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -253,10 +254,12 @@ class Replicas:
     async def _restarted(self, server: Server) -> str:
         """Start an engine of ours again; why it does not, if it does not."""
         assert server.engine is not None
-        why = ""
+        why, restart = "", partial(server.engine.restart, server.seen)
         for _ in range(_TRIES):
+            if self._closed:
+                return _CLOSED
             try:
-                await _in_thread(server.engine.restart)
+                await _in_thread(restart)
                 if self._adapter is not None:
                     await server.adapt(self._adapter[1], self._adapter[0])
                 return ""

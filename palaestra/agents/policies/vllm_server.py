@@ -7,6 +7,7 @@ itself: `Refused` is the request's own fault, `Down` is the server's, and the re
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,20 +70,23 @@ class Server:
 
     Attributes:
         label: the URL without credentials, or what stands for our own engine.
+        headers: that say who asks.
         in_flight: requests under way.
         ready: False while it is mended.
+        seen: how often its engine had been started when it was last connected to.
     """
 
     def __init__(self, where: Engine | str, key: str | None = None) -> None:
         self.engine = where if isinstance(where, Engine) else None
-        self.in_flight, self.ready = 0, True
-        self._key = key
-        self._auth: aiohttp.BasicAuth | None = None
+        key = key if self.engine is None else None
+        self.in_flight, self.ready, self.seen = 0, True, 0
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._session: aiohttp.ClientSession | None = None
         self._probe: asyncio.Task[bool] | None = None
         self.label = "engine"
         if isinstance(where, str):
-            self.label, self._auth = _address(where)
+            self.label, basic = _address(where)
+            self.headers |= basic
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -91,11 +95,11 @@ class Server:
             # uvicorn closes what was idle for 5 s; a connection must not be taken up again just then.
             connector: aiohttp.BaseConnector
             if self.engine is not None:
+                self.seen = self.engine.starts
                 connector = aiohttp.UnixConnector(str(self.engine.socket), limit=0, keepalive_timeout=3)
             else:
                 connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
-            headers = {"Authorization": f"Bearer {self._key}"} if self._key and self.engine is None else {}
-            self._session = aiohttp.ClientSession(connector=connector, headers=headers, auth=self._auth)
+            self._session = aiohttp.ClientSession(connector=connector, headers=self.headers)
         return self._session
 
     async def close(self) -> None:
@@ -266,8 +270,8 @@ class Server:
             raise Down(f"{self.label} cannot be reached: {_line(error)}") from error
 
 
-def _address(text: str) -> tuple[str, aiohttp.BasicAuth | None]:
-    """A base URL without `/v1` and without its `user:password@`, which nothing that is shown may hold; and those."""
+def _address(text: str) -> tuple[str, dict[str, str]]:
+    """A base URL without `/v1` and without its `user:password@`, which nothing that is shown may hold; their header."""
     try:
         url = URL(text)
         bare = str(url.with_user(None)).rstrip("/").removesuffix("/v1") if url.host else ""
@@ -275,7 +279,8 @@ def _address(text: str) -> tuple[str, aiohttp.BasicAuth | None]:
         bare = ""
     if not bare.startswith(("http://", "https://")):
         raise BadInput(f"{text.rpartition('@')[2]!r} is no server; {_HINT}")
-    return bare, aiohttp.BasicAuth(url.user, url.password or "") if url.user else None
+    basic = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+    return bare, {"Authorization": f"Basic {basic}"} if url.user else {}
 
 
 def _listed(text: str) -> Sequence[dict[str, Any]]:
