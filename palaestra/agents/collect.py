@@ -6,6 +6,7 @@ recipe, sample) says whether the store already holds it.
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
@@ -29,6 +30,10 @@ from palaestra.agents.runner import Item, Setup
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.workers import Stop
 from palaestra.envs import BadInput, Task, TextEnv, specs
+
+_KEYS_AT_ONCE = 500
+_REMEMBERED = 10_000
+"""Stored episodes that are not compared again when a plan names them again: a bound, however long the plan is."""
 
 __all__ = ["CollectReport", "Interrupted", "TooManyFaults", "collect"]
 
@@ -336,21 +341,21 @@ class _Stored:
     def __init__(self, store: EpisodeStore, asked: Provenance) -> None:
         self.fingerprints: dict[str, str] = {}
         self._store, self._asked = store, Provenance.model_validate_json(asked.model_dump_json())
-        self._compared: set[str] = set()
+        self._compared: dict[str, None] = {}
 
     def check(self, starts: Iterable[Task | Start], samples: int) -> None:
         """Compare all of a plan. Raises BadInput."""
         if not len(self._store):
             return
-        pairs = ((_start(given), sample) for given in starts for sample in range(samples))
-        keys = dict.fromkeys(episode_key(start, self._asked, sample) for start, sample in pairs)
-        found = self._store.stored(keys)
-        for key in keys:
-            if key in found:
-                self.compare(key)
+        keys = (episode_key(_start(given), self._asked, sample) for given in starts for sample in range(samples))
+        while some := list(itertools.islice(keys, _KEYS_AT_ONCE)):
+            found = self._store.stored(some)
+            for key in some:
+                if key in found:
+                    self.compare(key)
 
     def compare(self, key: str) -> None:
-        """Compare one stored episode with what is asked for, once. Raises BadInput."""
+        """Compare one stored episode with what is asked for, unless it just was. Raises BadInput."""
         if key in self._compared:
             return
         episode = self._store.get(episode_id(key))
@@ -366,7 +371,9 @@ class _Stored:
                         f"{self._store.file} holds these episodes already, made with {name}={old.get(name)!r}, and now "
                         f"{name}={new.get(name)!r} is asked for; collect into another store"
                     )
-        self._compared.add(key)
+        self._compared[key] = None
+        if len(self._compared) > _REMEMBERED:
+            del self._compared[next(iter(self._compared))]
         if not before.env_fingerprint:
             return
         first = self.fingerprints.setdefault(episode.start.task.env, before.env_fingerprint)

@@ -17,7 +17,7 @@ from typing import Any
 
 from palaestra.agents.elsewhere import Making, portable
 from palaestra.agents.instance import Ask
-from palaestra.envs import EnvFault
+from palaestra.envs import BadInput, EnvFault
 
 _PATIENCE = 5.0
 """Seconds in which an environment has to be closed."""
@@ -57,7 +57,8 @@ class ProcessInstance:
                 f"{self._making.env_id}: the environment's process ended {_how(self._process.exitcode)}"
             ) from None
         if error is not None:
-            error.add_note(trace)
+            if not isinstance(error, BadInput):  # which says all there is to say
+                error.add_note(trace)
             raise error
         return value
 

@@ -25,6 +25,7 @@ from palaestra.agents.episode import (
     episode_key,
 )
 from palaestra.agents.instance import Beginning, Kept, Listing, Seen
+from palaestra.agents.message import Message
 from palaestra.agents.policy import Completion, Policy, Request, Situation
 from palaestra.agents.progress import Tally
 from palaestra.agents.transcript import Transcript, resume
@@ -117,6 +118,7 @@ class Attempt:
         self._first: Seen | None = None
         self._answer = Completion("")
         self._transcript: Transcript | None = None
+        self._messages: list[Message] = []  # at the step before: most of a conversation is what it was there
         self._cost: dict[str, float] = dict.fromkeys(Cost.model_fields, 0)
         self._began = time.monotonic()
 
@@ -195,7 +197,15 @@ class Attempt:
         conversation, turns, seen = self.setup.conversation, [*self.item.before, *self.turns], self._seen
         assert self._first is not None
         note = self._note
-        messages = conversation.opening(self._first.instructions, turns, seen.observation, seen.actions, note)
+        if self._messages and not conversation.actions and not conversation.shown(len(turns)):
+            messages = [
+                *self._messages,
+                Message(role="assistant", content=conversation.shown_completion(turns[-1])),
+                conversation.newest(turns, seen.observation, note=note),
+            ]
+        else:
+            messages = conversation.opening(self._first.instructions, turns, seen.observation, seen.actions, note)
+        self._messages = messages
         prompt: list[int] = []
         policy = self.setup.policy
         if policy.template is not None:
