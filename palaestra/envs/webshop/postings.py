@@ -6,6 +6,7 @@ bisection, so that opening costs nothing, whatever the size.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -29,9 +30,10 @@ class PostingsReader:
     """Reads an index that `PostingsWriter` built. Safe to use from several threads and after a fork."""
 
     def __init__(self, folder: Path) -> None:
-        self._terms = mapped(folder / "terms.txt", np.uint8)
-        self._term_ends = mapped(folder / "terms.ends", np.uint64)
-        self._ends = mapped(folder / "postings.ends", np.uint64)
+        # Single numbers come out of a memoryview in a third of an array's time.
+        self._terms = mapped(folder / "terms.txt", np.uint8).data
+        self._term_ends = mapped(folder / "terms.ends", np.uint64).data
+        self._ends = mapped(folder / "postings.ends", np.uint64).data
         self._documents = mapped(folder / "documents", np.uint32)
         self._counts = mapped(folder / "counts", np.uint16)
         self._place = lru_cache(maxsize=1 << 14)(self._find)
@@ -48,20 +50,13 @@ class PostingsReader:
 
     def _find(self, term: str) -> tuple[int, int] | None:
         wanted = term.encode("utf-8", "surrogatepass")
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self._term(middle) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        if low == len(self) or self._term(low) != wanted:
+        number = bisect_left(range(len(self)), wanted, key=self._term)
+        if number == len(self) or self._term(number) != wanted:
             return None
-        return int(self._ends[low - 1]) if low else 0, int(self._ends[low])
+        return self._ends[number - 1] if number else 0, self._ends[number]
 
     def _term(self, number: int) -> bytes:
-        start = int(self._term_ends[number - 1]) if number else 0
-        return self._terms[start : int(self._term_ends[number])].tobytes()
+        return bytes(self._terms[self._term_ends[number - 1] if number else 0 : self._term_ends[number]])
 
 
 def mapped(path: Path, kind: type[Number] | np.dtype[Number]) -> NDArray[Number]:

@@ -126,16 +126,25 @@ class Search:
         Scores are added up in the order of the query: in their last bits sums depend on it.
         """
         if sum(len(each.postings.documents) for each in asked) <= _FEW:
-            all_totals = np.zeros(len(self._norms), dtype=np.float64)
-            for each in asked:
-                self._add_all(all_totals, each)
-            found = np.flatnonzero(all_totals).astype(np.uint32)
-            return found, all_totals[found]
+            return self._all_totals(asked)
         found = self._hopeful(asked, top)
         totals = np.zeros(len(found), dtype=np.float64)
         for each in asked:
             self._add(totals, found, each)
         return found[totals > 0], totals[totals > 0]
+
+    def _all_totals(self, asked: Sequence[_Asked]) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+        """The same of all documents that hold a term."""
+        if not asked:
+            return np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.float64)
+        documents = np.concatenate([each.postings.documents for each in asked])
+        counts = np.concatenate([each.postings.counts for each in asked])
+        sizes = [len(each.postings.documents) for each in asked]
+        weights = np.repeat(np.asarray([each.weight for each in asked], dtype=np.float32), sizes)
+        scores = self._scores(weights, documents, counts)
+        totals = np.asarray(np.bincount(documents, scores), dtype=np.float64)  # adds one after another
+        found = np.flatnonzero(totals).astype(np.uint32)
+        return found, totals[found]
 
     def _asked(self, term: str, times: int) -> _Asked | None:
         postings = self._postings.get(term)
@@ -170,13 +179,12 @@ class Search:
             found, sums = found[kept], sums[kept]
         return found
 
-    def _add_all(self, totals: NDArray[np.float64], asked: _Asked) -> None:
-        """Add a term's scores to the totals of all documents."""
-        documents, counts = asked.postings
-        totals[documents] += self._scores(asked.weight, documents, counts)
-
     def _add_some(self, totals: NDArray[np.float64], asked: _Asked, least: float, top: int) -> float:
-        """The same, some at a time. Returns what a document needs now to be among the best, at least `least`."""
+        """Add a term's scores to the totals of all documents, some at a time.
+
+        Returns:
+            What a document needs now to be among the best, at least `least`.
+        """
         best = np.empty(0, dtype=np.float64)
         for start in range(0, len(asked.postings.documents), _AT_A_TIME):
             documents = asked.postings.documents[start : start + _AT_A_TIME]
@@ -199,11 +207,10 @@ class Search:
         totals[holding] += self._scores(asked.weight, documents[places], counts[places])
 
     def _scores(
-        self, weight: np.float32, documents: NDArray[np.uint32], counts: NDArray[np.uint16]
+        self, weight: np.float32 | NDArray[np.float32], documents: NDArray[np.uint32], counts: NDArray[np.uint16]
     ) -> NDArray[np.float32]:
-        inverse = self._inverse[self._norms[documents]]
-        scores: NDArray[np.float32] = weight - weight / (np.float32(1) + counts.astype(np.float32) * inverse)
-        return scores
+        norms = np.float32(1) + counts.astype(np.float32) * self._inverse[self._norms[documents]]
+        return np.asarray(weight - weight / norms, dtype=np.float32)
 
 
 def _nth(scores: NDArray[Number], top: int) -> Number:
