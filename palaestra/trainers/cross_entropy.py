@@ -21,7 +21,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from palaestra.agents.policies.hf import attends_fully
 from palaestra.envs import BadInput
+from palaestra.trainers import prefix_tree
 from palaestra.trainers.batches import MicroBatch, micro_batches, shares, steps
 from palaestra.trainers.fitting import (
     SCHEDULES,
@@ -44,17 +46,21 @@ class Collate:
 
     Each micro-batch holds `input_ids` and `weights` of shape [rows, length] and, where there is padding,
     `attention_mask` of the same shape; where samples share a row, `position_ids` that begin anew with each sample,
-    from which transformers makes the block-diagonal attention mask.
+    from which transformers makes the block-diagonal attention mask. With `sharing` the samples of a row are laid into a
+    tree (`PrefixTree.tensors`).
     """
 
     samples: Sequence[Sample]
     plan: Sequence[Sequence[MicroBatch]]
+    sharing: bool = False
 
     def __call__(self, rows: list[dict[str, int]]) -> dict[str, list[dict[str, Tensor]]]:
         return {"micro_batches": [self.tensors(micro) for row in rows for micro in self.plan[row["row"]]]}
 
     def tensors(self, micro: MicroBatch) -> dict[str, Tensor]:
         """One micro-batch. A process without a share of a step gets a row without weight."""
+        if self.sharing and len(micro[0]) > 1:
+            return prefix_tree.grow([self.samples[i] for i in micro[0]]).tensors()
         lengths = [sum(len(self.samples[i].ids) for i in row) for row in micro]
         width = max(lengths)
         ids = torch.zeros(len(micro), width, dtype=torch.long)
@@ -73,16 +79,17 @@ class Collate:
 
 
 @contextlib.contextmanager
-def head_at(head: nn.Module, picked: Tensor) -> Iterator[None]:
+def head_at(head: nn.Module, picked: Tensor, places: Tensor | None = None) -> Iterator[None]:
     """Within this block the output embeddings see only the picked positions.
 
     Args:
         head: the model's output embeddings.
         picked: bool [rows, length - 1]: is the *next* id to be predicted here.
+        places: [predictions], where each is made, in place of `picked`, of a single row.
     """
 
     def pick(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][:, :-1][picked], *args[1:])
+        return (args[0][:, :-1][picked] if places is None else args[0][0, places], *args[1:])
 
     hook = head.register_forward_pre_hook(pick)
     try:
@@ -97,12 +104,14 @@ def weighted_loss(model: nn.Module, head: nn.Module, inputs: dict[str, Tensor]) 
     Args:
         model: a causal language model, wrapped or not.
         head: its output embeddings.
-        inputs: `input_ids`, `weights` [rows, length]; `attention_mask` or `position_ids` where needed.
+        inputs: `input_ids`, `weights` [rows, length]; `attention_mask` or `position_ids` where needed; `parents` of a
+            tree, where an id is predicted from another place than the one before it.
     """
-    context = {key: value for key, value in inputs.items() if key != "weights"}
+    context = {key: value for key, value in inputs.items() if key not in ("weights", "parents")}
     weights = inputs["weights"][:, 1:]
     picked = weights != 0
-    with head_at(head, picked):
+    places = inputs["parents"][:, 1:][picked] if "parents" in inputs else None
+    with head_at(head, picked, places):
         logits = model(**context, use_cache=False).logits
     targets = inputs["input_ids"][:, 1:][picked]
     losses = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
@@ -143,7 +152,10 @@ def plan_rows(samples: Sequence[Sample], config: CrossEntropy, seed: int, ranks:
         tokens=config.tokens,
     ):
         for share in shares(step, lengths, ranks):
-            rows.append(micro_batches(share, lengths, config.micro_tokens, config.packing))
+            if config.sharing:
+                rows.append([[row] for row in prefix_tree.rows(share, samples, config.micro_tokens)])
+            else:
+                rows.append(micro_batches(share, lengths, config.micro_tokens, config.packing))
     return rows
 
 
@@ -166,8 +178,10 @@ def train_loaded(
         The trained model (adapters merged) and the report, whose `version` is empty.
 
     Raises:
-        BadInput: a weight is negative, or no sample fits into `max_length`.
+        BadInput: a weight is negative, no sample fits into `max_length`, or the model cannot be trained with `sharing`.
     """
+    if config.sharing:
+        _must_share(model)
     limit = longest(model, config.max_length)
     kept = [sample for sample in samples if limit is None or len(sample.ids) <= limit]
     kept = [sample for sample in kept if sample.trained_tokens]
@@ -191,7 +205,7 @@ def train_loaded(
         model=trainable(model, config.lora),
         args=arguments,
         train_dataset=rows(plan),
-        data_collator=Collate([*kept, blank], plan),
+        data_collator=Collate([*kept, blank], plan, config.sharing),
         processing_class=tokenizer,
         peft_config=adapters(config.lora),
     )
@@ -205,6 +219,16 @@ def train_loaded(
         seed=seed,
         progress=progress,
     )
+
+
+def _must_share(model: PreTrainedModel) -> None:
+    """Refuse a model to which a mask of our own does not say all: another attention, or state besides attention."""
+    how = model.config.get_text_config()._attn_implementation
+    if not attends_fully(model) or how != "sdpa":
+        raise BadInput(
+            f"objective.sharing is for models whose layers all attend to everything before, by SDPA; this "
+            f"{type(model).__name__} does otherwise ({how}); train it without sharing"
+        )
 
 
 def _arguments(config: CrossEntropy, scratch: Path, seed: int) -> SFTConfig:

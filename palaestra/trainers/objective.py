@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from palaestra.envs import BadInput, MissingExtra
 from palaestra.trainers.sample import Pair, Sample
@@ -115,6 +115,9 @@ class CrossEntropy(Objective):
             does not depend on it, memory and speed do.
         packing: put samples behind one another in rows of `micro_tokens`, each seeing only itself, in place of padding.
             Saves what padding wastes where lengths differ much; attention over a row costs its length squared.
+        sharing: what the samples of a step have in common at their beginning goes through the model once
+            (`prefix_tree`), in rows of `micro_tokens`. The result is the same; it pays where branches of one episode
+            are learnt from together.
         max_length: longer samples are dropped whole and counted; None is the model's own limit.
         weight_decay, max_grad_norm: of AdamW and of gradient clipping.
         lora: train low-rank adapters in place of all weights.
@@ -135,12 +138,19 @@ class CrossEntropy(Objective):
     batch_tokens: int | None = Field(default=None, ge=1)
     micro_tokens: int = Field(default=2048, ge=1)
     packing: bool = False
+    sharing: bool = False
     max_length: int | None = Field(default=None, ge=2)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     lora: Lora | None = None
     gradient_checkpointing: bool = False
     bf16: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> CrossEntropy:
+        if self.packing and self.sharing:
+            raise ValueError("packing and sharing are two ways to fill a row; choose one")
+        return self
 
     def splits_of(self, datum: BaseModel) -> Collection[str]:
         assert isinstance(datum, Sample)

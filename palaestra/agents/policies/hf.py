@@ -90,7 +90,7 @@ class HFPolicy:
         self.extra: dict[str, Any] = {"constrain": True} if constrain else {}
         self.template = ChatTemplate(loaded.tokenizer, jinja=jinja, eos=_eos(loaded.model))
         self._model: PreTrainedModel = loaded.model
-        self._keeps = _attends_fully(loaded.model)
+        self._keeps = attends_fully(loaded.model)
         self._cache = PrefixCache(memory if self._keeps else 0)
         self._actions: dict[str, list[int]] = {}
         self._lock = threading.Lock()
@@ -288,7 +288,7 @@ class HFPolicy:
             self._cache.put(cache.row(row, where, known))
 
 
-def _attends_fully(model: PreTrainedModel) -> bool:
+def attends_fully(model: PreTrainedModel) -> bool:
     """Can prefixes be kept: every layer attends to everything before, and there is no other state."""
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
