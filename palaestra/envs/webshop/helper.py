@@ -39,6 +39,8 @@ class Helper:
     """
 
     def __init__(self, folder: Path) -> None:
+        if not sys.executable:
+            raise OSError("it is not known which interpreter this is")
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START.format(path=sys.path)],
             stdin=subprocess.PIPE,
