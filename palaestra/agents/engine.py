@@ -301,11 +301,10 @@ class Engine:
 
     # -- its settings ------------------------------------------------------------------------------------------------
 
-    def _command(self, place: Path) -> list[str]:
+    def words(self) -> list[str]:
+        """What vLLM is told of the model and of how it runs, as words of a command line."""
         settings = {
             "--model": str(self.folder),
-            "--served-model-name": self.name,
-            "--uds": str(place / "socket"),
             "--dtype": self._dtype,
             "--max-num-seqs": str(self.concurrency),
             "--logprobs-mode": "processed_logprobs",  # of the distribution that was sampled from
@@ -318,22 +317,18 @@ class Engine:
             settings["--gpu-memory-utilization"] = f"{self._memory or 0.5:g}"
         if self.adapters:
             settings |= {"--max-lora-rank": str(self.adapters), "--max-loras": "1", "--max-cpu-loras": "2"}
-        flags = ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
+        flags = ["--enable-prefix-caching"]
         flags += ["--enable-lora"] if self.adapters else []
         flags += [] if self._compiled else ["--enforce-eager"]
-        pairs = [word for pair in settings.items() for word in pair]
-        module = "vllm.entrypoints.openai.api_server"
-        return [self.installed.python, "-m", module, *pairs, *flags, *self._options]
+        return [*(word for pair in settings.items() for word in pair), *flags, *self._options]
 
-    def _environ(self, place: Path) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
+        """What vLLM reads of its process's environment."""
         environ = {
-            **os.environ,
             "VLLM_SERVER_DEV_MODE": "1",  # the routes by which it takes new weights
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1" if self.adapters else "0",
             "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_RPC_BASE_PATH": str(place),
             "HF_HUB_OFFLINE": "1",  # the model is here; nothing is to be asked for
-            "TMPDIR": str(place),
         }
         if self.device == "cpu":
             threads = self._threads or len(os.sched_getaffinity(0))
@@ -343,6 +338,15 @@ class Engine:
                 "OMP_NUM_THREADS": str(threads),
                 "OMP_WAIT_POLICY": "PASSIVE",  # idle threads must not spin beside environments
             }
+        return environ
+
+    def _command(self, place: Path) -> list[str]:
+        module = "vllm.entrypoints.openai.api_server"
+        server = ["--served-model-name", self.name, "--uds", str(place / "socket"), "--disable-uvicorn-access-log"]
+        return [self.installed.python, "-m", module, *server, *self.words()]
+
+    def _environ(self, place: Path) -> dict[str, str]:
+        environ = {**os.environ, **self.environ(), "VLLM_RPC_BASE_PATH": str(place), "TMPDIR": str(place)}
         if self.installed.path is not None:
             paths = [str(self.installed.path), *filter(None, [os.environ.get("PYTHONPATH")])]
             environ["PYTHONPATH"] = os.pathsep.join(paths)

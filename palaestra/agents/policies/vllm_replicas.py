@@ -12,15 +12,13 @@ import atexit
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from palaestra.agents.engine import Engine, EngineFault
 from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, choose
-from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server
-from palaestra.envs import BadInput, PalaestraError
+from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server, in_thread
+from palaestra.envs import BadInput
 
 _TRIES = 3
 """Times that an engine is started again before it is given up."""
@@ -128,7 +126,7 @@ class Replicas:
     @property
     def urls(self) -> list[str]:
         """Of the servers that were found, without credentials."""
-        return [server.label for server in self._servers if server.engine is None]
+        return [server.label for server in self._servers if not server.ours]
 
     def _wait(self, work: Coroutine[None, None, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -136,8 +134,8 @@ class Replicas:
     # -- in the loop: beginning and end ------------------------------------------------------------------------------
 
     async def _open(self, model: str | None) -> Served:
-        await asyncio.gather(*(_in_thread(engine.start) for engine in self._ours))
-        found = [await server.identify(None if server.engine else model) for server in self._servers]
+        await asyncio.gather(*(in_thread(engine.start) for engine in self._ours))
+        found = [await server.identify(None if server.ours else model) for server in self._servers]
         first = found[0]
         for server, other in zip(self._servers, found, strict=True):
             if (other.context, other.version) != (first.context, first.version):
@@ -193,7 +191,7 @@ class Replicas:
     def _look_again(self) -> None:
         """A server that was given up may be back; while any other is there, nothing waits for it."""
         for server in list(self._lost):
-            if server.engine is None and server not in self._mending:
+            if not server.ours and server not in self._mending:
                 del self._lost[server]
                 self._mend(server, 10 * _LOOKS)
         if len(self._lost) == len(self._servers):
@@ -241,7 +239,7 @@ class Replicas:
     async def _mended(self, server: Server, patience: float) -> None:
         try:
             await server.close()
-            why = await (self._restarted(server) if server.engine else self._back(server, patience))
+            why = await (self._restarted(server) if server.ours else self._back(server, patience))
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
         del self._mending[server]
@@ -253,13 +251,12 @@ class Replicas:
 
     async def _restarted(self, server: Server) -> str:
         """Start an engine of ours again; why it does not, if it does not."""
-        assert server.engine is not None
-        why, restart = "", partial(server.engine.restart, server.seen)
+        why = ""
         for _ in range(_TRIES):
             if self._closed:
                 return _CLOSED
             try:
-                await _in_thread(restart)
+                await server.revive()
                 if self._adapter is not None:
                     await server.adapt(self._adapter[1], self._adapter[0])
                 return ""
@@ -292,7 +289,7 @@ class Replicas:
             try:
                 await server.load(str(folder), version)
             except (Refused, Down):
-                if server.engine is not None:  # half of them may be in place
+                if server.ours:  # half of them may be in place
                     self._mend(server, self._patience)
                 raise
             if server.engine is not None:
@@ -336,19 +333,3 @@ class Replicas:
         finally:
             self._changing = False
             self._soon()
-
-
-async def _in_thread(call: Callable[[], object]) -> None:
-    """A call that blocks, in a thread that nobody waits for when the process ends."""
-    done: Future[None] = Future()
-
-    def work() -> None:
-        try:
-            call()
-        except BaseException as error:
-            done.set_exception(error if isinstance(error, PalaestraError) else EngineFault(str(error)))
-        else:
-            done.set_result(None)
-
-    threading.Thread(target=work, name="vllm engine", daemon=True).start()
-    await asyncio.wrap_future(done)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from palaestra.agents.engine import Engine, EngineFault, must_work
-from palaestra.envs import BadInput
+from palaestra.envs import BadInput, PalaestraError
 
 _HINT = "is it the base URL of a vLLM server, such as http://localhost:8000/v1?"
 _PROBE = 30.0
@@ -101,6 +104,16 @@ class Server:
                 connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
             self._session = aiohttp.ClientSession(connector=connector, headers=self.headers)
         return self._session
+
+    @property
+    def ours(self) -> bool:
+        """Was it started by us, so that we can start it again."""
+        return self.engine is not None
+
+    async def revive(self) -> None:
+        """Start it again, if it is ours and nobody else has yet. Raises EngineFault."""
+        if self.engine is not None:
+            await in_thread(partial(self.engine.restart, self.seen))
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -268,6 +281,22 @@ class Server:
             raise
         except (aiohttp.ClientError, OSError, ValueError, EngineFault) as error:
             raise Down(f"{self.label} cannot be reached: {_line(error)}") from error
+
+
+async def in_thread(call: Callable[[], object]) -> None:
+    """A call that blocks, in a thread that nobody waits for when the process ends."""
+    done: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            done.set_exception(error if isinstance(error, PalaestraError) else EngineFault(_line(error)))
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=work, name="vllm engine", daemon=True).start()
+    await asyncio.wrap_future(done)
 
 
 def _address(text: str) -> tuple[str, dict[str, str]]:
