@@ -51,7 +51,7 @@ def knows(env):
 register(
     "mine/Parcels-v0",
     Parcels,
-    splits={"train": range(200), "test": range(200, 300)},
+    splits={"train": [f"round/{n}" for n in range(200)], "test": [f"round/{n}" for n in range(200, 300)]},
     max_steps=4,
     oracles={"knows": knows},
     summary="Three parcels, three sacks, four moves",
