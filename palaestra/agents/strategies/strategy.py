@@ -108,9 +108,12 @@ class Strategy(Generic[P]):
 
     @property
     def version(self) -> str:
+        return self._versioned(self.policy.version)
+
+    def _versioned(self, inner: str) -> str:
+        """A version of the policy inside, and what is done with it."""
         parts = [self.plan.model_dump_json(), *map(str, self.how().values())]
-        digest = hashlib.blake2b("|".join(parts).encode(), digest_size=6).hexdigest()
-        return f"{self.policy.version}+{digest}"
+        return f"{inner}+{hashlib.blake2b('|'.join(parts).encode(), digest_size=6).hexdigest()}"
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -151,7 +154,13 @@ class Strategy(Generic[P]):
         self.spent.decisions += len(answers)
         self.spent.most = max([self.spent.most, *(bill.calls for bill in bills)])
         return [
-            replace(answer, calls=bill.calls, prompt_tokens=bill.prompt, completion_tokens=bill.completion)
+            replace(
+                answer,
+                calls=bill.calls,
+                prompt_tokens=bill.prompt,
+                completion_tokens=bill.completion,
+                version=self._versioned(answer.version) if answer.version else "",
+            )
             for answer, bill in zip(answers, bills, strict=True)
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -253,5 +254,8 @@ def test_where_a_strategy_and_its_budget_are_kept(tmp_path: Path) -> None:
     ]
     assert len({(strategy.name, strategy.version) for strategy in variants}) == len(variants)
     assert variants[0].name == "says+best-of-n"
+    told = Says(replace(said("1", -1.0), version="0"), said("2", -2.0))  # by weights that its engine names
+    strategy = BestOfN(told, VerifiedPlan(calls=2))
+    assert strategy.act([request()])[0].version == strategy.version
     assert variants[0].extra["strategy"] == {"name": "best-of-n", "calls": 4, "verifier": "likelihood"}
     assert variants[-1].extra["strategy"]["around"]["name"] == "best-of-n"
