@@ -1,14 +1,16 @@
 """Training speed on agent-like samples: ids a second of `CrossEntropy` against plain TRL SFT on the same ids and masks.
 
     python bench/training.py            # a model of SmolLM2-135M's shape with random weights; some minutes on 2 cores
+    python bench/training.py --forks    # samples that fork from one another, where beginnings can be shared
 
 Both see the same samples once, with the same labels and the same optimiser. Plain TRL pads batches of 8 and, on a CPU,
 computes the head at every position; ours groups by length and computes it only where a token has a weight. Time is
-processor time, so that others on the machine decide little.
+processor time, so that others on the machine decide little. The losses of all ways are compared.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from trl import SFTConfig, SFTTrainer
 
 from palaestra.trainers.cross_entropy import train_loaded
 from palaestra.trainers.objective import CrossEntropy
+from palaestra.trainers.prefix_tree import grow
 from palaestra.trainers.sample import Sample
 
 COUNT = 8
@@ -42,6 +45,34 @@ def samples() -> list[Sample]:
     return made
 
 
+def forks() -> list[Sample]:
+    """One episode of 8 turns and seven forks of it at different steps, as EEF and Agent-R learn from: each has a weight
+    on its own turns only, and 200 ids of instructions are common to all."""
+    rng = np.random.default_rng(1)
+
+    def turns(count: int, weight: float) -> tuple[list[int], list[float]]:
+        ids, weights = list[int](), list[float]()
+        for _ in range(count):
+            read, written = int(rng.integers(20, 51)), int(rng.integers(6, 13))
+            ids += [int(id) for id in rng.integers(10, 49000, read + written)]
+            weights += [0.0] * read + [weight] * written
+        return ids, weights
+
+    start = [int(id) for id in rng.integers(10, 49000, 200)]
+    parts = [turns(1, 1.0) for _ in range(8)]
+    made = []
+    for number in range(COUNT):
+        before = [id for ids, _ in parts[:number] for id in ids]
+        own, weights = turns(8 - number, 1.0)
+        if not number:
+            before, (own, weights) = [], ([i for ids, _ in parts for i in ids], [w for _, ws in parts for w in ws])
+        zeros = [0.0] * (len(start) + len(before))
+        made.append(
+            Sample(ids=(*start, *before, *own), weights=(*zeros, *weights), episodes=("e",), task="t", split="train")
+        )
+    return made
+
+
 def model() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -57,8 +88,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=words, bos_token="b", eos_token="c", pad_token="c")
 
 
-def plain(data: list[Sample]) -> float:
-    """Processor seconds that plain TRL takes for one epoch."""
+def plain(data: list[Sample]) -> tuple[float, float]:
+    """Processor seconds that plain TRL takes for one epoch, and the loss."""
     rows = {
         "input_ids": [list(sample.ids) for sample in data],
         "labels": [[id if w else -100 for id, w in zip(s.ids, s.weights, strict=True)] for s in data],
@@ -74,43 +105,54 @@ def plain(data: list[Sample]) -> float:
         trainer = SFTTrainer(
             model=fresh, args=arguments, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer()
         )
-        trainer.train()
-        return time.process_time() - start
+        loss = float(trainer.train().training_loss)
+        return time.process_time() - start, loss
 
 
-def ours(data: list[Sample], **settings: object) -> float:
-    """Processor seconds that `CrossEntropy` takes for one epoch."""
+def ours(data: list[Sample], **settings: object) -> tuple[float, float]:
+    """Processor seconds that `CrossEntropy` takes for one epoch, and the loss."""
     config = CrossEntropy.model_validate({"epochs": 1, "batch": 8, "learning_rate": 2e-5, "warmup": 0, **settings})
     with tempfile.TemporaryDirectory() as scratch:
         fresh = model()
         start = time.process_time()
-        train_loaded(fresh, tokenizer(), data, config, scratch=Path(scratch))
-        return time.process_time() - start
+        _, report = train_loaded(fresh, tokenizer(), data, config, scratch=Path(scratch))
+        return time.process_time() - start, report.losses[0]
 
 
 def main() -> None:
-    data = samples()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", help="where the figures are written")
+    parser.add_argument("--forks", action="store_true", help="samples that fork from one another")
+    options = parser.parse_args()
+    data = forks() if options.forks else samples()
     ids, trained = sum(len(s.ids) for s in data), sum(s.trained_tokens for s in data)
-    print(f"{len(data)} samples, {ids} ids, {trained} of them trained; {torch.get_num_threads()} threads", flush=True)
+    nodes = len(grow(data).ids)
+    print(f"{len(data)} samples, {ids} ids ({nodes} if shared), {trained} trained; {torch.get_num_threads()} threads")
     found: dict[str, float] = {}
+    losses: dict[str, float] = {}
     for name, run in (
         ("plain TRL", lambda: plain(data)),
         ("ours", lambda: ours(data)),
         ("ours, packed rows of 1024", lambda: ours(data, packing=True, micro_tokens=1024)),
+        ("ours, sharing, rows of 1024", lambda: ours(data, sharing=True, micro_tokens=1024)),
+        ("ours, sharing, rows of 2048", lambda: ours(data, sharing=True, micro_tokens=2048)),
         ("ours, LoRA", lambda: ours(data, lora={"rank": 16})),
     ):
-        seconds = run()
+        seconds, losses[name] = run()
         found[name] = ids / seconds
         ratio = found[name] / found["plain TRL"]
-        print(f"{name:28} {found[name]:7.0f} ids a processor second  {ratio:.2f} x plain TRL", flush=True)
-    if len(sys.argv) > 1:
+        told = f"{found[name]:7.0f} ids a processor second  {ratio:.2f} x plain TRL  loss {losses[name]:.5f}"
+        print(f"{name:28} {told}", flush=True)
+    if options.out:
         record = {
-            "command": f"python bench/training.py {sys.argv[1]}",
+            "command": "python bench/training.py " + " ".join(sys.argv[1:]),
             "ids": ids,
+            "ids_if_shared": nodes,
             "trained": trained,
             "ids_per_processor_second": found,
+            "losses": losses,
         }
-        Path(sys.argv[1]).write_text(json.dumps(record, indent=1) + "\n")
+        Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
