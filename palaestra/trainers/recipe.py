@@ -49,6 +49,7 @@ from palaestra.trainers.recovery import recover
 from palaestra.trainers.rewinding import must_rewind
 from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
+from palaestra.trainers.scalars import log_wandb, write_events
 from palaestra.trainers.shared import SharedStore, common_of, fit_once
 
 
@@ -256,6 +257,8 @@ class Recipe(ABC, Generic[C]):
             from palaestra.trainers.report import write_report
 
             path = write_report(self.run.path)
+            write_events(self.run.path)
+            log_wandb(self.run.path)
             self.run.log("done", report=str(path))
             return path
 
@@ -432,6 +435,7 @@ class Recipe(ABC, Generic[C]):
         evaluation = self.evaluation(number, label)
         self.run.save(file, evaluation)
         self.run.log("evaluated", label=label, success=evaluation.success.mean, score=evaluation.score.mean)
+        write_events(self.run.path)
 
     def evaluation(self, number: int, label: str) -> Evaluation:
         """Measure the weights after an iteration (-1: the start model) on held-out tasks."""

@@ -14,6 +14,7 @@
         fit.json             loss curve and counts
         evaluation.json      the new weights on held-out tasks
     report.md, report.html
+    tensorboard/             what TensorBoard draws, where it is installed (see `scalars`)
 
 A file is written beside its place and renamed, so that it is whole or not there.
 """
