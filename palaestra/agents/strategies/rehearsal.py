@@ -11,6 +11,7 @@ and evaluation cards say so (`verifier`: the environment's own score).
 
 from __future__ import annotations
 
+import itertools
 import threading
 from abc import abstractmethod
 from collections import OrderedDict
@@ -29,7 +30,7 @@ _KEPT = 65_536
 
 
 class Stage:
-    """Instances of an environment to try in.
+    """Instances of an environment to try in. One that a thread has used is used by no other: some are bound to theirs.
 
     Args:
         env: id or short name; settings: what the agent's own instances are made with.
@@ -47,26 +48,26 @@ class Stage:
     ) -> None:
         self.env, self.settings, self.instances = find(env).id, dict(settings or {}), max(1, instances)
         self._factory = factory
-        self._free: list[TextEnv[Any]] = []
+        self._free: dict[int, list[TextEnv[Any]]] = {}
         self._lock = threading.Lock()
 
     def take(self) -> TextEnv[Any]:
         """An instance that nobody else uses until it is given back."""
         with self._lock:
-            if self._free:
-                return self._free.pop()
+            if free := self._free.get(threading.get_ident()):
+                return free.pop()
         return self._factory(self.env) if self._factory else make(self.env, **self.settings)
 
     def give_back(self, env: TextEnv[Any]) -> None:
         """It may be used by the next one."""
         with self._lock:
-            self._free.append(env)
+            self._free.setdefault(threading.get_ident(), []).append(env)
 
     def close(self) -> None:
         """Close the instances that are free."""
         with self._lock:
-            free, self._free = self._free, []
-        for env in free:
+            free, self._free = self._free, {}
+        for env in itertools.chain.from_iterable(free.values()):
             env.close()
 
 
