@@ -135,6 +135,7 @@ class Engine:
         compiled: let it compile the model, which takes minutes at the start and pays in long runs.
         adapters: rank of the largest LoRA adapter that it is to take; 0 for none.
         patience: seconds that its start may take.
+        inside: ask it in this process, without a server between (its core is a process of its own all the same).
         options: further options of the server, such as `("--tensor-parallel-size", "2")`.
 
     Attributes:
@@ -163,6 +164,7 @@ class Engine:
         compiled: bool = False,
         adapters: int = 0,
         patience: float = 600.0,
+        inside: bool = False,
         options: Sequence[str] = (),
     ) -> None:
         wrong = {"concurrency": concurrency < 1, "adapters": adapters < 0, "patience": patience <= 0}
@@ -174,7 +176,9 @@ class Engine:
         self.installed = installed()
         self.folder = resolve(model).resolve()
         self.version = version_of(self.folder)
-        self.concurrency, self.adapters, self.patience = concurrency, adapters, patience
+        self.concurrency, self.adapters, self.patience, self.inside = concurrency, adapters, patience, inside
+        if inside and self.installed.python != sys.executable:
+            raise BadInput(f"vLLM of {self.installed.python} cannot be used inside this process; start a server")
         self.device = device if device != "auto" else self.installed.device
         if self.device != self.installed.device:
             raise BadInput(
@@ -218,8 +222,11 @@ class Engine:
         """Start it and wait until it answers. Does nothing where it runs already.
 
         Raises:
-            EngineFault: it ended by itself or did not answer in time; the last lines of its log say why.
+            EngineFault: it ended by itself or did not answer in time; the last lines of its log say why. BadInput: it
+                has no server (`inside`).
         """
+        if self.inside:
+            raise BadInput("an engine inside this process has no server to start; hand it to a VLLMPolicy")
         with self._lock:
             if not self.running:
                 self._start()

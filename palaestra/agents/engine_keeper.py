@@ -5,6 +5,9 @@ whatever loses its own (a subreaper) and waits until its standard input ends: th
 also when the owner is killed. Then it ends the engine and all that is below it. It imports nothing of Palaestra:
 
     python -I engine_keeper.py FOLDER COMMAND ...
+    python -I engine_keeper.py --guard PID ...
+
+In the second form it only waits, for an engine that its owner started itself.
 
 The engine's output goes to FOLDER/engine.log. The folder is removed, unless the engine ended by itself: then the owner,
 if there still is one, reads the log first.
@@ -69,7 +72,7 @@ def _end(engine: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             engine.wait(timeout=_GRACE)
     until = time.monotonic() + _PATIENCE
-    while (left := list(_descendants(os.getpid()))) and time.monotonic() < until:
+    while (left := list(descendants(os.getpid()))) and time.monotonic() < until:
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -79,7 +82,32 @@ def _end(engine: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def _descendants(root: int) -> Iterator[int]:
+def guard(pids: list[int]) -> int:
+    """End these processes, with all below them, when standard input or the owner does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    owner, known = os.getppid(), {pid: started(pid) for pid in pids}
+    while os.getppid() == owner:
+        told, _, _ = select.select([sys.stdin], [], [], 0.2)
+        if told and not os.read(sys.stdin.fileno(), 1):
+            break
+    for pid, since in known.items():
+        if since and started(pid) == since:
+            for left in [*descendants(pid), pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(left, signal.SIGKILL)
+    return 0
+
+
+def started(pid: int) -> str:
+    """When a process started, in clock ticks since boot; nothing where it is over. Ids come again, both do not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def descendants(root: int) -> Iterator[int]:
+    """All processes below one, as they are now."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -94,4 +122,5 @@ def _descendants(root: int) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(keep(Path(sys.argv[1]), sys.argv[2:]))
+    guards = sys.argv[1] == "--guard"
+    raise SystemExit(guard([int(pid) for pid in sys.argv[2:]]) if guards else keep(Path(sys.argv[1]), sys.argv[2:]))

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from palaestra.agents.engine import Engine, EngineFault
 from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, choose
-from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server, in_thread
+from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server
 from palaestra.envs import BadInput
 
 _TRIES = 3
@@ -59,7 +59,7 @@ class Replicas:
         deadline: float,
         patience: float,
     ) -> None:
-        self._servers = [Server(place, key) for place in places]
+        self._servers = [_server(place, key) for place in places]
         self._known = [Known() for _ in places]
         self._limit, self._deadline, self._patience = concurrency, deadline, patience
         self._waiting, self._lost = Waiting(), dict[Server, str]()
@@ -70,7 +70,6 @@ class Replicas:
         self._adapter: tuple[str, str] | None = None
         self._split = ""  # why the servers have different weights
         self.name, self.version, self.faults = "", "", 0
-        self._ours = [place for place in places if isinstance(place, Engine) and not place.running]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
@@ -114,8 +113,9 @@ class Replicas:
             return
         self._closed = True
         atexit.unregister(self.close)
-        for engine in self._ours:
-            engine.stop()
+        for server in self._servers:
+            if server.owned and server.engine is not None:
+                server.engine.stop()  # from here: it may be starting, which the loop waits for
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -134,7 +134,7 @@ class Replicas:
     # -- in the loop: beginning and end ------------------------------------------------------------------------------
 
     async def _open(self, model: str | None) -> Served:
-        await asyncio.gather(*(in_thread(engine.start) for engine in self._ours))
+        await asyncio.gather(*(server.start() for server in self._servers))
         found = [await server.identify(None if server.ours else model) for server in self._servers]
         first = found[0]
         for server, other in zip(self._servers, found, strict=True):
@@ -154,6 +154,7 @@ class Replicas:
         await asyncio.gather(*going, return_exceptions=True)
         for server in self._servers:
             await server.close()
+            await server.end()
 
     # -- in the loop: requests ---------------------------------------------------------------------------------------
 
@@ -333,3 +334,11 @@ class Replicas:
         finally:
             self._changing = False
             self._soon()
+
+
+def _server(place: Engine | str, key: str | None) -> Server:
+    if isinstance(place, Engine) and place.inside:
+        from palaestra.agents.policies.vllm_inside import Inside
+
+        return Inside(place)
+    return Server(place, key)

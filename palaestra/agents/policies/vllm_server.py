@@ -74,6 +74,7 @@ class Server:
     Attributes:
         label: the URL without credentials, or what stands for our own engine.
         headers: that say who asks.
+        owned: does it start and end with the policy.
         in_flight: requests under way.
         ready: False while it is mended.
         seen: how often its engine had been started when it was last connected to.
@@ -82,6 +83,7 @@ class Server:
     def __init__(self, where: Engine | str, key: str | None = None) -> None:
         self.engine = where if isinstance(where, Engine) else None
         key = key if self.engine is None else None
+        self.owned = self.engine is not None and not self.engine.running
         self.in_flight, self.ready, self.seen = 0, True, 0
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._session: aiohttp.ClientSession | None = None
@@ -109,6 +111,14 @@ class Server:
     def ours(self) -> bool:
         """Was it started by us, so that we can start it again."""
         return self.engine is not None
+
+    async def start(self) -> None:
+        """Start it, if it is to start and end with the policy. Raises EngineFault."""
+        if self.owned and self.engine is not None:
+            await in_thread(self.engine.start)
+
+    async def end(self) -> None:
+        """End what the connections do not: an engine with a server is ended before, from outside the loop."""
 
     async def revive(self) -> None:
         """Start it again, if it is ours and nobody else has yet. Raises EngineFault."""
