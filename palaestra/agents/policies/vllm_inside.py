@@ -1,7 +1,7 @@
 """vLLM without a server: its asynchronous engine, asked in this process.
 
-The core, where the model is, is a process of its own here too: it would otherwise change torch's settings for all that is
-in this one. But requests do not go through HTTP. vLLM's core does not notice when whoever started it is killed, so a
+The core, where the model is, is a process of its own here too: it would otherwise change torch's settings for all that
+is in this one. But requests do not go through HTTP. vLLM's core does not notice when whoever started it is killed, so a
 guard ends it then (`engine_keeper`). Everything else is as with a server: `Inside` is one, to those who ask it.
 """
 
