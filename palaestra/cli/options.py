@@ -56,7 +56,8 @@ PolicyName = Annotated[
     typer.Option(
         "--policy",
         "-p",
-        help="random, oracle[:NAME], flawed:SLIP[:NAME], human, openai:MODEL@URL, or a model: short name, folder, run.",
+        help="random, oracle[:NAME], flawed:SLIP[:NAME], human, openai:MODEL@URL, vllm:MODEL or vllm:MODEL@URL,..., or a "
+        "model in this process: short name, folder, run.",
     ),
 ]
 Tasks = Annotated[
