@@ -56,7 +56,7 @@ PolicyName = Annotated[
     typer.Option(
         "--policy",
         "-p",
-        help="random, oracle[:NAME], flawed:SLIP[:NAME], human, openai:MODEL@URL, vllm:MODEL or vllm:MODEL@URL,..., or a "
+        help="random, oracle[:NAME], flawed:SLIP[:NAME], human, openai:MODEL@URL, vllm:MODEL, vllm:MODEL@URL,..., or a "
         "model in this process: short name, folder, run.",
     ),
 ]
