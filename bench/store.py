@@ -2,15 +2,17 @@
 
     python bench/store.py --episodes 100000
 
-Episodes are like those of a model in a text environment: 10 turns, some 420 sampled and 300 read token ids, log-probs
-as float32; every second one is a fork, forks of forks included. Times are CPU seconds of this process, user and system,
-so that other load on the machine does not distort them; `_wall` marks those by the clock. Writes
-bench/results/store.json.
+100,000 episodes are a million turns. They are like those of a model in a text environment: 10 turns, some 420 sampled
+and 300 read token ids, log-probs as float32; every second one is a fork, forks of forks included. Times are CPU seconds
+of this process, user and system, so that other load on the machine does not distort them; `_wall` marks those by the
+clock. In the end two other processes read (a query by task and outcome, a whole path, a tree) while this one writes.
+Writes bench/results/store.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -21,6 +23,9 @@ import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from palaestra.agents.episode import Episode, Outcome, Provenance, Start, TokenRecord, Turn, episode_id, episode_key
@@ -97,6 +102,85 @@ def _raw_commits(path: Path, packed: list[tuple[bytes, bytes]]) -> float:
     return seconds
 
 
+def _read(path: str, stop: Event, said: Connection) -> None:
+    """Another process: asks what a viewer and a recipe ask, until it is told to stop."""
+    store = EpisodeStore(path, mode="r")
+    chosen = random.Random(os.getpid())
+    memory, asked, slowest, seen, spent = 0, 0, 0.0, 0, 0.0
+    while not stop.is_set():
+        began = time.process_time()
+        heads = list(store.heads(task=f"boil/{chosen.randrange(3000)}", outcome="failure"))
+        for each in heads[:1]:
+            store.path(each.id)
+            store.tree(each.id)
+        seconds = time.process_time() - began
+        newest = next(store.heads(order="-added", limit=1)).number
+        assert newest >= seen, "a reader never sees less than before"
+        slowest, spent, seen, asked = max(slowest, seconds), spent + seconds, newest, asked + 1
+        if asked == 20:
+            memory = _rss()
+    said.send((asked, spent, slowest, _rss() - memory, seen))
+    store.close()
+
+
+def _rss() -> int:
+    """What this process has in memory, in kB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+
+def beside(path: Path, episodes: list[Episode]) -> dict[str, float | int]:
+    """Two readers in processes of their own while episodes are added one by one."""
+    context = get_context("spawn")
+    stop = context.Event()
+    lines = [context.Pipe(duplex=False) for _ in range(2)]
+    readers = [context.Process(target=_read, args=(str(path), stop, line[1])) for line in lines]
+    for reader in readers:
+        reader.start()
+    store = EpisodeStore(path)
+    clock = time.perf_counter()
+    adding = _timed(lambda: [store.add(each) for each in episodes])
+    clock = time.perf_counter() - clock
+    stop.set()
+    told = [line[0].recv() for line in lines]
+    for reader in readers:
+        reader.join()
+    number = len(store)
+    store.close()
+    return {
+        "beside_two_readers_adds_per_s": round(len(episodes) / adding),
+        "beside_two_readers_adds_per_s_wall": round(len(episodes) / clock),
+        "reader_query_path_tree_ms": round(sum(each[1] for each in told) / sum(each[0] for each in told) * 1000, 2),
+        "reader_slowest_ms": round(max(each[2] for each in told) * 1000, 1),
+        "readers_asked": sum(each[0] for each in told),
+        "reader_rss_growth_kb": max(each[3] for each in told),
+        "reader_saw_of_all": round(min(each[4] for each in told) / number, 4),
+    }
+
+
+def rebuilding(store: EpisodeStore, roots: list[str]) -> dict[str, float | int]:
+    """What queries and trees cost in a store of this size."""
+    trees = {root: len(store.tree(root)) for root in roots}
+    largest = max(trees, key=lambda root: trees[root])
+    tasks = [f"boil/{number}" for number in range(0, 3000, 30)]
+    found = [0]
+
+    def query() -> None:
+        found[0] = sum(len(list(store.heads(task=task, outcome="failure"))) for task in tasks)
+
+    query_seconds = _timed(query)
+    whole = _timed(lambda: [store.path(edge.child) for edge in store.tree(largest)])
+    return {
+        "by_task_and_outcome_ms": round(query_seconds / len(tasks) * 1000, 2),
+        "by_task_and_outcome_finds": round(found[0] / len(tasks), 1),
+        "newest_100_failures_ms": round(
+            _timed(lambda: list(store.heads(outcome="failure", order="-added", limit=100))) * 1000, 2
+        ),
+        "tree_ms": round(_timed(lambda: [store.tree(root) for root in roots]) / len(roots) * 1000, 2),
+        "largest_tree": trees[largest],
+        "largest_tree_with_all_its_paths_ms": round(whole * 1000, 1),
+    }
+
+
 def measure(count: int, folder: Path) -> dict[str, float | int | str]:
     """All figures; see the keys."""
     source = _episodes(count)
@@ -121,9 +205,12 @@ def measure(count: int, folder: Path) -> dict[str, float | int | str]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     reading = _timed(lambda: sum(1 for _ in store.episodes(limit=20_000)))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    forest = rebuilding(store, [head.id for head in store.roots()][:: max(1, count // 500)])
+    turns = int(store.summary().turns)
     as_json = sum(len(each.model_dump_json()) for each in single[:500]) / 500
-    return {
+    figures: dict[str, float | int | str] = {
         "episodes": count,
+        "turns": turns,
         "file_mb": round(path.stat().st_size / 1e6, 1),
         "bytes_per_episode": round(path.stat().st_size / count),
         "bytes_as_json": round(as_json),
@@ -145,10 +232,14 @@ def measure(count: int, folder: Path) -> dict[str, float | int | str]:
         "heads_read_per_s": round(count / _timed(lambda: sum(1 for _ in store.heads()))),
         "count_by_split_ms": round(_timed(lambda: store.count(split="train", outcome="success")) * 1000, 1),
         "rss_growth_while_reading_20000_kb": grown,
+        **forest,
         "sqlite": sqlite3.sqlite_version,
         "python": platform.python_version(),
         "cores": os.cpu_count() or 0,
     }
+    store.close()
+    more = list(itertools.islice(_episodes(count + 4000), count, None))
+    return {**figures, **beside(path, more)}
 
 
 def main() -> None:

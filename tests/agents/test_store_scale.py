@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -126,3 +128,36 @@ def test_memory_stays_flat_while_episodes_pass(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert length == 100_000_000
     assert peak < 15e6
+
+
+READER = """
+import sys
+from palaestra.agents.store import EpisodeStore
+store = EpisodeStore(sys.argv[1], mode="r")
+seen = asked = 0
+while seen < int(sys.argv[2]):
+    heads = list(store.heads(task="boil/0", outcome="failure"))
+    assert len(heads) >= seen, (len(heads), seen)
+    seen, asked = len(heads), asked + 1
+    path = store.path(heads[-1].id)
+    assert len(path.turns) == heads[-1].end_step, "an episode is there as a whole or not at all"
+    tree = store.tree(heads[0].id)
+    assert [edge.child for edge in tree][: len(heads) - 1] == [head.id for head in heads[1:]]
+print(seen)
+"""
+
+
+def test_two_readers_in_other_processes_see_whole_episodes_while_they_are_added(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    with EpisodeStore(path) as store:
+        root = episode(task("boil/0"), n=4)
+        store.add(root)
+        command = [sys.executable, "-c", READER, str(path), "200"]
+        readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        parent = root
+        for number in range(1, 200):
+            made = episode(parent.fork(parent.end_step - 1), n=2, sample=number)
+            assert store.add(made)
+            parent = made if number % 40 == 0 else parent
+        assert [reader.communicate()[0].strip() for reader in readers] == ["200", "200"]
+        assert [reader.returncode for reader in readers] == [0, 0]
