@@ -50,11 +50,8 @@ class Making:
             BadInput: the environment is unknown, or something cannot be pickled.
         """
         source = Source.of(find(env_id)) if factory is None else None
-        try:
-            pickled = [None if each is None else cloudpickle.dumps(each) for each in (factory, policy)]
-        except Exception as error:  # whatever an object raises that does not want to be pickled
-            raise BadInput(f"{env_id} cannot be played in another process: {type(error).__name__}: {error}") from error
-        return cls(env_id, dict(settings), source, *pickled)
+        parts = [None if each is None else pickled(each, env_id) for each in (factory, policy)]
+        return cls(env_id, dict(settings), source, *parts)
 
     def instance(self) -> Instance:
         """Make it, here."""
@@ -67,6 +64,15 @@ class Making:
         if self.source is not None:
             self.source.load()
         return make(self.env_id, **self.settings)
+
+
+def pickled(thing: object, what: str) -> bytes:
+    """Something as it travels to another process. Raises BadInput, which says of what it was a part."""
+    try:
+        raw: bytes = cloudpickle.dumps(thing)
+    except Exception as error:  # whatever an object raises that does not want to be pickled
+        raise BadInput(f"{what} cannot be taken to another process: {type(error).__name__}: {error}") from error
+    return raw
 
 
 def portable(error: BaseException) -> BaseException:

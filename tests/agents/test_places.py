@@ -107,9 +107,9 @@ def test_what_cannot_go_to_another_process_is_named(store: EpisodeStore) -> None
     class Holding(Make):
         def __init__(self) -> None:
             super().__init__()
-            self.file = Path(os.devnull).open()  # noqa: SIM115
+            self.lock = threading.Lock()
 
-    with pytest.raises(BadInput, match="odd/Pid-v0 cannot be played in another process: TypeError"):
+    with pytest.raises(BadInput, match="odd/Pid-v0 cannot be taken to another process: TypeError"):
         run(tasks("good", 1), store, env_factory=Holding())
 
 
