@@ -6,6 +6,7 @@ The pages hold nothing of a run, so they are given to everybody who may speak to
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -122,6 +123,9 @@ def view(
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), backlog=64, family=family)
     except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            told = f"port {port} of {host} is in use, perhaps by another viewer"
+            raise BadInput(f"{told}; choose another --port, or --port 0 for a free one") from None
         raise BadInput(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""Runs to look at: real ones, of a tiny model that learns to press buttons by EEF, and a store with odd texts."""
+"""Runs to look at: real ones, of a tiny model that learns to press buttons, and stores with odd texts."""
 
 from __future__ import annotations
 
@@ -10,31 +10,28 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "trainers"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "agents"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "worldmodel"))
 
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a trained run `eef` and an `odd` store: a hostile text, a huge one, a fault."""
+    """A folder of runs: `eef` and `agent-r` trained, `cmp` compared, `code`, `world` and `odd` (see `made`)."""
+    import made
     from every_method import method
     from lamps import tiny
-    from odd_texts import HOSTILE, HUGE
-    from store_cases import episode
-
-    from palaestra.agents.episode import Outcome
-    from palaestra.agents.store import EpisodeStore
 
     folder = tmp_path_factory.mktemp("viewed")
     model = tiny(folder / ".model")
     method("eef", folder / "eef", model, iterations=1, evaluation={"tasks": 3}, budget=16).train()
-    with EpisodeStore(folder / "odd" / "episodes.sqlite") as store:
-        root = episode(n=3)
-        first = root.turns[0].model_copy(update={"observation": HOSTILE, "thought": HOSTILE, "completion": HOSTILE})
-        second = root.turns[1].model_copy(update={"observation": HUGE})
-        root = root.model_copy(update={"turns": (first, second, root.turns[2])})
-        branch = episode(root.fork(1), n=3, says="b", outcome=Outcome.SUCCESS, score=1.0, actor="expert")
-        store.add_all([root, branch, episode(sample=1, outcome=Outcome.ENV_ERROR, error=f"Traceback\n{HOSTILE}")])
+    method("agent-r", folder / "agent-r", model, iterations=1, evaluation={"tasks": 3}).train()
+    made.comparison(folder / "cmp", folder / "eef")
+    made.odd(folder / "odd")
+    made.hostile(folder / made.HOSTILE_RUN)
+    made.code(folder / "code")
+    made.world(folder / "world")
     return folder
 
 
@@ -50,7 +47,14 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.add(episode())
     raw = sqlite3.connect(path)
     names = [row[1] for row in raw.execute("PRAGMA table_info(episodes)")]
-    new = {"row": "n", "id": "'id' || n", "key": "'key' || n", "task": "'t' || (n % 997)", "iteration": "n % 50"}
+    new = {
+        "row": "n",
+        "id": "'id' || n",
+        "key": "'key' || n",
+        "task": "'t' || (n % 997)",
+        "name": "'boil/' || (n % 997)",
+        "iteration": "n % 50",
+    }
     picked = ", ".join(new.get(name, name) for name in names)
     counted = "WITH RECURSIVE counted (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM counted WHERE n < 100000)"
     raw.execute(f"INSERT INTO episodes {counted} SELECT {picked} FROM counted JOIN episodes ON row = 1")

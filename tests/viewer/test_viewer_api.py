@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import HOSTILE_RUN
 from odd_texts import HOSTILE, HUGE
 from starlette.testclient import TestClient
 
@@ -24,7 +25,8 @@ Ask = Callable[..., Any]
 
 def test_the_runs_of_a_folder_are_found_with_what_they_are(ask: Ask) -> None:
     found = {run["name"]: run for run in ask("runs")["runs"]}
-    assert set(found) == {"eef", "odd"}
+    assert set(found) == {"eef", "agent-r", "cmp", "cmp/eef-0", "cmp/rft-0", "code", "world", "odd", HOSTILE_RUN}
+    assert found["cmp"]["comparison"] is True
     assert found["eef"]["recipe"] == "eef"
     assert found["eef"]["working"] is False
     assert found["odd"]["episodes"] == 2
@@ -263,8 +265,13 @@ def test_the_command_refuses_what_is_no_run_in_one_line(tmp_path: Path, capsys: 
 def test_a_port_in_use_and_a_network_address_without_a_token_are_refused(place: Path) -> None:
     import socket
 
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BadInput, match="choose another --host or"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(BadInput, match=r"^port \d+ of 127.0.0.1 is in use[^\n]*--port 0 for a free one$"),
+    ):
         view(place, port=taken.getsockname()[1])
+    with pytest.raises(BadInput, match="choose another --host or --port"):
+        view(place, port=70_000)
     with pytest.raises(BadInput, match="opens these runs to the network, which needs a token"):
         view(place, host="0.0.0.0")
 

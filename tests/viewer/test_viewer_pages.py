@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 import re
 import subprocess
@@ -10,12 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
+from made import HOSTILE_NAME, HOSTILE_RUN
 from odd_texts import HOSTILE, HUGE
 
+from palaestra.agents.counted import Counted
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs.browser.chromium import find_chromium
+from palaestra.trainers.live import Live
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -84,7 +90,32 @@ def views(place: Path) -> dict[str, str]:
     """Every view by name, of episodes that are there."""
     with EpisodeStore(place / "eef/episodes.sqlite", mode="r") as store:
         fork = next(head for head in store.heads() if head.parent is not None)
+    with EpisodeStore(place / "agent-r/episodes.sqlite", mode="r") as store:
+        spliced = next(store.heads(actor="spliced"))
+    with EpisodeStore(place / "code/episodes.sqlite", mode="r") as store:
+        coded = [head.id for head in store.heads()]
+    with EpisodeStore(place / "world/episodes.sqlite", mode="r") as store:
+        imagined = next(store.heads(actor="imagined"))
+        real = next(store.heads(task=imagined.name, actor="policy"))
+    strange = quote(HOSTILE_RUN)
+    with EpisodeStore(place / HOSTILE_RUN / "episodes.sqlite", mode="r") as store:
+        hostile = next(store.heads())
     return {
+        "comparison": "run?run=cmp",
+        "tasks": "tasks?run=eef",
+        "search": f"forest?run=agent-r&id={spliced.id}",
+        "spliced": f"episode?run=agent-r&id={spliced.id}",
+        "code": f"episode?run=code&id={coded[0]}",
+        "code branches": f"branches?run=code&a={coded[0]}&b={coded[1]}",
+        "worlds": "worlds?run=world",
+        "page": "page?run=world&world=world&number=1",
+        "real and imagined": f"branches?run=world&a={real.id}&b={imagined.id}",
+        "imagined forest": f"forest?run=world&id={imagined.id}",
+        "hostile run": f"run?run={strange}",
+        "hostile table": f"episodes?run={strange}",
+        "hostile episode": f"episode?run={strange}&id={hostile.id}",
+        "hostile forest": f"forest?run={strange}&id={hostile.id}",
+        "hostile tasks": f"tasks?run={strange}",
         "runs": "",
         "run": "run?run=eef",
         "episodes": "episodes?run=eef",
@@ -105,6 +136,8 @@ def test_every_view_shows_without_an_error_and_fits(
     seen = Seen(browser, size, scheme)
     for name, view in views(place).items():
         page = seen.open(url, view)
+        assert "owned" not in page.title(), name
+        assert page.locator("main script, main img").count() == 0, name
         assert page.locator("[role=alert]").count() == 0, name
         assert page.locator("h1").inner_text(), name
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], name
@@ -140,6 +173,131 @@ def test_a_huge_observation_is_folded_and_opens_in_pieces(browser: Browser, url:
     more.click()
     page.wait_for_selector("text=/^204,000 of/")
     assert page.locator("#turn-1 pre.seen").first.evaluate("e => e.textContent.length") == 204_000
+    assert seen.wrong == []
+
+
+def test_five_million_characters_are_opened_piece_by_piece_and_the_page_answers_all_the_while(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """In pieces, and those out of sight are not laid out: a click is answered, and the last letter is there."""
+    from store_cases import episode
+
+    wall = "A wall of text \U0001f9f1. " * 300_000 + "the last word"
+    huge = episode(n=1)
+    huge = huge.model_copy(update={"turns": (huge.turns[0].model_copy(update={"observation": wall}),)})
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        store.add(huge)
+    seen = Seen(browser)
+    with viewing(tmp_path) as address:
+        page = seen.open(address, f"episode?run=.&id={huge.id}")
+        more = page.locator("#turn-0 button.more")
+        while more.count():
+            before = more.inner_text()
+            more.click()
+            page.wait_for_function(
+                "([old]) => document.querySelector('#turn-0 button.more')?.textContent !== old", arg=[before]
+            )
+        shown = page.locator("#turn-0 pre.seen").first
+        assert shown.evaluate("e => [...e.textContent].length") == len(wall)
+        assert shown.evaluate("e => e.textContent.endsWith('the last word')")
+        page.keyboard.press("?")
+        page.wait_for_selector("dialog[open]")
+    assert seen.wrong == []
+
+
+def test_the_files_of_a_turn_open_with_the_lines_that_changed_and_whole(
+    browser: Browser, url: str, place: Path
+) -> None:
+    seen = Seen(browser)
+    page = seen.open(url, views(place)["code"])
+    assert HOSTILE_NAME in page.locator("#turn-1 details.files summary").inner_text()
+    page.locator("#turn-2 details.files summary").first.click()
+    page.wait_for_selector("#turn-2 .diff .added")
+    assert "return 2 * n" in page.locator("#turn-2 .diff .added").inner_text()
+    assert "return n" in page.locator("#turn-2 .diff .gone").inner_text()
+    page.locator("#turn-2 .tree-list summary:has-text('solution.py')").click()
+    page.wait_for_selector("#turn-2 .tree-list pre")
+    assert page.locator("#turn-2 .tree-list pre").inner_text().strip() == "def double(n):\n    return 2 * n"
+    page.locator("details.files.start summary").first.click()
+    page.wait_for_selector("details.files.start code:has-text('notes.txt')")
+    assert page.locator("main img, main script").count() == 0
+    assert seen.wrong == []
+
+
+def test_a_search_is_drawn_with_visits_and_values_and_a_splice_with_where_it_resumes(
+    browser: Browser, url: str, place: Path
+) -> None:
+    seen = Seen(browser)
+    page = seen.open(url, views(place)["search"])
+    counted = [text.split(" · ") for text in page.locator("text.nq").all_inner_texts()]
+    assert counted
+    assert all(int(visits) > 0 and 0 <= float(value) <= 1 for visits, value in counted)
+    assert page.locator("path.splice").count() > 0
+    title = page.locator("path.splice title").first.evaluate("title => title.textContent")
+    assert re.match(r"spliced: \d+ turns of \w+, then \w+ from turn \d+; (not )?accepted", title)
+    page.select_option("select[name=colour]", "value")
+    assert page.locator("svg.by-value").count() == 1
+    page.select_option("select[name=dim]", "spliced")
+    assert page.locator(".node.dim").count() == page.locator(".node:not(.spliced)").count() - 0
+    page = seen.open(url, views(place)["spliced"])
+    assert "A splice:" in page.locator("main").inner_text()
+    assert page.locator(".turn header:has-text('says what')").count() > 0
+    assert seen.wrong == []
+
+
+def test_what_goes_on_where_a_piece_of_a_search_ended_stays_in_its_lane_and_no_two_branches_overlap(
+    browser: Browser, url: str, place: Path
+) -> None:
+    seen = Seen(browser)
+    page = seen.open(url, views(place)["search"])
+    lines = page.locator(".tree line.branch").evaluate_all(
+        "found => found.map(e => ['y1', 'x1', 'x2'].map(n => +e.getAttribute(n)))"
+    )
+    lanes: dict[float, list[tuple[float, float]]] = {}
+    for level, begin, end in lines:
+        lanes.setdefault(level, []).append((begin, end))
+    assert len(lanes) < len(lines)
+    for found in lanes.values():
+        found.sort()
+        assert all(one[1] <= two[0] for one, two in itertools.pairwise(found))
+    assert seen.wrong == []
+
+
+def test_an_imagined_page_stands_beside_the_real_one_with_the_words_that_differ(
+    browser: Browser, url: str, place: Path
+) -> None:
+    seen = Seen(browser)
+    page = seen.open(url, "worlds?run=world&world=world&order=similarity")
+    assert page.locator("figure.plot").count() == 2
+    page.locator("table a[data-stop]").first.click()
+    page.wait_for_selector("h1:has-text('Imagined and real')")
+    imagined, real = page.locator(".sides > div").all()
+    assert imagined.locator("del").count() + real.locator("ins").count() > 0
+    assert "cellar" in imagined.inner_text() or "You are" in imagined.inner_text()
+    page = seen.open(url, views(place)["real and imagined"])
+    assert page.locator("h1").inner_text() == "Real and imagined"
+    imagined_episode = views(place)["imagined forest"].replace("forest?", "episode?")
+    page = seen.open(url, imagined_episode)
+    page.get_by_role("link", name=re.compile("beside the real one")).click()
+    page.wait_for_selector("h1:has-text('Real and imagined')")
+    assert seen.wrong == []
+
+
+def test_a_comparison_is_a_plot_with_intervals_against_the_first_method(browser: Browser, url: str) -> None:
+    seen = Seen(browser)
+    page = seen.open(url, "run?run=cmp")
+    plots = page.locator("figure.plot:has(line.interval)")
+    titles = plots.locator("figcaption").all_inner_texts()
+    assert titles[:2] == ["success", "success against rft, in points"]
+    first = plots.nth(0)
+    assert [
+        each.split(":")[0] for each in first.locator("g > title").evaluate_all("all => all.map(e => e.textContent)")
+    ] == ["rft", "eef"]
+    spans = first.locator("line.interval:not(.thin)").evaluate_all(
+        "all => all.map(e => e.getAttribute('x2') - e.getAttribute('x1'))"
+    )
+    assert spans[0] == pytest.approx(spans[1])
+    assert page.locator("a[data-stop]").all_inner_texts() == ["eef-0", "rft-0"]
     assert seen.wrong == []
 
 
@@ -218,28 +376,54 @@ def test_the_keyboard_goes_from_the_runs_to_an_episode_its_forest_and_two_branch
 def test_the_token_view_marks_what_is_trained_and_says_why(browser: Browser, url: str) -> None:
     seen = Seen(browser)
     page = seen.open(url, "sample?run=eef&iteration=1&number=0")
-    learnt = page.locator(".token.learnt")
+    learnt = page.locator(".part.learnt")
     assert "press" in "".join(learnt.all_inner_texts())
-    assert "eef learns this" in str(learnt.first.get_attribute("title"))
-    assert page.locator(".token").count() > learnt.count() > 0
+    assert "eef learns this with weight 1" in str(learnt.first.get_attribute("title"))
+    assert page.locator(".token").count() > learnt.locator(".token").count() > 0
+    page.keyboard.press("j")
+    told = page.locator(".told")
+    assert "learn" in told.inner_text() or "context" in told.inner_text()
+    learnt.first.click()
+    assert "weight 1" in told.inner_text()
+    turn = told.locator("a")
+    assert re.match(r"turn \d+ of [0-9a-f]{16}", turn.inner_text())
+    turn.click()
+    page.wait_for_selector(".turn")
     assert seen.wrong == []
 
 
 def test_a_run_at_work_is_drawn_anew_and_what_was_opened_stays_open(browser: Browser, tmp_path: Path) -> None:
     from store_cases import episode
 
-    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+    (tmp_path / "run.json").write_text('{"format": 1, "recipe": "rft", "config": {"env": "mine/Lab-v0"}}')
+    seen, live = Seen(browser), Live(tmp_path, "quiet")
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store, open(tmp_path / "run.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a run does
         store.add(episode())
-        (tmp_path / "run.json").write_text('{"format": 1, "recipe": "rft", "config": {"env": "mine/Lab-v0"}}')
-        seen = Seen(browser)
+        collecting = Counted(live, "iteration 1, collect", "episodes", 10, faults=0, success=0.25).__enter__()
+        collecting.reach(4, faults=2)
         with viewing(tmp_path) as address:
             page = seen.open(address, "run?run=.")
-            page.wait_for_selector("text=/^1 episodes$/")
+            page.wait_for_selector(".now:has-text('iteration 1, collect')")
+            assert page.locator("h1 + .pill").inner_text().strip() == "working"
+            figures = page.locator(".kpi .figure")
+            assert figures.first.inner_text() == "1"
             page.click("summary:has-text('Configuration')")
             store.add_all([episode(sample=n) for n in range(1, 5)])
-            page.wait_for_selector("text=/^5 episodes$/")
+            with collecting:
+                collecting.reach(10, faults=3)
+            live.fitted("iteration-1", 2, 8, 1.5)
+            live.fitted("iteration-1", 5, 8, 0.5)
+            page.wait_for_selector(".now:has-text('fit iteration-1')")
+            assert figures.first.inner_text() == "5"
             assert page.locator("details[open] summary").inner_text() == "Configuration"
-        assert seen.wrong == []
+            curves = page.locator("figure.plot figcaption").all_inner_texts()
+            assert {text.split("\n")[0] for text in curves} == {"success", "score", "faults", "loss"}
+            assert "faults\n3" in curves
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            page.wait_for_selector("h1 + .pill:has-text('at rest')")
+            page.wait_for_selector(".now:has-text('stopped here')")
+    assert seen.wrong == []
 
 
 def test_with_a_token_the_page_shows_runs_to_its_holder_alone(browser: Browser, place: Path) -> None:

@@ -20,12 +20,12 @@ export async function showBranches({ run, a, b }) {
   for (let step = data.parting; step <= last; step++)
     rows.push(data.sides.map((side, which) => {
       const each = turns[which].get(step);
-      if (each) return h("div", {}, turn(each, { run, id: side.id }, { own: each.origin === side.id, fork: side.start.parent && step === side.own ? "⑂ fork" : null, observation: seen(step, which) }));
+      if (each) return h("div", {}, turn(each, { run, id: side.id }, { own: each.origin === side.id, fork: side.start.parent && step === side.own ? "fork" : null, observation: seen(step, which) }));
       return h("div", {}, step === side.length ? end(run, side, which, seen) : h("p", { class: "soft hollow" }, "over"));
     }));
   const tail = data.sides.map((side, which) => (side.length > last ? h("div", {}, end(run, side, which, seen)) : h("div", {})));
   const cut = data.differences.some((each) => each.cut), same = data.differences.filter((each) => each.same).length;
-  return { wide: true, page: [
+  return { page: [
     h("div", { class: "title" }, h("h1", {}, imagined[0] !== imagined[1] ? "Real and imagined" : "Two branches"), h("a", { class: "button", href: link("forest", { run, id: b }) }, "forest")),
     h("p", { class: "soft" }, data.parting ? `They share ${many(data.parting, "turn")} and part after turn ${data.parting - 1}. ` : "They part at the first turn. ",
       data.differences.length ? `${same} of ${many(data.differences.length, "page")} after equally many actions are equal.` : "", cut ? " Of long texts the beginnings are compared." : ""),

@@ -51,7 +51,7 @@ export async function showEpisode({ run, id, fault, from = "0", place, order, ..
     for (const each of part.turns) {
       const own = each.step >= data.own;
       const good = splice && each.step >= splice.from ? splice.resumes + each.step - splice.from : null;
-      turns.append(turn(each, at, { own, fork: data.start.parent && each.step === data.own ? (splice ? "⑂ spliced from here on" : "⑂ the fork begins here") : null,
+      turns.append(turn(each, at, { own, fork: data.start.parent && each.step === data.own ? (splice ? "spliced from here on" : "the fork begins here") : null,
         recited: good === null ? splice && each.step === splice.aside ? "nobody: it is the word of reflection" : null : h("a", { href: link("episode", { run, id: splice.good }) }, `turn ${good} of ${splice.good}`) }));
       rungs.append(rung(each, own));
     }
@@ -78,7 +78,7 @@ export async function showEpisode({ run, id, fault, from = "0", place, order, ..
         data.final.text && [h("h2", {}, "At the end"), h("div", { class: "turn end" }, text(data.final, { ...at, step: -1, field: "final" }))],
         h("details", {}, h("summary", {}, "Provenance"), h("pre", { class: "seen" },
           JSON.stringify({ id: data.id, start: data.start, sample: data.sample, provenance: who, labels: data.labels }, null, 1)))))];
-  return { wide: true, page, shown: () => {
+  return { page, shown: () => {
     if (data.pictures) pictures(turns, at);
     if (data.imagines && !fault) near(run, id, beside);
   } };

@@ -15,7 +15,7 @@ const COLUMNS = [
   ["who", "actor", "less", (row) => row.actor],
   ["policy", "policy", "less", (row) => h("span", { title: row.policy }, row.policy)],
   ["turns", "turns", "number less", (row) => row.n_turns],
-  ["fork at", "fork_step", "number less", (row) => (row.parent ? `⑂ ${row.fork_step}` : "")],
+  ["fork at", "fork_step", "number less", (row) => (row.parent ? `↳ ${row.fork_step}` : "")],
   ["tokens", "tokens", "number less", (row) => brief(row.completion_tokens)],
   ["iteration", "iteration", "number less", (row) => row.iteration ?? "–"],
 ];
@@ -38,6 +38,7 @@ export async function showEpisodes({ run, order = "-added", ...where }) {
   const height = Math.min(first.total * ROW, TALLEST);
   rows.style.height = `${height}px`;
   const grid = h("div", { class: `grid${columns.length < COLUMNS.length ? "" : " envs"}`, tabindex: 0, role: "region", "aria-label": "Episodes" }, heads(columns, order, go), rows);
+  if (first.total < 15) grid.classList.add("few");
   const note = h("span", { class: "soft" }, many(first.total, "episode"));
   let drawn = 0, wanted = false;
 
@@ -84,7 +85,7 @@ export async function showEpisodes({ run, order = "-added", ...where }) {
         h("button", { type: "button", onclick: () => dispatchEvent(new HashChangeEvent("hashchange")) }, `${count(now.total - first.total)} new: show`));
     }
   });
-  return { wide: true, page: [h("h1", {}, "Episodes"), bar, first.total ? grid : h("p", {}, filtered ? "No episode passes these filters." : "There are no episodes yet.")],
+  return { page: [h("h1", {}, "Episodes"), bar, first.total ? grid : h("p", {}, filtered ? "No episode passes these filters." : "There are no episodes yet.")],
     shown: draw, leave: watch };
 }
 

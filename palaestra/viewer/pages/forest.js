@@ -75,7 +75,7 @@ export async function showForest({ run, id, colour = "outcome" }) {
     dimmed = value;
     for (const node of nodes) shapes.get(node.id).classList.toggle("dim", dimmed !== "" && !(dimmed === node.actor || dimmed === node.outcome || dimmed === `iteration ${node.iteration}`));
   };
-  return { wide: true, page: [
+  return { page: [
     h("div", { class: "title" }, h("h1", {}, data.name), h("span", { class: "soft" }, `${envName(nodes[0].env)} · ${many(data.total, "episode")}${nodes.length < data.total ? `, the first ${count(nodes.length)} are drawn` : ""}`)),
     h("div", { class: "bar" }, choice("bring out", "dim", [["", "everything"], ...groups, ...rounds.map((each) => `iteration ${each}`), "success", "failure", "truncated"].map((each) => (Array.isArray(each) ? each : [each, each])), "", dim),
       choice("colour", "colour", [["outcome", "outcome"], ["value", "value Q"]], colour, (value) => drawing.setAttribute("class", `forest by-${value}`))),

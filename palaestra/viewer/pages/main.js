@@ -68,7 +68,6 @@ async function show() {
     const found = await view(parameters);
     if (mine !== turn) { found.leave?.(); return; }
     leave = found.leave ?? null;
-    main.className = found.wide ? "broad" : "";
     main.replaceChildren(...nodes(found.page));
     window.scrollTo(0, 0);
     found.shown?.();

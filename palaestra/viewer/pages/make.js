@@ -27,7 +27,8 @@ export const many = (number, one, more = `${one}s`) => `${count(number)} ${numbe
 export const brief = (value) => (value >= 1e6 ? `${(value / 1e6).toFixed(1)}M` : value >= 1e4 ? `${Math.round(value / 1e3)}k` : count(value));
 
 const MARKS = { success: "✓", failure: "✗", truncated: "…" };
-export const outcome = (name) => h("span", { class: `pill ${name}` }, h("span", { "aria-hidden": "true" }, MARKS[name] ?? "!"), ` ${name.replace("_", " ")}`);
+export const outcome = (name, number) => h("span", { class: `pill ${name}` }, h("span", { "aria-hidden": "true" }, MARKS[name] ?? "!"), ` ${name.replace("_", " ")}`,
+  number !== undefined && h("b", {}, ` ${count(number)}`));
 
 // The environment's own name, without the package's and the version.
 export const envName = (id) => (id ?? "").replace(/^.*\//, "").replace(/-v\d+$/, "");

@@ -39,7 +39,7 @@ export function curve(title, series, { format = short, axis = format, xformat = 
     all.map((each, at) => each.band && s("path", { class: `band s${at}`, d: `M${each.band.map(([a, , c]) => `${x(a)},${y(c)}`).join("L")}L${[...each.band].reverse().map(([a, b]) => `${x(a)},${y(b)}`).join("L")}Z` })),
     all.map((each, at) => pieces(each.points).map((piece) => s("polyline", { class: `curve s${at}`, points: piece.map(([a, b]) => `${x(a)},${y(b)}`).join(" ") }))),
     cursor, dots,
-    s("text", { x: LEFT, y: H - 5 }, xformat(first)),
+    s("text", { x: LEFT, y: H - 5 }, xformat(first)), note && s("text", { x: (LEFT + W - RIGHT) / 2, y: H - 5, "text-anchor": "middle" }, note),
     s("text", { x: W - RIGHT, y: H - 5, "text-anchor": "end" }, last > first ? xformat(last) : ""));
   const near = (event) => {
     const box = drawing.getBoundingClientRect(), at = ((event.clientX - box.left) / box.width) * W;
@@ -51,7 +51,7 @@ export function curve(title, series, { format = short, axis = format, xformat = 
   drawing.addEventListener("pointermove", near);
   drawing.addEventListener("pointerleave", () => { says.textContent = format(end[1]); for (const name of ["x1", "x2"]) cursor.setAttribute(name, -9); });
   return h("figure", { class: "card plot" }, h("figcaption", {}, h("span", {}, title), says), drawing,
-    (all.length > 1 || note) && h("div", { class: "legend" }, all.length > 1 && all.map((each, at) => h("span", {}, h("i", { class: `key s${at}` }), each.name)), note && h("span", { class: "soft" }, note)));
+    all.length > 1 && h("div", { class: "legend" }, all.map((each, at) => h("span", {}, h("i", { class: `key s${at}` }), each.name))));
 }
 
 // A line of points, cut where a value is missing.

@@ -47,7 +47,7 @@ function now(progress, working) {
 const figures = (all) => h("div", { class: "cards kpis" },
   card(count(all.episodes), "episodes", `${count(all.forks)} of them forks`),
   h("div", { class: "card kpi" }, h("div", { class: "label" }, "success"), h("div", { class: "figure" }, percent(all.episodes ? (all.outcomes.success ?? 0) / all.episodes : null)),
-    stacked(Object.entries(all.outcomes)), h("div", { class: "facts small" }, Object.entries(all.outcomes).map(([name, number]) => [outcome(name), ` ${count(number)} `]))),
+    stacked(Object.entries(all.outcomes)), h("div", { class: "pills" }, Object.entries(all.outcomes).map(([name, number]) => outcome(name, number)))),
   card(count(all.tasks), "tasks", `${brief(all.turns)} turns`),
   card(brief(all.completion_tokens), "tokens written", `${brief(all.prompt_tokens)} read`),
   card(count(all.faults), "faults", "kept apart, never learnt from"));

@@ -51,7 +51,7 @@ export async function showPage({ run, world, number }) {
   const to = (where, rel, title) => where !== null && h("a", { rel, class: "button", href: link("page", { run, world, number: where }) }, title);
   const side = (title, text, which) => h("div", {}, h("h2", {}, title), page.parts ? marked(page.parts, which) : h("pre", { class: "seen" }, text));
   const added = (which) => page.parts?.filter(([code, , ]) => code !== "equal").reduce((sum, part) => sum + part[which].trim().split(/\s+/).filter(Boolean).length, 0);
-  return { wide: true, page: [
+  return { page: [
     h("div", { class: "title" }, h("h1", {}, "Imagined and real"), h("span", { class: "pager" }, to(page.before, "prev", "←"), to(page.after, "next", "→")), h("a", { class: "button", href: link("worlds", { run, world }) }, "all pages")),
     h("div", { class: "facts" }, h("span", {}, "after ", h("code", {}, page.action)), h("span", {}, `${many(page.steps, "imagined step")} from step ${page.origin} of `, page.store ? h("a", { href: link("episode", { run, id: page.episode }) }, page.episode) : page.episode),
       h("span", {}, "similarity ", h("b", {}, percent(page.similarity, 0))), h("span", {}, "copying ", h("b", {}, percent(page.copying, 0))),
