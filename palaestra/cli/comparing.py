@@ -12,11 +12,14 @@ from rich.markdown import Markdown
 
 from palaestra.agents.counted import Fits
 from palaestra.agents.progress import under
+from palaestra.agents.typical import near, typical
 from palaestra.cli.options import Concurrency, Events, Load, Quiet, Tasks, load_environments, parse_tasks, shown, tell
+from palaestra.cli.planning import DryRun, show_plan
 from palaestra.cli.printed import screen
 from palaestra.cli.training import change_settings, experts_of, read_settings
 from palaestra.envs import find
 from palaestra.envs.errors import BadInput
+from palaestra.trainers.estimate import of_recipe, together
 from palaestra.trainers.recipe import Recipe
 from palaestra.worldmodel.methods import CONTESTANTS, contestant
 
@@ -47,6 +50,7 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory; going on in one is fine.")] = None,
     concurrency: Concurrency = 16,
     load: Load = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
@@ -57,7 +61,7 @@ def compare(
     `palaestra compare rft eef --env crafting --model tiny --experts flawed:0.4 --tasks 40 --budget 240 --seeds 5`
     """
     from palaestra.agents.models import need_train
-    from palaestra.trainers.compare import compare_methods
+    from palaestra.trainers.compare import compare_methods, recipes_of
     from palaestra.trainers.comparison import markdown
 
     load_environments(load)
@@ -82,8 +86,14 @@ def compare(
     spec = find(settings["env"])
     if settings.get("model") == "tiny":
         settings["model"] = f"tiny:{spec.id}"
-    need_train()
     where = out or Path("runs") / f"compare-{spec.family}"
+    if dry_run:
+        recipes = recipes_of(contestants, settings, where, range(seeds), own, {}).values()
+        known = typical(near(where), spec.id)
+        does = f"compare {', '.join(methods)} on {spec.id}, {seeds} seeds, one run each"
+        show_plan(together(does, where, [of_recipe(recipe, known) for recipe in recipes]), as_json)
+        return
+    need_train()
     progress, begun = shown(quiet, as_json), 0
 
     def run(recipe: Recipe[Any]) -> None:

@@ -44,6 +44,7 @@ from palaestra.cli.options import (
     tell,
     with_sandbox,
 )
+from palaestra.cli.planning import DryRun, plan_episodes, show_plan
 from palaestra.cli.printed import plain, screen
 from palaestra.cli.showing import STORE, Where, given, outcome_of, store_of
 from palaestra.cli.strategies import Calls, StrategyName, with_strategy
@@ -80,6 +81,7 @@ def collect(
     max_fault_rate: Annotated[float, typer.Option(help="Share of episodes that may be given up.")] = 0.2,
     seed: Seed = 0,
     load: Load = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> int:
@@ -98,9 +100,13 @@ def collect(
     try:
         name = split or made.splits()[0]
         chosen = choose_tasks(made.tasks(name), parse_tasks(tasks), f"split {name!r} of {spec.id}")
+        tokens = spec.answer_tokens if max_tokens is None else max_tokens
+        if dry_run:
+            asked = ("rollouts", "collect", (strategy, calls))
+            show_plan(plan_episodes(made, chosen, policy, out, samples, conversation, tokens, *asked), as_json)
+            return 0
     finally:
         made.close()
-    tokens = spec.answer_tokens if max_tokens is None else max_tokens
     acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
     acting = with_strategy(acting, strategy, calls, spec, env_settings)
     with EpisodeStore(_new_store(out)) as store:

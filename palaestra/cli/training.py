@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 from palaestra.agents.counted import Fits
 from palaestra.agents.policies.named import flaws, model_name, policy_by_name
 from palaestra.agents.store import EpisodeStore
+from palaestra.agents.typical import near, typical
 from palaestra.cli.beside import Beside
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
@@ -40,11 +41,13 @@ from palaestra.cli.options import (
     tell,
     with_sandbox,
 )
+from palaestra.cli.planning import DryRun, plan_episodes, show_plan
 from palaestra.cli.printed import screen
 from palaestra.cli.strategies import Calls, StrategyName, usual_temperature, with_strategy
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
+from palaestra.trainers.estimate import of_recipe
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT
 from palaestra.worldmodel.methods import METHODS
@@ -78,6 +81,7 @@ def train(
     concurrency: Concurrency = 16,
     seed: Annotated[int | None, typer.Option(help="All randomness follows from it.")] = None,
     load: Load = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
@@ -114,6 +118,14 @@ def train(
     if "model" in settings:
         settings["model"] = model_name(settings["model"], spec)
     where = out or Path("runs") / f"{method}-{spec.family}"
+    if dry_run:
+        kind = METHODS[method]
+        recipe = kind(config_of(kind.config_type, settings), where)
+        try:
+            show_plan(of_recipe(recipe, typical(near(where), recipe.spec.id)), as_json)
+        finally:
+            recipe.env.close()
+        return
     run_method(METHODS[method], settings, where, concurrency=concurrency, quiet=quiet, as_json=as_json)
 
 
@@ -222,6 +234,7 @@ def evaluate(
     concurrency: Concurrency = 16,
     seed: Seed = 0,
     load: Load = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
@@ -245,14 +258,19 @@ def evaluate(
     try:
         wanted = parse_tasks(tasks)
         split = split or usual_split(made)
-        choose_tasks(held_out(spec, made, split), wanted, f"split {split!r} of {spec.id}")  # before a store is made
+        chosen = choose_tasks(held_out(spec, made, split), wanted, f"split {split!r} of {spec.id}")
+        tokens = spec.answer_tokens if max_tokens is None else max_tokens
+        where = out or Path("runs") / f"eval-{spec.short}"
+        if dry_run:
+            asked = ("held-out episodes", "evaluate", (strategy, calls))
+            each = samples * (1 + improve)
+            show_plan(plan_episodes(made, chosen, policy, where, each, conversation, tokens, *asked), as_json)
+            return
     finally:
         made.close()
-    tokens = spec.answer_tokens if max_tokens is None else max_tokens
     warmth = usual_temperature(strategy) if temperature is None else temperature
     acting = policy_by_name(policy, spec, sampling_of(warmth, tokens, seed), constrain=constrain)
     acting = with_strategy(acting, strategy, calls, spec, with_protocol(spec, env_settings, protocol))
-    where = out or Path("runs") / f"eval-{spec.short}"
     if where.is_file():
         raise BadInput(f"--out {where} is a file; choose a directory")
     with EpisodeStore(where / "episodes.sqlite") as store:

@@ -36,6 +36,7 @@ from palaestra.cli.options import (
     shown,
     tell,
 )
+from palaestra.cli.planning import DryRun, plan_episodes, show_plan
 from palaestra.cli.printed import screen
 from palaestra.cli.training import change_settings, read_settings
 from palaestra.envs import find, make
@@ -66,6 +67,7 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run directory; going on in one is fine.")] = None,
     seed: Seed = 0,
     load: Load = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
@@ -74,6 +76,8 @@ def train(
     Example: `palaestra worldmodel train --env crafting --model tiny --store runs/rft-crafting --set page.history=4`
     """
     from palaestra.agents.models import need_train
+    from palaestra.worldmodel.estimate import of_training
+    from palaestra.worldmodel.report import write_report
     from palaestra.worldmodel.training import TrainConfig, train_world
 
     load_environments(load)
@@ -82,8 +86,11 @@ def train(
     given |= {"env": spec.id, "env_settings": parse_settings(settings), "store": store, "seed": seed}
     given["model"] = model_name(model, spec)
     change_settings(given, change)
-    need_train()
     where = out or Path("runs") / f"world-{spec.short}"
+    if dry_run:
+        show_plan(of_training(config_of(TrainConfig, given), where), as_json)
+        return
+    need_train()
     progress = shown(quiet, as_json)
     with Fits(progress) as fits:
         report = train_world(
@@ -93,8 +100,9 @@ def train(
             fitting=fits.step,
             progress=progress,
         )
+    page = write_report(where, report).resolve()
     if as_json:
-        tell({"run": str(where), "fidelity": report.model_dump(mode="json") if report else None})
+        tell({"run": str(where), "report": str(page), "fidelity": report.model_dump(mode="json") if report else None})
         return
     console = screen()
     console.print(
@@ -103,6 +111,7 @@ def train(
         else "no task was set aside, so nothing was measured; see `worldmodel eval`"
     )
     console.print(f"world model: {(where / 'model').resolve()}", soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True)
 
 
 @app.command(name="eval")
@@ -115,6 +124,7 @@ def evaluate(
     episodes: Annotated[int | None, typer.Option(help="So many episodes at the most, drawn by the seed.")] = None,
     seed: Seed = 0,
     load: Load = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
@@ -122,6 +132,7 @@ def evaluate(
 
     Example: `palaestra worldmodel eval runs/world-crafting --store runs/eval-crafting`
     """
+    from palaestra.worldmodel.estimate import of_measuring
     from palaestra.worldmodel.fidelity import fidelity
     from palaestra.worldmodel.loading import load_world, read_card, world_folder
     from palaestra.worldmodel.training import held_out_episodes, store_file
@@ -131,6 +142,9 @@ def evaluate(
     card = read_card(world_folder(world))
     if horizons < 1 or origins < 1 or (episodes is not None and episodes < 1) or not 0 <= trust <= 1:
         raise BadInput("--horizons, --origins and --episodes are at least 1, --trust lies between 0 and 1")
+    if dry_run:
+        show_plan(of_measuring(world, card, store, horizons=horizons, origins=origins, episodes=episodes), as_json)
+        return
     made = make(card.env, **card.env_settings)
     try:
         with EpisodeStore(store_file(store), mode="r") as opened:
@@ -184,6 +198,7 @@ def act(
     concurrency: Concurrency = 16,
     seed: Seed = 0,
     load: Load = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
@@ -192,8 +207,9 @@ def act(
     Examples: `palaestra worldmodel act crafting -p runs/rft-crafting --world runs/world-crafting --depth 2`,
     `palaestra worldmodel act crafting -p runs/rft-crafting --world real --depth 2` for the upper limit.
     """
+    from palaestra.trainers.evaluate import choose_tasks, held_out, usual_split
     from palaestra.trainers.evaluate import evaluate as run_evaluation
-    from palaestra.trainers.evaluate import held_out, usual_split
+    from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
     from palaestra.worldmodel.loading import load_world
     from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
@@ -202,14 +218,21 @@ def act(
     load_environments(load)
     spec, env_settings = find(env), parse_settings(settings)
     made = make(spec.id, **env_settings)
+    where = out or Path("runs") / f"lookahead-{spec.short}"
+    conversation = conversation_of(window, style or spec.style, actions)
+    tokens = spec.answer_tokens if max_tokens is None else max_tokens
     try:
-        held_out(spec, made, split or usual_split(made))
+        held = held_out(spec, made, split or usual_split(made))
+        if dry_run:
+            chosen = choose_tasks(held, parse_tasks(tasks), f"the held-out tasks of {spec.id}")
+            asked = ("held-out episodes", "look ahead", ("look-ahead", candidates))
+            show_plan(plan_episodes(made, chosen, policy, where, 1, conversation, tokens, *asked), as_json)
+            return
     finally:
         made.close()
     if candidates < 1 or after < 0 or (depth is not None and depth < 1):
         raise BadInput("--candidates and --depth are at least 1, --after at least 0")
     plan = LookAheadPlan(candidates=candidates, depth=depth, after=after)
-    tokens = spec.answer_tokens if max_tokens is None else max_tokens
     acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
     imagining = RealWorld(spec.id, env_settings) if world == "real" else load_world(world, spec.id)
     if depth is None and world == "real":
@@ -220,7 +243,6 @@ def act(
         load_world(judge, spec.id).judge if judge is not None else None,
         plan=plan,
     )
-    where = out or Path("runs") / f"lookahead-{spec.short}"
     with EpisodeStore(where / "episodes.sqlite") as store:
         result = run_evaluation(
             spec.id,
@@ -229,17 +251,19 @@ def act(
             split=split,
             tasks=parse_tasks(tasks),
             env_settings=env_settings,
-            conversation=conversation_of(window, style or spec.style, actions),
+            conversation=conversation,
             seed=seed,
             concurrency=concurrency,
             progress=shown(quiet, as_json),
             command=shlex.join(["palaestra", *sys.argv[1:]]),
         )
     write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())
+    report = write_evaluation(where, result).resolve()
     spent = ahead.spent
     if as_json:
-        tell({"evaluation": result.model_dump(mode="json"), "spent": spent.counts()})
+        tell({"evaluation": result.model_dump(mode="json"), "spent": spent.counts(), "report": str(report)})
         return
     console = screen()
     console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")
     console.print(f"{result.episodes} episodes, depth {ahead.depth}, {spent.text()}")
+    console.print(f"report: {report}", soft_wrap=True)

@@ -58,7 +58,7 @@ def compare_methods(
         BadInput: fewer than two methods, no `budget`, no `objective.tokens`, or what a method itself refuses; before
             any method has begun.
     """
-    recipes = _recipes(contestants, settings, out, seeds, own or {}, rest)
+    recipes = recipes_of(contestants, settings, out, seeds, own or {}, rest)
     ends: dict[str, dict[int, Path]] = {each.name: {} for each in contestants}
     standings: list[Standing] = []
     for seed in seeds:
@@ -84,7 +84,7 @@ def standings_of(contestants: Sequence[Contestant], ends: Mapping[str, Mapping[i
     return [_standing(each, ends[each.name], reference if place else None) for place, each in enumerate(contestants)]
 
 
-def _recipes(
+def recipes_of(
     contestants: Sequence[Contestant],
     settings: Mapping[str, Any],
     out: Path,
@@ -92,6 +92,7 @@ def _recipes(
     own: Mapping[str, Mapping[str, Any]],
     rest: Mapping[str, Any],
 ) -> dict[tuple[str, int], Recipe[Any]]:
+    """The run of every contestant and seed, none of them begun. Raises BadInput: see `compare_methods`."""
     if len(contestants) < 2 or len({each.name for each in contestants}) < len(contestants):
         raise BadInput("a comparison needs at least two different methods")
     if settings.get("budget") is None or settings.get("samples") is not None:
