@@ -12,7 +12,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
 
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_PAUSE = 30.0
+_IDLE = 5.0
+"""Seconds after which a connection's thread ends that has nothing to do."""
 
 
 class OpenAIPolicy:
-    """Asks a server for chat completions, many at once. See `Policy` for the common attributes.
+    """Asks a server for chat completions, many at once and each by itself (it is a `StreamingPolicy`). See `Policy` for
+    the common attributes.
 
     A request that the server refuses, or does not answer properly before the deadline, fails alone
     (`Completion.error`). Waiting for a server can be interrupted at any moment: the threads that wait never keep a
@@ -87,6 +91,10 @@ class OpenAIPolicy:
         )
         self._deadline, self._pause = deadline, pause
         self._closed = threading.Event()
+        self._turn = threading.Condition()
+        self._jobs: deque[tuple[Request, Callable[[Completion], None]]] = deque()
+        self._idle = self._threads = 0
+        self._wrong: BadInput | None = None
         try:
             self.model = self._choose(model)
         except BaseException:
@@ -100,34 +108,53 @@ class OpenAIPolicy:
 
     def act(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer every request, in order. Raises BadInput when the server refuses the key."""
-        done: list[Completion | BaseException | None] = [None] * len(requests)
-        left = deque(enumerate(requests))
-
-        def work() -> None:
-            while True:
-                try:
-                    place, request = left.popleft()
-                except IndexError:
-                    return
-                try:
-                    done[place] = self._ask(request)
-                except BaseException as error:  # raised below, in the thread that asked
-                    done[place] = error
-
-        count = min(self.batch_size, len(requests))
-        # Not an executor: its threads would be waited for when the process ends, however long a server hangs.
-        threads = [threading.Thread(target=work, name=f"openai {number}", daemon=True) for number in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        answers: list[Completion] = []
-        for answer in done:
-            if isinstance(answer, BaseException):
-                raise answer
-            assert answer is not None
-            answers.append(answer)
+        futures: list[Future[Completion]] = [Future() for _ in requests]
+        for request, future in zip(requests, futures, strict=True):
+            self.submit(request, future.set_result)
+        answers = [future.result() for future in futures]
+        if self._wrong is not None:
+            raise self._wrong
         return answers
+
+    def submit(self, request: Request, done: Callable[[Completion], None]) -> None:
+        """Take one request; `done` is called with its answer, from another thread.
+
+        Raises:
+            BadInput: the server has refused the key.
+        """
+        if self._wrong is not None:
+            raise self._wrong
+        with self._turn:
+            self._jobs.append((request, done))
+            if len(self._jobs) > self._idle and self._threads < self.batch_size:
+                self._threads += 1
+                # Not an executor: its threads would be waited for when the process ends, however long a server hangs.
+                threading.Thread(target=self._work, name="openai", daemon=True).start()
+            else:
+                self._turn.notify()
+
+    def _work(self) -> None:
+        """One connection's thread: answers what waits, and ends when nothing has come for a while."""
+        while True:
+            with self._turn:
+                while not self._jobs:
+                    self._idle += 1
+                    told = self._turn.wait(_IDLE)
+                    self._idle -= 1
+                    if not told and not self._jobs:
+                        self._threads -= 1
+                        return
+                request, done = self._jobs.popleft()
+            done(self._told(request))
+
+    def _told(self, request: Request) -> Completion:
+        try:
+            return self._ask(request)
+        except BadInput as error:
+            self._wrong = error
+            return Completion("", error=str(error))
+        except Exception as error:  # whatever it is, who waits for the answer must hear of it
+            return Completion("", error=f"{self.url}: {type(error).__name__}: {_line(error)}")
 
     def close(self) -> None:
         """Give the connections back. Nothing is waited for: what is under way fails, and nothing is asked again."""
