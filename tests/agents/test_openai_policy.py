@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from palaestra.agents.models import load_model
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.openai import OpenAIPolicy
 from palaestra.agents.policy import Completion, Policy, Request, Sampling
+from palaestra.agents.streaming import StreamingPolicy
 from palaestra.agents.tiny import make_tiny
 from palaestra.envs import BadInput
 
@@ -180,6 +182,17 @@ def test_requests_are_under_way_side_by_side(server: Server) -> None:
     answers = wide.act([ask(f"together {i}") for i in range(8)])  # nobody is answered before all eight have asked
     wide.close()
     assert [answer.error for answer in answers] == [None] * 8
+
+
+def test_an_answer_waits_for_no_other_one(policy: OpenAIPolicy, server: Server) -> None:
+    """The collector hands requests over one by one: a slow one keeps no episode waiting but its own."""
+    assert isinstance(policy, StreamingPolicy)
+    came = SimpleQueue[str]()
+    policy.submit(ask("slow"), lambda answer: came.put("slow"))
+    policy.submit(ask("A door."), lambda answer: came.put("quick"))
+    assert came.get(timeout=60) == "quick"
+    server.slow.set()
+    assert came.get(timeout=60) == "slow"
 
 
 def test_a_busy_server_is_asked_again(policy: OpenAIPolicy, server: Server) -> None:
