@@ -69,7 +69,9 @@ def markdown(standings: Sequence[Standing]) -> str:
             "By difficulty, success:",
             markdown_table(["method", *heads], [_bins(each, names) for each in standings]),
         ]
-    parts.append("\n".join(f"- `{standing.method}`: {markdown_cell(standing.what)}" for standing in standings))
+    parts.append(
+        "\n".join(f"- `{markdown_cell(standing.method)}`: {markdown_cell(standing.what)}" for standing in standings)
+    )
     return "\n\n".join(parts) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,3 +61,23 @@ def samples() -> list[Sample]:
         ids = tuple(int(i) for i in rng.integers(1, VOCAB, length))
         made.append(Sample(ids=ids, weights=tuple(weights), episodes=(f"e{number}",), task=f"t{number}", split="train"))
     return made
+
+
+@pytest.fixture(scope="session")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of RFT with experts, two iterations and a measurement after each: to be copied, not changed."""
+    import lamps
+
+    from palaestra.trainers.config import config_of
+    from palaestra.trainers.rft import RFT, RFTConfig
+
+    folder = tmp_path_factory.mktemp("short")
+    model = lamps.tiny(folder / "tiny")
+    quick = {
+        "budget": 12,
+        "evaluation": {"tasks": 4},
+        "objective": {"epochs": 2, "learning_rate": 3e-3, "batch": 4},
+        "experts": {"oracle": "solve", "slip": 0.4, "tasks": 6},
+    }
+    RFT(config_of(RFTConfig, lamps.settings(model, **quick)), folder / "run", progress="quiet").train()
+    return folder / "run"
