@@ -155,6 +155,10 @@ class Lines(_NowAndThen):
     def __init__(self, seconds: float = 10.0) -> None:
         super().__init__(seconds)
 
+    def end(self, stage: Stage) -> None:
+        if not isinstance(sys.exc_info()[1], BadInput):  # the line that says what is wrong is all that is left to say
+            super().end(stage)
+
     def tell(self, stage: Stage, over: bool) -> None:
         print(f"{stage.what or 'collect'}: {line(stage)}", file=sys.stderr, flush=True)
 

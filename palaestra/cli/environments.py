@@ -111,8 +111,9 @@ def check(
     from palaestra.envs.check import check as run_check
     from palaestra.envs.check.promises import PROMISES
 
-    broken = 0
-    with Counted(shown(quiet, as_json), f"check {env}", "promises", len(PROMISES), broken=0) as count:
+    load_environments(load)
+    spec, broken = find(env), 0
+    with Counted(shown(quiet, as_json), f"check {spec.id}", "promises", len(PROMISES), broken=0) as count:
 
         def found(result: Result) -> None:
             nonlocal broken

@@ -21,8 +21,8 @@ from palaestra.trainers.objective import CrossEntropy, Preference
 from palaestra.trainers.online import Online
 from palaestra.trainers.recipe import Recipe
 
-OBSERVATION, TURN = 100, 500
-"""Assumed where no store tells: tokens of an observation, and bytes that a turn takes in a store."""
+OBSERVATION, TURN, STORE = 100, 500, 60_000
+"""Assumed where no store tells: tokens of an observation, bytes that a turn takes in a store; bytes of an empty store."""
 
 
 class Part(BaseModel):
@@ -183,7 +183,7 @@ def estimate(
         model_calls=_times(asked, None if acting.turns is None else acting.turns * acting.calls),
         prompt_tokens=_times(asked, acting.prompt_tokens),
         completion_tokens=_times(asked, acting.completion_tokens),
-        episode_bytes=_times(every, acting.bytes),
+        episode_bytes=None if (kept := _times(every, acting.bytes)) is None else kept + STORE * bool(kept),
         model_bytes=0 if weights is None else None if size is None else size * weights[1],
         basis=tuple(basis),
     )

@@ -1,0 +1,151 @@
+"""Long commands for scripts: JSON Lines with documented keys and nothing else, quiet ones, dry runs that do nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palaestra.agents.store import EpisodeStore
+from palaestra.cli import run
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "command-line.md").read_text()
+LONG = (
+    ("collect", "bandit", "--policy", "oracle", "--tasks", "3", "--out", "run"),
+    ("eval", "bandit", "--policy", "oracle", "--tasks", "3", "--out", "run"),
+    ("check", "bandit", "--fast"),
+    ("import", "all.jsonl", "--out", "copy"),
+)
+DRY = (
+    ("collect", "bandit", "--policy", "oracle", "--tasks", "3", "--out", "run"),
+    ("eval", "crafting", "--policy", "tiny", "--tasks", "3"),
+    ("train", "rft", "--env", "crafting", "--model", "tiny", "--experts", "oracle", "--tasks", "5", "--budget", "20"),
+    ("train", "grpo", "--env", "bandit", "--model", "smollm2-135m", "--budget", "512"),
+    ("compare", "rft", "eef", "--env", "crafting", "--model", "tiny", "--experts", "flawed:0.4", "--budget", "60"),
+    ("worldmodel", "train", "--env", "bandit", "--store", "before"),
+    ("worldmodel", "act", "bandit", "-p", "random", "--world", "real", "--depth", "1", "--tasks", "2"),
+)
+
+
+class Told:
+    """Runs a command in this process and gives what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *args: str, status: int = 0) -> tuple[str, str]:
+        assert run(list(args)) == status
+        told = self.capsys.readouterr()
+        return told.out, told.err
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """In an empty directory, but for a store `before` of two episodes and a file of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PALAESTRA_CACHE", str(tmp_path / "cache"))
+    assert run(["collect", "bandit", "--policy", "oracle", "--tasks", "2", "--out", "before", "--quiet"]) == 0
+    assert run(["export", "before", "all.jsonl"]) == 0
+    for beside in ("-wal", "-shm"):
+        Path(f"before/episodes.sqlite{beside}").unlink(missing_ok=True)
+    capsys.readouterr()
+    return Told(capsys)
+
+
+def documented(heading: str) -> set[str]:
+    """The keys that a table of the page has in its first column."""
+    part = PAGE.split(heading, 1)[1].split("\n## ", 1)[0].split("\n### ", 1)[0]
+    return {key for row in re.findall(r"^\| (`.*?) \|", part, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
+
+
+@pytest.mark.parametrize("command", LONG, ids=lambda command: command[0])
+def test_json_is_lines_of_objects_with_the_documented_keys(told: Told, command: tuple[str, ...]) -> None:
+    out, _ = told(*command, "--json")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
+    assert [line["event"] for line in lines[:-1]] == ["progress"] * (len(lines) - 1)
+    assert lines[-1]["event"] == "result"
+    keys = documented("### Progress lines")
+    assert {"event", "stage", "unit", "done", "total", "seconds", "rate", "left", "ended"} <= keys
+    for line in lines[:-1]:
+        assert set(line) <= keys, set(line) - keys
+    stages = {line["stage"]: line for line in lines[:-1]}
+    assert stages, "a stage tells at least its beginning and its end"
+    assert all((line["ended"] and line["done"] == line["total"]) or line["total"] is None for line in stages.values())
+    assert set(lines[-1]) <= documented(f"### `palaestra {command[0]}`") | {"event"}
+
+
+@pytest.mark.parametrize("command", [LONG[0], LONG[1], LONG[3]], ids=lambda command: command[0])
+def test_quiet_json_is_the_result_alone_and_quiet_shows_no_progress(told: Told, command: tuple[str, ...]) -> None:
+    out, err = told(*command, "--json", "--quiet")
+    assert json.loads(out)["event"] == "result"
+    assert (out.count("\n"), err) == (1, "")
+    _, err = told(*command, "--quiet")
+    assert err == ""
+
+
+@pytest.mark.parametrize("more", [(), ("--json",), ("--quiet",), ("--json", "--quiet")], ids=lambda more: "".join(more))
+def test_an_error_is_one_line_on_stderr_and_nothing_on_stdout(told: Told, more: tuple[str, ...]) -> None:
+    for command in (
+        ("collect", "bandit", "--policy", "nobody:1", "--out", "run"),
+        ("eval", "bandit", "--policy", "oracle", "--split", "train"),
+        ("train", "rft", "--env", "bandit", "--budget", "4", "--set", "colour=3"),
+        ("check", "nowhere"),
+        ("import", "nowhere.jsonl", "--out", "run"),
+    ):
+        out, err = told(*command, *more, status=2)
+        assert out == ""
+        assert re.fullmatch(r"error: .+\n", err)
+
+
+@pytest.mark.parametrize("command", DRY, ids=lambda command: "-".join(command[:2]))
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["told", "json"])
+def test_a_dry_run_says_what_it_would_cost_and_touches_nothing(
+    told: Told, tmp_path: Path, command: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    out, err = told(*command, "--dry-run", *more)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert err == ""
+    if not more:
+        assert "nothing is done" in out
+        assert "disk" in out
+        return
+    plan = json.loads(out)
+    assert plan["dry_run"] is True
+    assert set(plan) == documented("### `--dry-run`") | {"event"}
+    assert plan["basis"], "it says where its figures are from"
+
+
+def test_what_a_dry_run_counts_is_what_is_then_done(told: Told) -> None:
+    collect = ("collect", "bandit", "--policy", "oracle", "--tasks", "3", "--samples", "2", "--out", "run")
+    plan = json.loads(told(*collect, "--dry-run", "--json")[0])
+    assert plan["basis"][0].startswith("2 episodes of palaestra/Bandit-v0 in before/episodes.sqlite")
+    done = json.loads(told(*collect, "--json", "--quiet")[0])
+    assert (plan["rollouts"], plan["completion_tokens"], done["episodes"]) == (6, 0, 6)
+    size = Path("run/episodes.sqlite").stat().st_size
+    assert 0.2 * size < plan["disk_bytes"] < 5 * size
+
+
+def test_a_dry_run_counts_rollouts_measurements_and_fits_of_a_method(told: Told) -> None:
+    command = DRY[2]
+    sizes = ("evaluation.tasks=4", "objective.tokens=500", "iterations=2")
+    changes = [word for size in sizes for word in ("--set", size)]
+    plan = json.loads(told(*command, *changes, "--dry-run", "--json")[0])
+    parts = {part["what"]: part["episodes"] for part in plan["parts"]}
+    assert parts == {"expert episodes": 5, "rollouts": 20, "held-out episodes": 16}  # before, cloned, two iterations
+    assert (plan["fits"], plan["fit_tokens"], plan["rollouts"]) == (3, 1500, 20)
+    assert plan["model_calls"] == 36 * 40, "no store knows this environment: the step cap is the most"
+    assert any("step" in line and "cap" in line for line in plan["basis"])
+    _, err = told(*command, "--set", "budget=0", "--set", "experts=null", "--dry-run", status=2)
+    assert "budget" in err
+
+
+def test_the_last_line_of_a_result_is_the_report(told: Told, tmp_path: Path) -> None:
+    out, _ = told("eval", "bandit", "--policy", "oracle", "--tasks", "3", "--out", "run", "--quiet")
+    assert out.splitlines()[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
+    assert (tmp_path / "run" / "report.md").is_file()
+    with EpisodeStore("run/episodes.sqlite", mode="r") as store:
+        assert len(store) == 3
