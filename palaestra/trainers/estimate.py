@@ -22,7 +22,7 @@ from palaestra.trainers.online import Online
 from palaestra.trainers.recipe import Recipe
 
 OBSERVATION, TURN, STORE = 100, 500, 60_000
-"""Assumed where no store tells: tokens of an observation, bytes that a turn takes in a store; bytes of an empty store."""
+"""Assumed where no store tells: tokens of an observation, bytes that a turn and an empty store take."""
 
 
 class Part(BaseModel):
