@@ -1,7 +1,7 @@
 """Whatever an agent writes and does is answered: no exception, no hang, no long answer, no growth.
 
-Every action is a command in a real sandbox, so a usual run plays few. `PALAESTRA_ACTIONS=10000` plays that many in each
-family, in some ten minutes each.
+Every action is a command in a real sandbox, so a usual run plays few. With `PALAESTRA_ACTIONS=10000` and
+`pytest --timeout 0` that many are played in each family.
 """
 
 from __future__ import annotations
