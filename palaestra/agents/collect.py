@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,13 +23,16 @@ from palaestra.agents.driver import Driver, Limits, TooManyFaults
 from palaestra.agents.episode import Actor, Path, Plain, Provenance, Start, episode_id, episode_key
 from palaestra.agents.fork import kept_for, parent_of
 from palaestra.agents.instance import Kept
-from palaestra.agents.places import LocalCrew
+from palaestra.agents.places import Crew, LocalCrew
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress, Tally, progress_of
 from palaestra.agents.runner import Item, Setup
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.workers import Stop
 from palaestra.envs import BadInput, Task, TextEnv, specs
+
+if TYPE_CHECKING:
+    from palaestra.agents.ray_cluster import RayCluster
 
 _KEYS_AT_ONCE = 500
 _REMEMBERED = 10_000
@@ -118,6 +121,7 @@ def collect(
     seed: int = 0,
     labels: Mapping[str, Any] | None = None,
     env_factory: Callable[[str], TextEnv[Any]] | None = None,
+    cluster: RayCluster | None = None,
 ) -> CollectReport:
     """Make an episode from every start and store it, unless the store already holds it.
 
@@ -156,7 +160,10 @@ def collect(
             and `unfinished_turns`, the indices of an episode's own turns that were cut at `max_tokens`, where the
             policy gives no ids (`OpenAIPolicy`): ids made of such a turn's text later end with an end-of-turn that the
             model never wrote.
-        env_factory: makes an instance from an environment's id, in place of `palaestra.make` with `env_settings`.
+        env_factory: makes an instance from an environment's id, in place of `palaestra.make` with `env_settings`. Its
+            attribute `needs`, where it has one, says what `TextEnv.needs` says of a registered environment; without it
+            each instance gets a thread.
+        cluster: environments and policies live there; None: on this machine.
 
     Returns:
         The counts of this run.
@@ -193,7 +200,9 @@ def collect(
         policy, conversation, provenance, seed, max_context, noted, max_turns, tally, stored.fingerprints, keep
     )
     shown = progress_of(progress)
-    crew = LocalCrew(policy, settings, env_factory)
+    crew: Crew = (
+        LocalCrew(policy, settings, env_factory) if cluster is None else cluster.crew(policy, settings, env_factory)
+    )
     plan = _plan(starts, samples, policy, provenance, store, stored)
     driver = Driver(plan, setup, store, crew, limits, shown)
     patience = 10.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import cloudpickle
@@ -25,6 +27,7 @@ class Making:
         source: where the environment's class is found; None where `factory` makes it.
         factory: pickled: makes an instance from an environment's id.
         policy: pickled: a policy that looks inside.
+        paths: where this process looks for modules, for what is installed nowhere.
     """
 
     env_id: str
@@ -32,6 +35,7 @@ class Making:
     source: Source | None = None
     factory: bytes | None = None
     policy: bytes | None = None
+    paths: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -50,8 +54,8 @@ class Making:
             BadInput: the environment is unknown, or something cannot be pickled.
         """
         source = Source.of(find(env_id)) if factory is None else None
-        parts = [None if each is None else pickled(each, env_id) for each in (factory, policy)]
-        return cls(env_id, dict(settings), source, *parts)
+        made, inside = (None if each is None else pickled(each, env_id) for each in (factory, policy))
+        return cls(env_id, dict(settings), source, made, inside, tuple(sys.path))
 
     def instance(self) -> Instance:
         """Make it, here."""
@@ -64,6 +68,11 @@ class Making:
         if self.source is not None:
             self.source.load()
         return make(self.env_id, **self.settings)
+
+
+def also_look_in(paths: Iterable[str]) -> None:
+    """Look for modules where another process does, too, as far as there are such folders here."""
+    sys.path += [path for path in paths if path not in sys.path and Path(path).exists()]
 
 
 def pickled(thing: object, what: str) -> bytes:

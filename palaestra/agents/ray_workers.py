@@ -1,0 +1,131 @@
+"""An instance and an engine that live in actors of a Ray cluster, seen from the collector's loop.
+
+Calls go out without a thread that waits for them: Ray calls back when one has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from palaestra.agents.elsewhere import Making
+from palaestra.agents.instance import Ask
+from palaestra.agents.policy import Request
+from palaestra.agents.ray_link import load_ray
+from palaestra.agents.workers import EnvWorker, Events, Finished
+from palaestra.envs import EnvFault
+
+
+class Actor:
+    """An actor that is ready.
+
+    Attributes:
+        handle: Ray's.
+        load: instances that it holds.
+        lost: a call to it could not be made: its process or machine is gone.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self.load = 0
+        self.lost = False
+
+
+class RayWorker(EnvWorker):
+    """An instance in a host of the cluster. It is made when it is first asked.
+
+    Args:
+        host: where.
+        number: of the instance, in the whole collection.
+        making: how it is made.
+    """
+
+    def __init__(self, env_id: str, events: Events, host: Actor, number: int, making: Making) -> None:
+        super().__init__(env_id, events)
+        self._host, self._number = host, number
+        self._making: Making | None = making
+        self._closing: Any = None
+        host.load += 1
+
+    def _send(self, number: int, ask: Ask) -> None:
+        making, self._making = self._making, None
+        answer = self._host.handle.ask.remote(self._number, ask, making)
+        answer.future().add_done_callback(partial(self._done, number))
+
+    def _done(self, number: int, future: Any) -> None:
+        """In a thread of Ray's: a call has ended, or its host has."""
+        try:
+            value, error, trace = future.result()
+        except Exception as lost:  # the actor's process or its machine is gone, or Ray is
+            self._host.lost = True
+            told = f"{self.env_id}: the machine or process that played it is lost: {_first_line(lost)}"
+            value, error, trace = None, EnvFault(told), f"EnvFault: {told}"
+        self._events.put(Finished(self, number, value, error, trace))
+
+    def leave(self) -> None:
+        self._drop(hangs=False)
+
+    def abandon(self) -> None:
+        self.calls += 1
+        self._drop(hangs=True)
+
+    def _drop(self, *, hangs: bool) -> None:
+        if self._closing is not None:
+            return
+        self._host.load -= 1
+        self._closing = False
+        if self._making is None and not self._host.lost:
+            self._closing = self._host.handle.drop.remote(self._number, hangs)
+
+    def join(self, seconds: float) -> bool:
+        if self._closing:
+            ready, _ = load_ray().wait([self._closing], timeout=max(0.0, seconds))
+            return bool(ready)
+        return not self.alive
+
+    @property
+    def alive(self) -> bool:
+        return self._closing is None
+
+    def where(self) -> str:
+        return "a host of the cluster"
+
+
+class RayEngine:
+    """A replica of the policy. See `palaestra.agents.workers.Engine`."""
+
+    def __init__(self, events: Events, actor: Actor) -> None:
+        self.calls = 0
+        self._events, self._actor = events, actor
+
+    @property
+    def lost(self) -> bool:
+        """See `Engine`."""
+        return self._actor.lost
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """See `Engine`."""
+        self.calls += 1
+        answer = self._actor.handle.act.remote(list(requests))
+        answer.future().add_done_callback(partial(self._done, self.calls))
+
+    def _done(self, number: int, future: Any) -> None:
+        try:
+            value, error, trace = future.result()
+        except Exception as lost:  # the actor's process or its machine is gone, or Ray is
+            self._actor.lost = True
+            told = f"a replica of the policy is lost: {_first_line(lost)}"
+            value, error, trace = None, RuntimeError(told), f"RuntimeError: {told}"
+        self._events.put(Finished(self, number, value, error, trace))
+
+    def leave(self) -> None:
+        """See `Engine`. The crew ends the actor."""
+
+    def join(self, seconds: float) -> bool:
+        """See `Engine`."""
+        return True
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())

@@ -1,0 +1,227 @@
+"""Collecting on a Ray cluster: real ones, of several nodes on this machine, and one that is killed in the middle."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pid_env import Inside, Make, tasks
+
+from palaestra.agents.collect import CollectReport, TooManyFaults, collect
+from palaestra.agents.episode import Outcome
+from palaestra.agents.policies.random import RandomPolicy
+from palaestra.agents.policy import Completion, Policy, PolicyBase, Request
+from palaestra.agents.ray_cluster import RayCluster
+from palaestra.agents.ray_link import _answers
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, Needs, find
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Counts(PolicyBase):
+    """Answers `count`; a replica of it tells the node that it lives on."""
+
+    def __init__(self) -> None:
+        super().__init__(name="counts", batch_size=8)
+
+    def act(self, requests: Sequence[Request]) -> list[Completion]:
+        return [Completion("count", completion_tokens=1) for _ in requests]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head that has no room for anything but what coordinates, and two nodes."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.nodes = [made.add_node(num_cpus=2), made.add_node(num_cpus=2)]
+    made.wait_for_nodes()
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def run(cluster: Any, starts: Any, policy: Policy, store: EpisodeStore, **rest: Any) -> CollectReport:
+    where: dict[str, Any] = {name: rest.pop(name) for name in ("replicas", "hosts") if name in rest}
+    settings: dict[str, Any] = {"progress": "quiet", "concurrency": 8, "env_factory": Make(), **rest}
+    return collect(starts, policy, store, cluster=RayCluster(cluster.address, **where), **settings)
+
+
+def gist(store: EpisodeStore) -> set[Any]:
+    return {(episode.id, episode.turns, episode.outcome, episode.score) for episode in store.episodes()}
+
+
+class InThreads(Make):
+    """A thread an instance is enough: no process has to be started for it."""
+
+    needs = Needs.THREAD
+
+
+def test_a_cluster_makes_the_episodes_that_this_machine_makes(cluster: Any, tmp_path: Path) -> None:
+    plan = find("bandit").split("train")[:24]
+    with EpisodeStore(tmp_path / "here") as here, EpisodeStore(tmp_path / "there") as there:
+        how: dict[str, Any] = {"env_settings": {"max_steps": 5}, "env_factory": None}
+        collect(plan, RandomPolicy(), here, progress="quiet", **how)
+        report = run(cluster, plan, RandomPolicy(), there, replicas=1, **how)
+        assert (report.episodes, report.env_steps) == (24, 120)
+        assert gist(here) == gist(there)
+        again = run(cluster, plan, RandomPolicy(), there, replicas=1, **how)
+        assert (again.episodes, again.skipped) == (0, 24)
+
+
+def test_a_policy_that_looks_inside_goes_where_the_environments_are(cluster: Any, tmp_path: Path) -> None:
+    with EpisodeStore(tmp_path / "s") as store:
+        report = run(cluster, tasks("pid", 6), Inside(), store, env_factory=InThreads(), hosts=2)
+        assert report.successes == 6
+        for episode in store.episodes():
+            looked = {turn.completion.split()[-1] for turn in episode.turns}
+            played = {turn.observation for turn in episode.turns[1:]}
+            assert looked == played, "in the process in which the environment is"
+
+
+def test_faults_come_back_with_their_tracebacks_and_what_hangs_is_given_up(cluster: Any, tmp_path: Path) -> None:
+    with EpisodeStore(tmp_path / "s") as store:
+        plan = [*tasks("raises", 1), *tasks("hangs", 1), *tasks("good", 4)]
+        report = run(
+            cluster, plan, Counts(), store, env_factory=InThreads(), deadline=5.0, retries=0, max_fault_rate=0.9
+        )
+        assert (report.episodes, report.given_up) == (4, 2)
+        faults = {fault.start.task.name: fault for fault in store.faults()}
+        assert faults["hangs/0"].outcome is Outcome.TIMEOUT
+        assert "in _misbehave" in str(faults["raises/0"].error)
+        with pytest.raises(BadInput, match=r"^there is no such task$"):
+            run(cluster, tasks("none", 1), Counts(), store, env_factory=InThreads())
+
+
+class Kills(Counts):
+    """Ends a node when half of the episodes are stored, while environments and a replica are at work on it."""
+
+    def __init__(self, cluster: Any, store: EpisodeStore, after: int) -> None:
+        super().__init__()
+        self.cluster, self.store, self.after, self.killed = cluster, store, after, threading.Event()
+
+    def act(self, requests: Sequence[Request]) -> list[Completion]:
+        if len(self.store) >= self.after and not self.killed.is_set():
+            self.killed.set()
+            self.cluster.remove_node(self.cluster.nodes.pop(), allow_graceful=False)
+        return super().act(requests)
+
+
+def test_a_node_that_is_killed_takes_nothing_with_it_and_the_plan_completes(cluster: Any, tmp_path: Path) -> None:
+    plan = tasks("slow", 60)
+    with EpisodeStore(tmp_path / "calm") as calm:
+        collect(plan, Counts(), calm, env_factory=InThreads(), progress="quiet", concurrency=60)
+        expected = gist(calm)
+    with EpisodeStore(tmp_path / "s") as store:
+        policy = Kills(cluster, store, 20)
+        report = run(cluster, plan, policy, store, env_factory=InThreads(), concurrency=16, max_fault_rate=0.9)
+        assert policy.killed.is_set()
+        assert report.faults > 0, "something was in flight there"
+        assert (report.episodes, report.given_up, len(store)) == (60, 0, 60)
+        assert gist(store) == expected, "every episode once, none lost, none otherwise"
+        assert {fault.outcome for fault in store.faults()} == {Outcome.ENV_ERROR}
+        assert all("is lost" in str(fault.error) for fault in store.faults())
+
+
+def test_a_replica_that_dies_is_asked_no_more_and_its_requests_are_answered_by_another(
+    cluster: Any, tmp_path: Path
+) -> None:
+    class Dies(Counts):
+        """The first one that is made kills its process when it is first asked."""
+
+        def act(self, requests: Sequence[Request]) -> list[Completion]:
+            import os
+            import signal
+
+            mark = tmp_path / "died"
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().act(requests)
+
+    with EpisodeStore(tmp_path / "s") as store:
+        report = run(cluster, tasks("good", 10), Dies(), store, env_factory=InThreads(), hosts=1, replicas=1)
+        assert (tmp_path / "died").exists()
+        assert (report.episodes, report.faults) == (10, 0)
+
+
+def test_a_policy_that_kills_every_replica_is_a_fault_in_the_end(cluster: Any, tmp_path: Path) -> None:
+    class Kills(Counts):
+        def act(self, requests: Sequence[Request]) -> list[Completion]:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+            return []
+
+    with EpisodeStore(tmp_path / "s") as store:
+        with pytest.raises(TooManyFaults, match="a replica of the policy is lost"):
+            run(
+                cluster, tasks("good", 1), Kills(), store, env_factory=InThreads(), hosts=1, replicas=1, retries=0,
+            )  # fmt: skip
+        assert {fault.outcome for fault in store.faults()} == {Outcome.POLICY_ERROR}
+
+
+# -- addresses -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("nowhere", "an address is HOST:PORT, auto or local"),
+        ("ray://127.0.0.1:10001", "give HOST:PORT of the cluster's head"),
+        ("127.0.0.1:1", r"no Ray cluster answers there \(Connection refused\); start one with `ray start --head`"),
+        ("127.0.0.1:99999", "no Ray cluster answers there"),
+        ("no-such-host.invalid:6379", "no Ray cluster answers there"),
+    ],
+)
+def test_an_address_without_a_cluster_is_told_in_one_line(
+    address: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with EpisodeStore(tmp_path / "s") as store:
+        with pytest.raises(BadInput, match=told) as caught:
+            collect([], Counts(), store, cluster=RayCluster(address), progress="quiet")
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith(f"--ray {address}: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"replicas": -1}, "replicas"), ({"hosts": 0}, "hosts"), ({"replica_gpus": -0.5}, "replica_gpus")],
+)
+def test_numbers_that_cannot_be_are_named(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadInput, match=f"ray: {told} must"):
+        RayCluster("auto", **settings)
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail.example ESMTP\r\n"])
+def test_a_port_without_ray_behind_it_is_told_in_one_line(says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            line, _ = listening.accept()
+            with line:
+                line.recv(1000)
+                line.sendall(says)
+
+        other = threading.Thread(target=answer)
+        other.start()
+        port = listening.getsockname()[1]
+        with pytest.raises(BadInput, match=f"^--ray 127.0.0.1:{port}: what listens there is no Ray head; give [^\n]*$"):
+            _answers(f"127.0.0.1:{port}", "127.0.0.1", port)
+        other.join()
+
+
+def test_the_head_of_a_cluster_is_known_as_one(cluster: Any) -> None:
+    host, port = cluster.address.split(":")
+    _answers(cluster.address, host, int(port))
