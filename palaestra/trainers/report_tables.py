@@ -54,7 +54,8 @@ def cells(each: Round) -> list[str]:
 
 def title(record: dict[str, Any]) -> str:
     config = record["config"]
-    env, model = config.get("env", "an unknown environment"), Path(config.get("model", "an unknown model")).name
+    env, named = config.get("env", "an unknown environment"), str(config.get("model", "an unknown model"))
+    model = "a tiny model" if named.startswith("tiny:") else Path(named).name
     return f"{record['recipe'].upper()} on {env} with {model}"
 
 
