@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.agents.conversation import Conversation
+from palaestra.agents.counted import Counted
 from palaestra.agents.episode import Episode
+from palaestra.agents.progress import Shown
 from palaestra.envs import BadInput, EnvSpec, TextEnv
 
 _SHOWN = 60
@@ -28,6 +30,7 @@ def read_experts(
     conversation: Conversation,
     score: float | None,
     replay: bool,
+    progress: Shown = "quiet",
 ) -> tuple[list[Episode], list[str]]:
     """Read a file of recorded episodes or conversations.
 
@@ -35,6 +38,7 @@ def read_experts(
         env: where records are replayed, if `replay`.
         splits: the training splits; allowed: ids of the training tasks, whatever a record states.
         conversation: how answers of conversations are read; score: of those that name none.
+        progress: how the replaying is shown; its faults are records that are left out.
 
     Returns:
         The episodes, and of each record that is left out where it is and what is wrong with it.
@@ -60,14 +64,16 @@ def read_experts(
     if not recorded and not wrong:
         raise BadInput(f"experts file {file} holds no episodes")
     good: dict[str, Episode] = {}
-    for episode in recorded:
-        problem = _foreign(episode, spec, splits, allowed)
-        if problem is None and replay and not episode.outcome.is_fault:
-            problem = _differs(episode, good, env)
-        if problem is None:
-            good[episode.id] = episode
-        else:
-            wrong.append(f"{file}: episode {episode.id} {problem}")
+    with Counted(progress, f"{'replay' if replay else 'read'} {file.name}", "episodes", len(recorded)) as count:
+        for episode in recorded:
+            problem = _foreign(episode, spec, splits, allowed)
+            if problem is None and replay and not episode.outcome.is_fault:
+                problem = _differs(episode, good, env)
+            if problem is None:
+                good[episode.id] = episode
+            else:
+                wrong.append(f"{file}: episode {episode.id} {problem}")
+            count.step(faults=len(wrong))
     if not good:
         others = f" (and {len(wrong) - 1} more records that cannot be used)" if len(wrong) > 1 else ""
         raise BadInput(wrong[0] + others)

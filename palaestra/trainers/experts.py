@@ -106,6 +106,7 @@ def gather(
             conversation=conversation,
             score=experts.score,
             replay=experts.replay,
+            progress=progress,
         )
         if wrong and left_out is not None:
             left_out(wrong)
