@@ -16,8 +16,8 @@ from rich.text import Text
 from palaestra.agents.collect import collect as run_collect
 from palaestra.agents.counted import Counted
 from palaestra.agents.episode import Episode
-from palaestra.agents.policies.named import policy_by_name
 from palaestra.agents.store import EpisodeStore
+from palaestra.cli.clusters import RayAddress, ReplicaGpus, Replicas, cluster_of, policy_maker
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
@@ -47,7 +47,7 @@ from palaestra.cli.options import (
 from palaestra.cli.planning import DryRun, plan_episodes, show_plan
 from palaestra.cli.printed import plain, screen
 from palaestra.cli.showing import STORE, Where, given, outcome_of, store_of
-from palaestra.cli.strategies import Calls, StrategyName, with_strategy
+from palaestra.cli.strategies import Calls, StrategyName
 from palaestra.envs import Task, TextEnv, find, make
 from palaestra.envs.errors import BadInput
 
@@ -81,6 +81,9 @@ def collect(
     max_fault_rate: Annotated[float, typer.Option(help="Share of episodes that may be given up.")] = 0.2,
     seed: Seed = 0,
     load: Load = None,
+    ray: RayAddress = None,
+    replicas: Replicas = 0,
+    replica_gpus: ReplicaGpus = 0.0,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
@@ -107,8 +110,10 @@ def collect(
             return 0
     finally:
         made.close()
-    acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
-    acting = with_strategy(acting, strategy, calls, spec, env_settings)
+    sampling = sampling_of(temperature, tokens, seed)
+    make_policy = policy_maker(policy, spec.id, load, sampling, constrain, (strategy, calls), env_settings)
+    cluster = cluster_of(ray, replicas, replica_gpus, make_policy)
+    acting = make_policy()
     with EpisodeStore(_new_store(out)) as store:
         report = run_collect(
             chosen,
@@ -121,6 +126,7 @@ def collect(
             max_fault_rate=max_fault_rate,
             progress=shown(quiet, as_json),
             seed=seed,
+            cluster=cluster,
         )
         facts: dict[str, Any] = {**asdict(report), "success_rate": report.success_rate, "store": str(store.file)}
     if as_json:
