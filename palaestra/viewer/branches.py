@@ -7,6 +7,7 @@ from typing import Any
 from palaestra.agents.episode import Actor, Path
 from palaestra.envs.errors import BadInput
 from palaestra.viewer.differences import by_words, effort
+from palaestra.viewer.files import marks
 from palaestra.viewer.paths import SHOWN, TURNS, episode
 from palaestra.viewer.table import Shown
 
@@ -24,7 +25,10 @@ def branches(store: Shown, one: str, other: str) -> dict[str, Any]:
     shorter = min(len(a.turns), len(b.turns))
     parting = next((step for step in range(shorter) if not _same(a, b, step)), shorter)
     first = max(0, parting - 1)  # the last turn that they share says what they part from
-    sides = [episode(path, first) for path in (a, b)]
+    sides = []
+    for path in (a, b):
+        changed = marks(store, path, first, TURNS)
+        sides.append(episode(path, first, TURNS, changed if any(changed) else ()))
     return {"parting": parting, "sides": sides, "differences": _differences(a, b, parting)}
 
 

@@ -79,15 +79,18 @@ def directory(store: Shown, path: Path, step: int) -> dict[str, Any]:
     Args:
         step: the turn; -1 is the start.
 
+    Returns:
+        `entries` is None where it is not known what was there.
+
     Raises:
-        BadInput: it is not known what was there.
+        BadInput: there is no such turn.
     """
     if not -1 <= step < len(path.turns):
         raise BadInput(f"there is no turn {step}")
     works = Works(store, path)
     after, before = works.at(step + 1), works.at(step) if step >= 0 else None
     if after is None:
-        raise BadInput(f"what was in the work directory after turn {step} was not kept")
+        return {"step": step, "compared": False, "entries": None}
     entries = [_entry(path_, each, before) for path_, each in after.items()]
     entries += [
         _entry(path_, each, None) | {"mark": "-"} for path_, each in (before or {}).items() if path_ not in after

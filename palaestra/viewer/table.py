@@ -85,6 +85,12 @@ class Shown(Forest):
         self._made: OrderedDict[object, object] = OrderedDict()
         self._making = threading.RLock()
 
+    def __enter__(self) -> Shown:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def check_version(self) -> None:
         """Raises BadInput when a Palaestra of another version has changed the store while it was open here."""
         self._own()

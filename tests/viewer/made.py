@@ -94,7 +94,7 @@ def world(folder: Path) -> None:
     errs = rooms.Writes(lambda prompt: rooms.true_page(prompt).replace("in room 2.", "in a dark cellar."), "cellars")
     imagining = LearnedWorld(errs, form, judge=ModelJudge(rooms.Writes(rooms.true_worth)))
     tasks = [rooms.task(pair) for pair in ("0-4", "1-3", "4-2")]
-    walk = rooms.Draws(("right", "right", "left", "leave", "right", "fly"))
+    walk = ScriptedPolicy(["right", "right", "fly", "left", "leave"], name="walk")
     pages: list[Compared] = []
     with EpisodeStore(folder / "episodes.sqlite") as store:
         collect(tasks, walk, store, progress="quiet")

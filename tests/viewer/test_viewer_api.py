@@ -148,8 +148,8 @@ def test_two_branches_are_told_apart_from_their_fork(ask: Ask) -> None:
     found = ask("branches", run="odd", a=root, b=branch)
     assert found["parting"] == 1
     one, other = found["sides"]
-    assert [turn["action"]["text"] for turn in one["turns"]] == ["a1", "a2"]
-    assert [turn["action"]["text"] for turn in other["turns"]] == ["b1", "b2", "b3"]
+    assert [turn["action"]["text"] for turn in one["turns"]] == ["a0", "a1", "a2"]  # the last they share, and theirs
+    assert [turn["action"]["text"] for turn in other["turns"]] == ["a0", "b1", "b2", "b3"]
 
 
 def test_what_was_imagined_of_a_task_stands_in_its_forest_with_words_that_differ(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ export async function showBranches({ run, a, b }) {
     rows.push(data.sides.map((side, which) => {
       const each = turns[which].get(step);
       if (each) return h("div", {}, turn(each, { run, id: side.id }, { own: each.origin === side.id, fork: side.start.parent && step === side.own ? "fork" : null, observation: seen(step, which) }));
-      return h("div", {}, step === side.length ? end(run, side, which, seen) : h("p", { class: "soft hollow" }, "over"));
+      return h("div", {}, step === side.length && end(run, side, which, seen));
     }));
   const tail = data.sides.map((side, which) => (side.length > last ? h("div", {}, end(run, side, which, seen)) : h("div", {})));
   const cut = data.differences.some((each) => each.cut), same = data.differences.filter((each) => each.same).length;

@@ -50,5 +50,5 @@ function learning(runs, name) {
     return { name: method, points: [...by].sort((a, b) => a[0] - b[0]).map(([iteration, values]) => [iteration, values.reduce((a, b) => a + b) / values.length]) };
   }).filter((each) => each.points.length > 1);
   return series.length > 0 && h("div", { class: "cards two" }, curve("success on held-out tasks, by iteration", series,
-    { format: percent, axis: (value) => percent(value, 0), top: 1, note: "means over seeds; 0 is the start model" }));
+    { format: percent, axis: (value) => percent(value, 0), top: 1, broad: true, note: "means over seeds; 0 is the start model" }));
 }

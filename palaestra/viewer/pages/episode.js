@@ -91,8 +91,7 @@ function start(data, at) {
   const box = h("details", { class: "files start" }, h("summary", {}, h("span", { class: "label" }, "files at the start")), inner);
   box.addEventListener("toggle", async () => {
     if (!box.open || inner.childElementCount) return;
-    const found = await ask("files", { ...at, step: -1 }).catch((error) => ({ error }));
-    inner.replaceChildren(...(found.error ? [h("p", { class: "soft" }, found.error.message)] : found.entries.length ? directory(found, { ...at, step: -1 }) : [h("p", { class: "soft" }, "The work directory was empty.")]));
+    inner.replaceChildren(...directory(await ask("files", { ...at, step: -1 }), { ...at, step: -1 }));
   });
   return box;
 }
@@ -107,7 +106,7 @@ function facts(run, data, who, task, fault) {
   return h("dl", { class: "facts-list" }, rows.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
-const spliced = (run, splice) => h("div", { class: "card now" }, h("p", {}, h("b", {}, "A splice: "), `the first ${many(splice.kept, "turn")} of `,
+const spliced = (run, splice) => h("div", { class: "card now" }, h("p", {}, h("b", {}, "A splice: "), `${splice.kept === 1 ? "the first turn" : `the first ${splice.kept} turns`} of `,
   h("a", { href: link("episode", { run, id: splice.bad }) }, splice.bad), splice.thought && [", then the reflection ", h("q", {}, splice.thought)], ", then ",
   h("a", { href: link("episode", { run, id: splice.good }) }, splice.good), ` from its turn ${splice.resumes} on.`,
   ` The good path was worth ${short(splice.wanted)}, this one ${splice.score === null ? "was never executed" : `is worth ${short(splice.score)}`}: ${splice.accepted ? "accepted, it is learnt from" : "not accepted"}.`),

@@ -75,9 +75,9 @@ export async function showEpisodes({ run, order = "-added", ...where }) {
   }
   grid.addEventListener("scroll", () => { if (!wanted) { wanted = true; requestAnimationFrame(draw); } });
   const filtered = Object.values(where).some(Boolean);
-  const bar = h("div", { class: "bar" }, h("label", {}, "task begins with",
+  const bar = h("details", { class: "filters", open: innerWidth > 700 || filtered }, h("summary", {}, "filters"), h("div", { class: "bar" }, h("label", {}, "task begins with",
     h("input", { type: "search", name: "task", value: where.task, onchange: (event) => go({ task: event.target.value }) })), filters(choices, where, go),
-  filtered && h("a", { class: "button", href: link("episodes", { run, order }) }, "show all"), note);
+  filtered && h("a", { class: "button", href: link("episodes", { run, order }) }, "show all")));
   const watch = every(5000, async () => {
     const now = await ask("episodes", { run, order, ...where, from: 0, count: 1 }).catch(() => null);
     if (now && now.total > first.total) {
@@ -85,7 +85,7 @@ export async function showEpisodes({ run, order = "-added", ...where }) {
         h("button", { type: "button", onclick: () => dispatchEvent(new HashChangeEvent("hashchange")) }, `${count(now.total - first.total)} new: show`));
     }
   });
-  return { page: [h("h1", {}, "Episodes"), bar, first.total ? grid : h("p", {}, filtered ? "No episode passes these filters." : "There are no episodes yet.")],
+  return { page: [h("div", { class: "title" }, h("h1", {}, "Episodes"), note), bar, first.total ? grid : h("p", {}, filtered ? "No episode passes these filters." : "There are no episodes yet.")],
     shown: draw, leave: watch };
 }
 

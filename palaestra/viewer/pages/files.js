@@ -26,6 +26,8 @@ export function filesOf(turn, at) {
 }
 
 export function directory(found, at) {
+  if (!found.entries) return [h("p", { class: "soft" }, "What was there was not kept.")];
+  if (!found.entries.length) return [h("p", { class: "soft" }, "The work directory was empty.")];
   const changed = found.entries.filter((entry) => entry.mark && entry.kind !== "folder");
   const there = found.entries.filter((entry) => entry.mark !== "-");
   return [

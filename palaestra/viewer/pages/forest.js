@@ -10,7 +10,7 @@ export async function showForest({ run, id, colour = "outcome" }) {
   const data = await ask("forest", { run, id });
   const nodes = data.nodes, { lanes, lane, ids, cover, last } = layout(nodes);
   const searched = nodes.some((node) => node.counted === "search");
-  const apart = Math.max(searched ? 58 : 12, Math.min(30, 760 / last));
+  const apart = Math.max(searched ? 58 : 12, Math.min(56, 760 / last));
   const x = (step) => LEFT + step * apart, y = (node) => lane.get(node.id) * LINE + TOP;
   const wide = x(last) + LABEL, high = lanes * LINE + TOP;
   const shapes = new Map(), told = h("div", { class: "told", role: "status" });
@@ -21,6 +21,7 @@ export async function showForest({ run, id, colour = "outcome" }) {
 
   function tell() {
     for (const [key, shape] of shapes) shape.classList.toggle("chosen", chosen.includes(key));
+    for (const { splice, shape } of splices) shape.classList.toggle("lit", [splice.episode, splice.good, splice.bad].some((key) => chosen.includes(key)));
     told.replaceChildren(...(chosen.length ? chosen.map((key) => about(run, ids.get(key), data.splices)) : []),
       chosen.length === 2 ? h("a", { class: "button primary", href: link("branches", { run, a: chosen[0], b: chosen[1] }) }, "compare the two from their fork")
         : h("span", { class: "soft" }, chosen.length ? "Click another branch to compare the two." : "Click a branch, and a second one to compare them."));
@@ -31,6 +32,8 @@ export async function showForest({ run, id, colour = "outcome" }) {
   }
   const open = (key) => { location.hash = link("episode", { run, id: key }); };
 
+  // equal answers of one expansion are one node of a search: the others were not counted
+  const again = (node) => searched && node.counted === "store" && nodes.some((other) => other.counted === "search" && other.parent === node.parent && other.fork_step === node.fork_step && other.iteration === node.iteration && node.actor === other.actor);
   const branch = (node) => {
     const begin = x(node.fork_step), end = Math.max(x(node.end_step), begin + 2), level = y(node), says = describe(node);
     const shape = s("g", { class: `node ${node.outcome} ${node.actor}`, tabindex: 0, role: "button", "aria-label": says, "data-stop": true, "data-id": node.id,
@@ -43,7 +46,7 @@ export async function showForest({ run, id, colour = "outcome" }) {
     s("line", { class: "branch", x1: begin, x2: end, y1: level, y2: level }),
     mark(node, end, level),
     node.counted === "search" && node.visits > 0 && s("text", { class: "nq", x: (begin + end) / 2, y: level - 6, "text-anchor": "middle" }, `${node.visits} · ${short(node.value, 2)}`),
-    ends.get(lane.get(node.id)) === node && s("text", { class: "what", x: end + 14, y: level + 4 }, label(node)),
+    ends.get(lane.get(node.id)) === node && s("text", { class: "what", x: end + 14, y: level + 4 }, label(node), again(node) && " · said again"),
     s("title", {}, `${says}\n${node.id}`));
     shape.style.setProperty("--q", `${Math.round(100 * node.value)}%`);
     shapes.set(node.id, shape);
@@ -61,13 +64,14 @@ export async function showForest({ run, id, colour = "outcome" }) {
     const to = spliced ?? bad;
     if (!good || !to) return null;
     const [x1, y1, x2, y2] = [x(splice.resumes), y(good), x(splice.kept), y(to)], bend = Math.max(18, Math.abs(y2 - y1) / 3);
-    return s("path", { class: `splice${splice.accepted ? "" : " refused"}`, d: `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}` },
-      s("title", {}, `spliced: ${splice.kept} turns of ${splice.bad}, then ${splice.good} from turn ${splice.resumes}; ${splice.accepted ? "accepted" : "not accepted"}`));
-  });
+    const shape = s("path", { class: `splice${splice.accepted ? "" : " refused"}`, d: `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}` },
+      s("title", {}, `spliced: ${many(splice.kept, "turn")} of ${splice.bad}, then ${splice.good} from turn ${splice.resumes}; ${splice.accepted ? "accepted" : "not accepted"}`));
+    return { splice, shape };
+  }).filter(Boolean);
   const every = Math.max(1, Math.ceil(34 / apart / 5) * 5), step = apart >= 34 ? 1 : every;
   const drawing = s("svg", { width: wide, height: high, role: "group", "aria-label": "Forest", class: `forest by-${colour}` },
     Array.from({ length: Math.floor(last / step) + 1 }, (_, k) => [s("line", { class: "axis", x1: x(step * k), x2: x(step * k), y1: 20, y2: high }),
-      s("text", { x: x(step * k), y: 13, "text-anchor": "middle" }, step * k)]), stems, splices, nodes.map(branch));
+      s("text", { x: x(step * k), y: 13, "text-anchor": "middle" }, step * k)]), stems, splices.map(({ shape }) => shape), nodes.map(branch));
   const box = h("div", { class: "tree" }, drawing);
   tell();
   const groups = [...new Set(nodes.map((node) => node.actor))], rounds = [...new Set(nodes.map((node) => node.iteration).filter((each) => each !== null))].sort((a, b) => a - b);
@@ -105,11 +109,11 @@ function about(run, node, splices) {
 }
 
 function legend(groups, splices, searched) {
-  const line = (kind, text) => h("span", {}, s("svg", { class: "swatch forest by-outcome", width: 34, height: 14, viewBox: "0 0 34 14" }, s("g", { class: `node ${kind}` }, s("line", { class: "branch", x1: 3, x2: 26, y1: 7, y2: 7 }),
+  const line = (kind, text) => h("span", {}, s("svg", { class: "swatch forest by-outcome", width: 34, height: 14, viewBox: "0 0 34 14" }, s("g", { class: kind }, s("line", { class: "branch", x1: 3, x2: 26, y1: 7, y2: 7 }),
     mark({ outcome: kind.split(" ")[0] }, 26, 7))), text);
   const names = { expert: "expert: thick", spliced: "spliced: dashed", imagined: "imagined: dotted", human: "human" };
   return h("div", { class: "legend" }, line("success policy", "success"), line("failure policy", "failure"), line("truncated policy", "truncated"),
     groups.filter((actor) => names[actor]).map((actor) => line(`success ${actor}`, names[actor])),
-    splices > 0 && h("span", {}, s("svg", { class: "swatch forest", width: 34, height: 14, viewBox: "0 0 34 14" }, s("path", { class: "splice", d: "M2,3C14,3 18,11 32,11" })), "a splice goes on from there"),
+    splices > 0 && h("span", {}, s("svg", { class: "swatch forest", width: 34, height: 14, viewBox: "0 0 34 14" }, s("path", { class: "splice", d: "M2,3C14,3 18,11 32,11" })), "a splice goes on from there (one that was not accepted shows when it is chosen)"),
     h("span", { class: "soft" }, searched ? "N visits and Q mean value, as the search counted" : "N: ends at or below a branch, Q: their mean score"));
 }

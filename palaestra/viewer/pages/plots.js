@@ -2,13 +2,15 @@
 
 import { h, s, short, percent } from "./make.js";
 
-const W = 380, H = 170, LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22;
+const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22;
+// Drawn about as large as it is shown, so that letters keep their size: `broad` is half a page where there is room.
+const size = (broad) => (broad && innerWidth > 900 ? [600, 210] : [380, 170]);
 const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
 
 // Round numbers between two values.
-function ticks(low, high, most = 4) {
+function ticks(low, high, most = 4, whole = false) {
   const raw = (high - low) / most || 1, size = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((by) => by * size).find((by) => by >= raw * 0.999);
+  const step = [1, 2, 2.5, 5, 10].map((by) => by * size).find((by) => by >= raw * 0.999 && (!whole || Number.isInteger(by))) ?? 1;
   const found = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-6; value += step) found.push(Math.abs(value) < step * 1e-9 ? 0 : value);
   return found;
@@ -16,7 +18,8 @@ function ticks(low, high, most = 4) {
 
 // series: [{ name, points: [[x, y], ...], low, high }]; a y of null breaks the line. bounds: [[x, label]] are drawn upright.
 export function curve(title, series, { format = short, axis = format, xformat = (x) => Math.round(x).toLocaleString("en"), top = null, zero = true,
-  bounds = [], note = null } = {}) {
+  bounds = [], note = null, broad = false, whole = false } = {}) {
+  const [W, H] = size(broad);
   const all = series.map((each) => ({ ...each, points: each.points.filter(([x]) => known(x)) })).filter((each) => each.points.some(([, y]) => known(y)));
   if (!all.length) return null;
   const points = all.flatMap((each) => each.points).filter(([, y]) => known(y)), band = all.flatMap((each) => each.band ?? []);
@@ -33,7 +36,7 @@ export function curve(title, series, { format = short, axis = format, xformat = 
   const cursor = s("line", { class: "cursor", x1: -9, x2: -9, y1: TOP, y2: H - BOTTOM });
   const dots = all.map((each, at) => s("circle", { class: `dot s${at}`, r: 3.2, cx: x(each.points.at(-1)[0]), cy: y(each.points.findLast(([, v]) => known(v))[1]) }));
   const drawing = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${title}: ${format(end[1])} at the end` },
-    ticks(low, high).map((value) => [s("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: y(value), y2: y(value) }),
+    ticks(low, high, 4, whole).map((value) => [s("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: y(value), y2: y(value) }),
       s("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, axis(value))]),
     bounds.filter(([at]) => at > first && at < last).map(([at, label]) => s("line", { class: "bound", x1: x(at), x2: x(at), y1: TOP, y2: H - BOTTOM }, s("title", {}, label))),
     all.map((each, at) => each.band && s("path", { class: `band s${at}`, d: `M${each.band.map(([a, , c]) => `${x(a)},${y(c)}`).join("L")}L${[...each.band].reverse().map(([a, b]) => `${x(a)},${y(b)}`).join("L")}Z` })),
@@ -64,7 +67,7 @@ function pieces(points) {
 // rows: [{ label, mean, low, high, note }]. between: the ends of the axis; where it holds 0 inside, 0 is marked.
 export function intervals(title, rows, { format = percent, between = [0, 1], mark = null } = {}) {
   const widest = Math.max(...rows.map((row) => row.label.length));
-  const side = Math.min(170, 16 + 6.6 * widest), wide = 470, line = 30, height = rows.length * line + 32;
+  const side = Math.min(170, 16 + 6.6 * widest), [wide] = size(true), line = 30, height = rows.length * line + 32;
   const [low, high] = between;
   const x = (value) => side + (wide - side - 22) * ((Math.max(low, Math.min(high, value)) - low) / (high - low));
   const drawing = s("svg", { viewBox: `0 0 ${wide} ${height}`, role: "img", "aria-label": title },

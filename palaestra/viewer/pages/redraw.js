@@ -2,7 +2,7 @@
 
 import { nodes, h } from "./make.js";
 
-const EVERY = 4000;
+const EVERY = 3000;
 
 // What a person had opened stays open, and the link that had the focus has it again.
 function redraw(box, parts) {

@@ -68,7 +68,7 @@ function curves(run) {
     curve("score", [{ name: "score", points: points.map((p) => [p.until, p.score]) }], { top: 1, note: "by episode" }),
     wall.tokens_per_second ? curve("tokens/s", [{ name: "tokens/s", points: timed("tokens_per_second") }], { ...at, format: (v) => short(v, 0), note: "all episodes together, by time" })
       : curve("tokens/s of an episode", [{ name: "tokens/s", points: points.map((p) => [p.until, p.tokens_per_second]) }], { format: (v) => short(v, 1), note: "by episode" }),
-    curve("faults", [{ name: "faults", points: (wall.faults ?? []).map(([time, value]) => [time - begin, value]) }], { ...at, format: (v) => short(v, 0), top: Math.max(1, ...(wall.faults ?? []).map(([, value]) => value)), note: "so far, by time" }),
+    curve("faults", [{ name: "faults", points: (wall.faults ?? []).map(([time, value]) => [time - begin, value]) }], { ...at, whole: true, format: (v) => short(v, 0), top: Math.max(1, ...(wall.faults ?? []).map(([, value]) => value)), note: "so far, by time" }),
     fitting && wall.loss ? curve("loss", [{ name: "loss", points: timed("loss") }], { ...at, note: "fits, by time" })
       : curve("loss", [{ name: "loss", points: losses }], { bounds, note: run.fits.length > 1 ? `by step; ${run.fits.length} fits` : "by step" }),
   ].filter(Boolean);
@@ -86,8 +86,8 @@ function evaluations(done) {
       done[0].card.protocol ? `protocol ${done[0].card.protocol}` : "no named protocol",
       "; figures of other protocols are not comparable."),
     h("div", { class: "cards two" }, intervals("success, 95 % intervals", done.map((e) => ({ label: e.label, ...e.success }))),
-      done.length > 2 && curve("success by iteration", [{ name: "success", points: done.map((e) => [Math.max(0, e.iteration), e.success.mean]),
-        band: done.map((e) => [Math.max(0, e.iteration), e.success.low, e.success.high]) }], { format: percent, axis: (v) => percent(v, 0), top: 1 })),
+      done.length > 4 && curve("success by iteration", [{ name: "success", points: done.map((e) => [Math.max(0, e.iteration), e.success.mean]),
+        band: done.map((e) => [Math.max(0, e.iteration), e.success.low, e.success.high]) }], { format: percent, axis: (v) => percent(v, 0), top: 1, broad: true })),
     table(["weights", "success (95 %)", "score", ["episodes", "number"], ["invalid actions", "number"], ["rollouts won", "number"], ["faults", "number"]], done.map((e) => [
       e.label, held(e), short(e.score.mean), e.episodes, percent(e.invalid),
       e.collected ? `${e.collected.successes} of ${e.collected.episodes}` : "–", e.collected ? e.collected.faults : e.missing]))];

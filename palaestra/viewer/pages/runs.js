@@ -1,7 +1,7 @@
 // All runs.
 
 import { ask } from "./ask.js";
-import { h, ago, count, envName, link, table } from "./make.js";
+import { h, ago, count, envName, link, many, table } from "./make.js";
 import { live } from "./redraw.js";
 import { spark } from "./plots.js";
 
@@ -34,7 +34,7 @@ function draw({ runs, place }) {
       : h("p", { class: "soft" }, "None of the runs is called so."));
   };
   fill();
-  return [h("h1", {}, "Runs"), h("div", { class: "bar" }, h("span", { class: "soft" }, `${runs.length} at `, h("code", {}, place)),
+  return [h("h1", {}, "Runs"), h("div", { class: "bar" }, h("span", { class: "soft" }, `${many(runs.length, "run")} in `, h("code", {}, place)),
     runs.length > FEW && h("label", {}, "name, method, environment or model holds", h("input", { type: "search", name: "wanted", value: wanted,
       oninput: (event) => { wanted = event.target.value; fill(); } }))), rows];
 }

@@ -50,7 +50,7 @@ function sequence(run, each, tell) {
   });
   const spans = each.spans.filter((span) => span.weight !== 0);
   return h("div", {},
-    h("h2", {}, each.role === "sample" ? each.kind : each.role, " ", h("span", { class: "soft small" }, `${each.kind} · ${each.task}`)),
+    each.role !== "sample" && h("h2", {}, each.role, " ", h("span", { class: "soft small" }, `${each.kind} · ${each.task}`)),
     h("p", {}, h("b", {}, count(each.trained)), ` of ${many(each.length, "token")} are trained. Made of `, each.episodes.map((id) => [h("a", { href: link("episode", { run, id }) }, id), " "])),
     each.cut && h("p", { class: "soft" }, "Only the beginning is shown."),
     h("div", { class: "card tokens" }, flow),

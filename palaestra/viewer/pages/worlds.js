@@ -29,7 +29,7 @@ export async function showWorlds({ run, world, order = "place", from = "0" }) {
 function fidelity(found) {
   const line = (name) => ({ name, points: found.horizons.map((each) => [each.steps, each[name]?.mean]) });
   const band = (name) => ({ ...line(name), band: found.horizons.filter((each) => each[name]).map((each) => [each.steps, each[name].low, each[name].high]) });
-  const options = { format: (value) => short(value, 2), top: 1, xformat: (value) => (Number.isInteger(value) ? `${value} step${value === 1 ? "" : "s"}` : "") };
+  const options = { broad: true, format: (value) => short(value, 2), top: 1, xformat: (value) => (Number.isInteger(value) ? `${value} step${value === 1 ? "" : "s"}` : "") };
   const held = (each) => (each ? `${short(each.mean, 2)} [${short(each.low, 2)}, ${short(each.high, 2)}]` : "–");
   return [
     h("p", {}, h("b", {}, found.world), ` imagined ${found.env} along ${many(found.episodes, "held-out episode")} of ${many(found.tasks, "task")}. `,
@@ -49,7 +49,7 @@ const synthesis = (run) => (each) => h("div", {}, h("h2", {}, `Imagined to learn
 export async function showPage({ run, world, number }) {
   const page = await ask("page", { run, world, number });
   const to = (where, rel, title) => where !== null && h("a", { rel, class: "button", href: link("page", { run, world, number: where }) }, title);
-  const side = (title, text, which) => h("div", {}, h("h2", {}, title), page.parts ? marked(page.parts, which) : h("pre", { class: "seen" }, text));
+  const side = (title, text, which) => h("div", {}, h("h2", {}, title), h("div", { class: "turn end" }, page.parts ? marked(page.parts, which) : h("pre", { class: "seen" }, text)));
   const added = (which) => page.parts?.filter(([code, , ]) => code !== "equal").reduce((sum, part) => sum + part[which].trim().split(/\s+/).filter(Boolean).length, 0);
   return { page: [
     h("div", { class: "title" }, h("h1", {}, "Imagined and real"), h("span", { class: "pager" }, to(page.before, "prev", "←"), to(page.after, "next", "→")), h("a", { class: "button", href: link("worlds", { run, world }) }, "all pages")),
