@@ -17,7 +17,7 @@ from palaestra.envs.webshop.catalogue import Catalogue
 from palaestra.envs.webshop.goals import Benchmark
 from palaestra.envs.webshop.markup import TextSite, html
 from palaestra.envs.webshop.nouns import TAGGED_AHEAD
-from palaestra.envs.webshop.pages import Page, plain_text, rich_text
+from palaestra.envs.webshop.pages import Page, Role, plain_text, rich_text
 from palaestra.envs.webshop.protocols import Kind, split_ranges
 from palaestra.envs.webshop.protocols import protocol as named_protocol
 from palaestra.envs.webshop.session import Visit, clicking, enter, searching, show, take
@@ -126,10 +126,16 @@ class WebShop(TextEnv[Visit]):
         return Reply(seen, score=bought.total, reward=bought.total, success=won, over=True, extra=extra)
 
     def admissible(self, state: Visit) -> Sequence[str]:
-        """A click for everything that can be clicked; where there is a search bar, a search for the instruction."""
+        """A click for everything that can be clicked; where there is a search bar, a search for the instruction.
+
+        Clicks are spelt as the page spells what they click, so that an agent writes what it reads (and what experts
+        wrote); the engine takes any case.
+        """
         page = self.page(state)
         searches = [searching(page.instruction)] if page.has_search_bar else []
-        return [action for action in (*searches, *map(clicking, page.targets)) if action is not None]
+        shown = {word.text.lower(): word.text for word in page.words() if word.role in (Role.BUTTON, Role.PRODUCT)}
+        clicks = [f"click[{shown.get(text, text)}]" for text in page.targets if clicking(text) is not None]
+        return [*(search for search in searches if search is not None), *clicks]
 
     def details(self, state: Visit) -> Mapping[str, Any]:
         """`clickables`, `has_search_bar` and `url`."""
