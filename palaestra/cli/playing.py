@@ -31,7 +31,7 @@ HELP = """\
   :undo [N]          takes back the last action, or N of them
   :back K            goes back to step K
   :path              what was done so far
-  :look              the newest observation, unfolded
+  :look              the newest observation, unfolded; :rules the instructions
   :save [FOLDER]     stores what was played as an episode; after going back, as a fork of it
   :quit              leaves; so does the end of the input
 On a terminal, TAB completes actions and commands."""
@@ -105,6 +105,7 @@ class Table:
             ":back": self._back,
             ":path": lambda _: self._path(),
             ":look": lambda _: self._look(whole=True),
+            ":rules": lambda _: self._rules(whole=True),
             ":save": self._save,
         }
 
@@ -119,9 +120,9 @@ class Table:
             self._save("", leaving=True)
 
     def _begin(self) -> None:
-        task, env = self.played.task, self.played.env
+        task = self.played.task
         self.console.print(Text.assemble((task.env, "bold"), "  ", (plain(task.name), "bold cyan"), f"  {task.split}"))
-        self.console.print(Text(plain(env.instructions(task)), style="dim"))
+        self._rules()
         self._say(":help tells what else you can type" + (", TAB completes" if self._terminal else ""))
         self.console.print()
         self._look()
@@ -265,6 +266,13 @@ class Table:
         self.out = folder
 
     # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def _rules(self, whole: bool = False) -> None:
+        told = self.played.env.instructions(self.played.task)
+        shown, more = (told, "") if whole else folded(told, lines=24, characters=2400)
+        print_text(self.console, shown, "dim", margin=2)
+        if more:
+            self._say(f"… {more}; :rules shows all")
 
     def _look(self, whole: bool = False, wrong: str = "") -> None:
         now, played = self.played.now, self.played
