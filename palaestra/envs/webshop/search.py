@@ -19,13 +19,15 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palaestra.envs.webshop.analysis import terms
-from palaestra.envs.webshop.postings import Number, Postings, PostingsReader, mapped
+from palaestra.envs.webshop.postings import Postings, PostingsReader, mapped
+
+Score = TypeVar("Score", np.float32, np.float64)
 
 K1, B = np.float32(0.9), np.float32(0.4)
 TOP = 50
@@ -40,6 +42,9 @@ _FEW = 50_000
 
 _AT_A_TIME = 1 << 15
 """Postings that are scored at a time, which all fit into the processor's cache."""
+
+_LOOK_UP = 16  # postings are scored in the time in which one document is looked up in a list
+_ONE_OF = 8  # scores is looked at first
 
 _ROUNDING = 1e-6
 """Scores are compared as float32; sums that are closer than this share of them may turn out equal."""
@@ -115,7 +120,7 @@ class Search:
         found, totals = self._totals(held, top)
         scores = totals.astype(np.float32)
         if len(found) > top:
-            kept = scores >= _nth(scores, top)
+            kept = scores >= _best(scores, top)[0]
             found, scores = found[kept], scores[kept]
         order = np.lexsort((self._ranks[found], -scores))[:top]
         return tuple(int(document) for document in found[order])
@@ -168,7 +173,8 @@ class Search:
         least, done = 0.0, 0
         for done, each in enumerate(asked, 1):
             least = self._add_some(totals, each, least, top)
-            if least > left[done]:
+            longest = max((len(other.postings.documents) for other in asked[done:]), default=0)
+            if least > left[done] and _LOOK_UP * np.count_nonzero(totals > least - left[done]) <= longest:
                 break
         found = np.flatnonzero(totals > max(least - left[done], 0)).astype(np.uint32)
         sums = totals[found]
@@ -193,7 +199,7 @@ class Search:
             totals[documents] = sums
             best = np.concatenate((best, sums[sums > least]))
             if len(best) >= top:
-                best = np.partition(best, -top)[-top:]
+                best = _best(best, top)
                 least = max(least, float(best[0]) * (1 - _ROUNDING))
         return least
 
@@ -213,12 +219,14 @@ class Search:
         return np.asarray(weight - weight / norms, dtype=np.float32)
 
 
-def _nth(scores: NDArray[Number], top: int) -> Number:
-    """The score at the place `top`, counted from the best."""
-    found: Number = np.partition(scores, -top)[-top]
-    return found
+def _best(scores: NDArray[Score], top: int) -> NDArray[Score]:
+    """The `top` best of at least so many scores, the lowest of them first."""
+    if len(scores) >= top * _ONE_OF**2:  # the best of some of them tell which others need not be ordered
+        least = _best(scores[::_ONE_OF], top)[0]
+        scores = scores[np.greater_equal(scores, least)]
+    return np.partition(scores, -top)[-top:]
 
 
 def _least(totals: NDArray[np.float64], top: int) -> float:
     """What a document surely needs to be among the best, where these are the totals of some; 0 if they are too few."""
-    return float(_nth(totals, top)) * (1 - _ROUNDING) if len(totals) >= top else 0.0
+    return float(_best(totals, top)[0]) * (1 - _ROUNDING) if len(totals) >= top else 0.0

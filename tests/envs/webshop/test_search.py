@@ -141,8 +141,9 @@ def test_looking_only_at_what_can_be_among_the_best_finds_what_looking_at_all_fi
         tops = [rng.choice((1, 5, 50, 5000)) for _ in queries]
         expected = [all_of_them(query, top) for query, top in zip(queries, tops, strict=True)]
         monkeypatch.setattr(search, "_FEW", 0)
-        for at_a_time in (7, 1 << 15):
+        for at_a_time, look_up in ((7, 0), (1 << 15, 0), (1 << 15, 16), (7, 1_000_000)):
             monkeypatch.setattr(search, "_AT_A_TIME", at_a_time)
+            monkeypatch.setattr(search, "_LOOK_UP", look_up)
             best = Search(catalogue.path / "search")
             assert [best(query, top) for query, top in zip(queries, tops, strict=True)] == expected
         monkeypatch.undo()
