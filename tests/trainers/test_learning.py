@@ -55,7 +55,7 @@ def test_what_improvements_add_is_the_change_of_score_task_by_task() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    names = ["rft", "eef", "grpo", "exit-plain"]
+    names = ["rft", "eef", "grpo", "exit"]
     settings = {
         "sampling": {"temperature": 1.0, "max_tokens": 12},
         "tasks": [f"two/{n}" for n in range(4)],
@@ -65,7 +65,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "evaluation": {"split": "test", "tasks": 6, "between": False, "recovery": True},
     }
     online = {**learning.ONLINE, "group": 2}
-    own = {"eef": {"states": 1}, "grpo": online, "exit-plain": online}
+    own = {"eef": {"states": 1}, "grpo": online, "exit": {**online, "embedder": None}}
     study = learning.Study(
         "Lamps", "Why.", "toy/Lamps-v0", (400, 4), ("two/9", "two/10"), 2000, settings, own, tuple(names)
     )
@@ -82,17 +82,18 @@ def test_a_study_writes_the_page_with_every_seed_and_goes_on(tmp_path: Path, sma
         "## Lamps",
         "1 seed(s)",
         "| rft |",
-        "| exit-plain |",
+        "| exit |",
         "score at k = 2",
         "wins from s_0",
         "groups a seed",
     ):
         assert said in first
     assert "At equal rollouts EEF beats RFT x (1+M): **" in first
-    assert "ExIt beats GRPO" not in first  # `exit` did not run
+    assert "ExIt beats GRPO on K-step improvement: **" in first
+    assert "Agent-R beats" not in first  # which did not run
     assert lamps.Lamps.__name__ in first
     log = (tmp_path / "out/lamps/rft-0/log.jsonl").read_text()
-    claim = Claim("x", "grpo", "exit-plain", improving=True)
+    claim = Claim("x", "grpo", "exit", improving=True)
     (line,) = checked([claim], tmp_path / "out/lamps", small, 1)
     assert "change of score" in line
     learning.run_study("lamps", tmp_path / "out", 2, small, docs)
