@@ -11,6 +11,7 @@ observation is compared. The server may also be one of OpenEnv's: see `openenv`.
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from palaestra.envs.errors import BadInput, EnvFault, NoOracle, ReplayDiverged
 from palaestra.envs.serving.connection import Address, Connection, ForeignSnapshot, UnknownType
 from palaestra.envs.serving.openenv import OpenEnvDialect, OpenEnvSession
 from palaestra.envs.serving.wire import MEGABYTE, PAGE, TOKEN_VARIABLE, WIRE, About, frame
+
+_TURNS = itertools.count()  # whose turn it is, where instances are spread over several servers
 
 
 @dataclass
@@ -45,7 +48,8 @@ class RemoteEnv(TextEnv[Standing]):
     started anew, or nothing was asked for long), the next `reset` or `restore` begins another one; a step cannot.
 
     Args:
-        url: of the server, such as `http://127.0.0.1:8000`; has to be given.
+        url: of the server, such as `http://127.0.0.1:8000`; has to be given. Of several that serve the same, with
+            commas between them, each instance takes the next one.
         deadline: seconds that an answer may take; later it is a fault.
         token_variable: the environment variable that holds the server's token. There is no setting for the token
             itself: settings are stored with every episode.
@@ -72,7 +76,8 @@ class RemoteEnv(TextEnv[Standing]):
             raise BadInput(f"deadline is a number of seconds above 0, got {deadline!r}")
         if not url:
             raise BadInput("remote stands for what a server serves, so it needs its address: -s url=http://HOST:PORT")
-        self._address = Address(url)
+        servers = [Address(each.strip()) for each in url.split(",")] if isinstance(url, str) else [Address(url)]
+        self._address = servers[next(_TURNS) % len(servers)]
         self._deadline = float(deadline)
         self._token_variable = token_variable
         self._foreign = (action_field, observation_field, solved)

@@ -55,6 +55,19 @@ def test_many_episodes_at_once_are_those_of_the_environment_in_process(
     assert found[0] == found[1]
 
 
+def test_instances_take_turns_among_several_servers(crafting: Server) -> None:
+    other = crafting.url.replace("127.0.0.1", "localhost")
+    made = [palaestra.make("remote", url=f"{crafting.url}, {other}") for _ in range(4)]
+    try:
+        where = [vars(env)["_address"].http for env in made]
+        assert where[:2] == where[2:]
+        assert set(where) == {crafting.url, other}
+        assert len({env.fingerprint() for env in made}) == 1
+    finally:
+        for env in made:
+            env.close()
+
+
 def test_forks_of_remote_episodes_are_collected(crafting: Server, tmp_path: Path) -> None:
     settings = {"url": crafting.url}
     with EpisodeStore(tmp_path / "store") as store:
