@@ -122,8 +122,8 @@ STUDIES = {
         (1200, 200),
         crafting((1, 2), range(100, 200)),
         2_500_000,
-        crafting_settings((1, 2), 12, 216),  # 72 tasks, each with s_0 and some three states of its expert: 290 starts
-        own({"width": 2, "iterations": 8, "depth": 12}, 4096),
+        crafting_settings((1, 2), 8, 216),  # 72 tasks, each with s_0 and some three states of its expert: 290 starts
+        own({"width": 2, "iterations": 8, "depth": 8}, 4096),
     ),
     "webshop": Study(
         "WebShop, the official 1,000 products",
