@@ -41,7 +41,7 @@ from palaestra.envs.data import cache_dir
 HERE = Path(__file__).resolve().parent
 ANSWER = "pull 2\nIt has paid well so far."
 NEEDS = {
-    "verifiers": ("verifiers==0.4.0", "gymnasium>=1.1,<2", "typer", "rich"),
+    "verifiers": ("verifiers==0.3.1", "gymnasium>=1.1,<2", "typer", "rich"),
     "inspect-ai": ("inspect-ai==0.3.285", "openai", "gymnasium>=1.1,<2", "typer", "rich"),
 }
 CONTESTANTS = {
@@ -63,7 +63,7 @@ def python_of(name: str) -> str:
     if not (folder / "ready").is_file():
         print(f"making an environment for {name} in {folder}", flush=True)
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *NEEDS[name]], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-qq", *NEEDS[name]], check=True)
         (folder / "ready").touch()
     return str(python)
 

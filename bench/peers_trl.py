@@ -27,6 +27,7 @@ class Loop(_AsyncRolloutLoop):
 
     def __init__(self, case: Case, meter: Meter, **more: Any) -> None:
         super().__init__(**more)
+        self.reward_func_names.append("environment")
         self.case, self.meter, self.done = case, meter, 0
         self.known = {task.name: task for task in case.tasks(case.warm + case.episodes)}
         self.idle = [case.make() for _ in range(case.concurrency)]
@@ -89,6 +90,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     samples: Any = context.Queue()
     tokenizer = AutoTokenizer.from_pretrained(case.tokenizer)
+    tokenizer.response_schema = {"type": "object"}  # of tool calls, which nobody makes here
     rows = [{"prompt": [{"role": "user", "content": t.name}]} for t in case.tasks(case.warm + case.episodes)]
     loop = Loop(
         case,

@@ -34,7 +34,7 @@ class Bandits(vf.MultiTurnEnv):
 
     async def env_response(self, messages: Any, state: Any, **_: Any) -> Any:
         observation, *_ = state["env"].step(first_line(str(messages[-1]["content"])))
-        return [{"role": "user", "content": observation}]
+        return [vf.UserMessage(content=observation)]
 
     async def score(self, state: Any, **_: Any) -> float:
         """The last answer is taken here: the environment is not asked again after the last turn."""

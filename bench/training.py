@@ -136,7 +136,7 @@ def main() -> None:
         ("ours, packed rows of 1024", lambda: ours(data, packing=True, micro_tokens=1024)),
         ("ours, sharing, rows of 1024", lambda: ours(data, sharing=True, micro_tokens=1024)),
         ("ours, sharing, rows of 2048", lambda: ours(data, sharing=True, micro_tokens=2048)),
-        ("ours, LoRA", lambda: ours(data, lora={"rank": 16})),
+        *([] if options.forks else [("ours, LoRA", lambda: ours(data, lora={"rank": 16}))]),
     ):
         seconds, losses[name] = run()
         found[name] = ids / seconds
