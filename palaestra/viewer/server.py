@@ -124,8 +124,8 @@ def view(
         listening = socket.create_server((host, port), backlog=64, family=family)
     except (OSError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            told = f"port {port} of {host} is in use, perhaps by another viewer"
-            raise BadInput(f"{told}; choose another --port, or --port 0 for a free one") from None
+            taken = f"port {port} of {host} is in use, perhaps by another viewer"
+            raise BadInput(f"{taken}; choose another --port, or --port 0 for a free one") from None
         raise BadInput(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
