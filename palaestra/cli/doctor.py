@@ -28,6 +28,7 @@ _MODULES = {
     "vllm": ("aiohttp", "transformers"),
     "parquet": ("pyarrow",),
     "docker": ("docker",),
+    "ray": ("ray",),
     "serve": ("starlette", "uvicorn"),
     "webshop": ("regex", "rapidfuzz", "spacy"),
     "alfworld": ("alfworld", "textworld"),
