@@ -29,6 +29,7 @@ HEAVY = (
     "docker",
     "playwright",
     "miniwob",
+    "ray",
 )
 
 
@@ -100,6 +101,7 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
         "palaestra.agents.store",
         "palaestra.agents.conversation",
         "palaestra.agents.collect",
+        "palaestra.agents.ray_cluster",
         "palaestra.cli",
     ],
 )

@@ -39,10 +39,13 @@ class EnvPool:
         Args:
             fresh: a new one in any case, because the last one broke on this task.
         """
-        worker = None if fresh else (self._nearest(task, actions) if actions else None) or self._any(task.env)
-        if worker is not None:
+        worker = None
+        while not fresh and (worker := self._idle_for(task, actions)) is not None:
             self._forget(worker)
-        else:
+            if not worker.lost:
+                break
+            self._dismiss(worker)
+        if worker is None:
             if self._idle and len(self._idle) + len(self._busy) >= self._size:
                 oldest = next(iter(self._idle))
                 self._forget(oldest)
@@ -85,6 +88,9 @@ class EnvPool:
             if not worker.join(until - time.monotonic()):
                 worker.abandon()
         self._leaving.clear()
+
+    def _idle_for(self, task: Task, actions: Sequence[str]) -> EnvWorker | None:
+        return (self._nearest(task, actions) if actions else None) or self._any(task.env)
 
     def _nearest(self, task: Task, actions: Sequence[str]) -> EnvWorker | None:
         """The idle instance whose own history is the longest beginning of `actions`."""

@@ -88,6 +88,10 @@ class RayWorker(EnvWorker):
     def alive(self) -> bool:
         return self._closing is None
 
+    @property
+    def lost(self) -> bool:
+        return self._host.lost
+
     def where(self) -> str:
         return "a host of the cluster"
 

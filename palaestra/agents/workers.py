@@ -179,6 +179,11 @@ class EnvWorker(ABC):
     def alive(self) -> bool:
         """Is the instance not closed yet."""
 
+    @property
+    def lost(self) -> bool:
+        """Is it known to be gone, with the machine that it was on."""
+        return False
+
     def where(self) -> str:
         """Where the call at work stands, for people: a traceback, where there is one."""
         return "another process"

@@ -225,3 +225,34 @@ def test_a_port_without_ray_behind_it_is_told_in_one_line(says: bytes) -> None:
 def test_the_head_of_a_cluster_is_known_as_one(cluster: Any) -> None:
     host, port = cluster.address.split(":")
     _answers(cluster.address, host, int(port))
+
+
+# -- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_collects_there(cluster: Any, tmp_path: Path) -> None:
+    from palaestra.cli import run as command
+
+    words = ["collect", "bandit", "-p", "random", "-t", "6", "-s", "max_steps=3", "-o", str(tmp_path / "run"), "-q"]
+    assert command([*words, "--ray", cluster.address, "--replicas", "1"]) == 0
+    with EpisodeStore(tmp_path / "run" / "episodes.sqlite", mode="r") as store:
+        assert len(store) == 6
+
+
+def test_the_command_tells_in_one_line_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from palaestra.cli import run as command
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    words = ["collect", "bandit", "-p", "random", "-t", "1", "-o", str(tmp_path / "run"), "-q"]
+    for more, told in (
+        (["--ray", "127.0.0.1:1"], "--ray 127.0.0.1:1: no Ray cluster answers there"),
+        (["--replicas", "2"], "give --ray as well"),
+    ):
+        assert command([*words, *more]) == 2
+        said = capsys.readouterr().err.strip()
+        assert told in " ".join(said.split())
+        assert "Traceback" not in said
