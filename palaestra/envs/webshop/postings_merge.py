@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,7 +26,7 @@ def merge(places: Sequence[Path], folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as opened:
-        runs = [_Run(opened, place, len(places)) for place in places]
+        runs = [_Run(place, len(places)) for place in places]
         runs.sort(key=lambda run: run.bounds)
         mixed = any(run.bounds[1] >= later.bounds[0] for run, later in pairwise(runs))
         out = _Output(opened, folder)
@@ -55,11 +54,13 @@ class _Taken(NamedTuple):
 
 
 class _Run:
-    """A run on disk, read from its beginning to its end. `bounds` are its first and its last document."""
+    """A run on disk, read from its beginning to its end. `bounds` are its first and its last document.
 
-    def __init__(self, opened: ExitStack, place: Path, runs: int) -> None:
-        self._file = os.open(place, os.O_RDONLY)
-        opened.callback(os.close, self._file)
+    The file is open only while something is read: there may be more runs than a process may have open files.
+    """
+
+    def __init__(self, place: Path, runs: int) -> None:
+        self._place = place
         self._ends = 4 * 8  # where the next ends of terms are, and so on
         terms, postings, first, last = (int(number) for number in self._read(np.uint64, 0, 4))
         self.bounds = (first, last)
@@ -96,7 +97,7 @@ class _Run:
         sizes = self._read(np.uint32, self._sizes, min(self._terms, self._left))
         kept = max(int(np.searchsorted(np.cumsum(sizes, dtype=np.uint64), self._postings, side="right")), 1)
         ends = self._read(np.uint64, self._ends, kept).astype(np.int64) + self._words_from - self._words
-        text, places = os.pread(self._file, int(ends[-1]), self._words), ends.tolist()
+        text, places = self._bytes(self._words, int(ends[-1])), ends.tolist()
         words = [text[start:end] for start, end in zip([0, *places], places, strict=False)]
         self._next = _Terms(self._next.words + words, np.concatenate((self._next.sizes, sizes[:kept])))
         self._left -= kept
@@ -105,8 +106,13 @@ class _Run:
         self._words += len(text)
 
     def _read(self, kind: type[Number], place: int, count: int) -> NDArray[Number]:
-        content = os.pread(self._file, count * np.dtype(kind).itemsize, place)
+        content = self._bytes(place, count * np.dtype(kind).itemsize)
         return np.frombuffer(content, dtype=kind) if content else np.empty(0, dtype=kind)
+
+    def _bytes(self, place: int, count: int) -> bytes:
+        with self._place.open("rb", buffering=0) as file:
+            file.seek(place)
+            return file.read(count)
 
 
 class _Output:
