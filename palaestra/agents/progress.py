@@ -11,6 +11,7 @@ What is shown is a `Stage` (`stage`): a collection's `Tally` here, `Counted` for
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -194,7 +195,8 @@ class JsonLines(_NowAndThen):
         }
         for name, value in stage.figures().items():
             key = name.replace("/s", "_per_second").replace(" ", "_")
-            event[key] = round(value, 6) if isinstance(value, float) else value
+            whole = value is None or math.isfinite(value)  # JSON has no other numbers, and a loss may be none
+            event[key] = (round(value, 6) if isinstance(value, float) else value) if whole else None
         print(json.dumps(event), file=self._out or sys.stdout, flush=True)
 
 

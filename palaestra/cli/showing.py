@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -82,9 +83,9 @@ def show(
 
 
 def _full_id(forest: Forest, start: str) -> str:
+    with contextlib.suppress(BadInput):  # a whole id is found without reading all of them
+        return forest.head(start).id
     found = [head.id for head in forest.heads() if head.id.startswith(start)]
-    if start in found:
-        return start
     if len(found) != 1:
         problem = "no episode" if not found else f"{len(found)} episodes"
         raise BadInput(f"{forest.file} holds {problem} whose id begins with {start!r}; `palaestra show` lists them")

@@ -6,10 +6,12 @@ learnt, the settings, the versions and the evaluation cards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from palaestra.agents.selection import Head
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput
 from palaestra.trainers.evaluate import Cluster, Evaluation, compare
@@ -95,7 +97,7 @@ def _iteration(run: Path, number: int, store: EpisodeStore | None) -> Iteration:
     folder = run / f"iteration-{number}"
     plan = read_record(folder / "plan.json", Plan) if (folder / "plan.json").is_file() else None
     collected = read_record(folder / "collected.json", Collected)
-    heads = [store.head(id) for id in collected.episodes] if store is not None else []
+    heads = list(_heads(store, collected.episodes)) if store is not None else []
     return Iteration(
         number,
         plan,
@@ -105,6 +107,13 @@ def _iteration(run: Path, number: int, store: EpisodeStore | None) -> Iteration:
         prompt_tokens=sum(head.prompt_tokens for head in heads),
         completion_tokens=sum(head.completion_tokens for head in heads),
     )
+
+
+def _heads(store: EpisodeStore, ids: Sequence[str]) -> Iterator[Head]:
+    """Those of the episodes that the store has: a report says what is there, and is not refused for what is not."""
+    for id in ids:
+        with contextlib.suppress(BadInput):
+            yield store.head(id)
 
 
 def rounds(run: str | Path) -> list[Round]:

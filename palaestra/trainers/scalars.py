@@ -98,15 +98,18 @@ def write_events(run: str | Path) -> Path | None:
     every figure once.
 
     Returns:
-        The folder for `tensorboard --logdir`; None where tensorboard is not installed.
+        The folder for `tensorboard --logdir`; None where tensorboard is not there, or does not work (told on stderr).
 
     Raises:
         BadInput: not a run, or the directory cannot be written.
     """
     if find_spec("tensorboard") is None or find_spec("torch") is None:
         return None
-    from torch.utils.tensorboard import SummaryWriter
-
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except Exception as error:  # installed beside what it does not go with; the run itself needs nothing of it
+        print(f"TensorBoard cannot be used here ({type(error).__name__}: {error}); no event files", file=sys.stderr)
+        return None
     folder = Path(run) / EVENTS
     found = scalars(run)
     with usable(folder):
