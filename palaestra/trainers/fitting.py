@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DistributedType, PartialState
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
 
+from palaestra.envs import BadInput
 from palaestra.trainers.objective import CrossEntropy, FitReport, Lora, Preference, Progress
 from palaestra.trainers.policy_gradient import PolicyGradient
 
@@ -141,7 +143,7 @@ def run_trainer(
     began = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - began
-    trained = trainer.accelerator.unwrap_model(trainer.model)
+    trained = _gathered(trainer, config.lora)
     parameters = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     return _whole(trained, config.lora), FitReport(
         objective=config.kind,
@@ -159,6 +161,22 @@ def run_trainer(
         trainable_parameters=parameters,
         max_length=max_length,
     )
+
+
+def _gathered(trainer: PlannedTrainer, lora: Lora | None) -> Any:
+    """The trained model as one piece; where processes hold parts of it, the first process gets all of it."""
+    accelerator = trainer.accelerator
+    trained = accelerator.unwrap_model(trainer.model)
+    if accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        return trained
+    if lora is not None:
+        raise BadInput("adapters (lora) are small: train them with a configuration that does not shard the model")
+    weights = accelerator.get_state_dict(trainer.model_wrapped)
+    if not accelerator.is_main_process:
+        return trained
+    whole = type(trained)(trained.config)
+    whole.load_state_dict(weights)
+    return whole
 
 
 def longest(model: PreTrainedModel, max_length: int | None) -> int | None:
@@ -209,7 +227,11 @@ def train_folder(
         trained, report = train(loaded.model, loaded.tokenizer, Path(scratch))
     notes: dict[str, str | int | float] = {"objective": objective, "seed": seed, "samples": report.samples}
     called = name or f"{loaded.name.removesuffix('-trained')}-trained"
-    version = save_model(trained, loaded.tokenizer, out, name=called, parent=loaded.version, notes=notes)
+    state = PartialState()
+    version = ""
+    if state.is_main_process:  # one of several processes, perhaps; see `palaestra.trainers.launched`
+        version = save_model(trained, loaded.tokenizer, out, name=called, parent=loaded.version, notes=notes)
+    state.wait_for_everyone()
     del trained, loaded
     _give_back()
     return report.model_copy(update={"version": version})

@@ -9,6 +9,7 @@ learns from samples, a preference from pairs of them: each objective is one subc
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from palaestra.envs import BadInput, MissingExtra
 from palaestra.trainers.sample import Pair, Sample
+
+LAUNCH = "PALAESTRA_LAUNCH"
+"""The environment variable that names a configuration file of accelerate; see `palaestra.trainers.launched`."""
 
 Progress = Callable[[int, int, float], None]
 """Called after every optimiser step with (steps done, steps in all, loss of this step)."""
@@ -257,9 +261,19 @@ def fit(
                 raise BadInput(
                     f"a sample of split {split!r} may not be trained on; training splits: {', '.join(splits)}"
                 )
+    train = trainer_of(objective)
+    if launch := os.environ.get(LAUNCH):
+        from palaestra.trainers.launched import Job, fit_launched
+
+        return fit_launched(launch, Job(model, data, objective, Path(out), seed, name), progress)
+    return train(model, data, objective, Path(out), seed=seed, name=name, progress=progress)
+
+
+def trainer_of(objective: Objective) -> Callable[..., FitReport]:
+    """The function that trains it. Raises MissingExtra."""
     module, _, function = objective.trainer.partition(":")
     try:
         train: Callable[..., FitReport] = getattr(importlib.import_module(module), function)
     except ImportError as error:
         raise MissingExtra(f"training needs the Python module {error.name!r}, which", "train") from error
-    return train(model, data, objective, Path(out), seed=seed, name=name, progress=progress)
+    return train
