@@ -18,7 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.rundir import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+CLAIMED = ("rft", "eef", "agent-r", "direct-revision", "grpo", "exit")
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Study:
 
     @property
     def names(self) -> list[str]:
-        """The contestants; RFT, the reference, is the first one."""
-        return list(self.only) or ["rft", *(name for name in CONTESTANTS if name != "rft")]
+        """The contestants; RFT, the reference, is the first one, and those that the papers' claims name come next."""
+        return list(self.only) or [*CLAIMED, *(name for name in CONTESTANTS if name not in CLAIMED)]
 
 
 MODEL = {"hidden": 128, "layers": 2, "heads": 4}
@@ -186,7 +189,7 @@ def own_of(study: Study, names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def run_study(name: str, out: Path, seeds: int, names: Sequence[str], docs: Path) -> None:
-    """Run a study, or go on with it; the page is written with every seed."""
+    """Run a study, or go on with it; the page is written with every run."""
     study, folder = STUDIES[name], out / name
     model = start_model(study, folder)
     print(f"{name}: the start model is there", flush=True)
@@ -196,6 +199,8 @@ def run_study(name: str, out: Path, seeds: int, names: Sequence[str], docs: Path
         if recipe.out not in trained:
             recipe.train()
             trained.add(recipe.out)
+            write_section(study, out, name, names, trained)
+            write_page(out, docs)
 
     for count in range(1, seeds + 1):
         compare_methods(
@@ -208,17 +213,27 @@ def run_study(name: str, out: Path, seeds: int, names: Sequence[str], docs: Path
             progress="quiet",
             concurrency=32,
         )
-        said = {
-            **study.settings,
-            "iterations": 2,
-            "own": {key: value for key, value in own_of(study, names).items() if value},
-            "start": {**MODEL, **START, "vocabulary": study.vocabulary[0]},
-            "taught": {"tasks": len(study.taught), "ids": study.ids},
-        }
-        text = section(study.title, study.why, folder, names, count, said)
-        write_whole(folder / "section.md", text.encode())
-        write_page(out, docs)
         print(f"{name}: {count} of {seeds} seeds: {docs}", flush=True)
+
+
+def write_section(study: Study, out: Path, name: str, names: Sequence[str], trained: Collection[Path]) -> None:
+    """A study's part of the page: of all seeds that every contestant has finished, or of those that have the first."""
+    folder, seeds = out / name, 0
+    while all(folder / f"{each}-{seeds}" in trained for each in names):
+        seeds += 1
+    done = [each for each in names if folder / f"{each}-{max(seeds, 1) - 1}" in trained]
+    if len(done) < 2:
+        return
+    said = {
+        **study.settings,
+        "iterations": 2,
+        "own": {key: value for key, value in own_of(study, names).items() if value},
+        "start": {**MODEL, **START, "vocabulary": study.vocabulary[0]},
+        "taught": {"tasks": len(study.taught), "ids": study.ids},
+    }
+    missing = [each for each in names if each not in done]
+    text = section(study.title, study.why, folder, done, max(seeds, 1), said, missing)
+    write_whole(folder / "section.md", text.encode())
 
 
 def write_page(out: Path, docs: Path) -> None:

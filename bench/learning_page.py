@@ -175,13 +175,21 @@ def _records(runs: Sequence[Path], name: str, kind: type[Any]) -> list[Any]:
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def section(title: str, why: str, out: Path, names: Sequence[str], seeds: int, said: Mapping[str, Any]) -> str:
+def section(
+    title: str,
+    why: str,
+    out: Path,
+    names: Sequence[str],
+    seeds: int,
+    said: Mapping[str, Any],
+    missing: Sequence[str] = (),
+) -> str:
     """One study's part of the page.
 
     Args:
         why: what the study is for, in a few sentences.
         out: its directory. names: the contestants, the reference first. seeds: how many are finished.
-        said: its settings.
+        said: its settings. missing: contestants that have not finished the first seed.
     """
     ends = {name: {seed: out / f"{name}-{seed}" for seed in range(seeds)} for name in names}
     standings = standings_of([CONTESTANTS[name] for name in names], ends)
@@ -189,12 +197,13 @@ def section(title: str, why: str, out: Path, names: Sequence[str], seeds: int, s
     start, cloned = first[0].evaluation, first[-1].evaluation
     width = float(np.mean([s.success.high - s.success.low for s in standings])) * 50
     paired = [s.against for s in standings if s.against is not None]
+    late = f" (not finished: {', '.join(missing)})" if missing else ""
     apart = float(np.mean([gap.high - gap.low for gap in paired])) * 50
     parts = [
         f"## {title}",
         why,
-        f"{seeds} seed(s). The start model wins {start.success.text(percent=True)} of the {start.card.tasks} held-out "
-        f"tasks (score {start.score.text()}), and after cloning the successful experts of seed 0 "
+        f"{seeds} seed(s){late}. The start model wins {start.success.text(percent=True)} of the {start.card.tasks} "
+        f"held-out tasks (score {start.score.text()}), and after cloning the successful experts of seed 0 "
         f"{cloned.success.text(percent=True)}. An interval of success reaches some {width:.0f} points to each side, "
         f"one of a difference to `{names[0]}` some {apart:.0f}: smaller effects cannot be seen here.",
         markdown(standings).strip(),
