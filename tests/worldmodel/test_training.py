@@ -203,7 +203,11 @@ def test_the_whole_way_in_a_real_environment(env: str, tmp_path: Path, capsys: p
     options = [word for each in quick for word in ("--set", each)]
     made = ["--store", str(tmp_path), "--model", str(model), "-s", "max_steps=3", "--out", out, "--json"]
     assert run(["worldmodel", "train", "--env", env, *made, *options]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])["fidelity"]
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told, report = result["fidelity"], Path(result["report"])
+    assert report == Path(out).resolve() / "report.html"
+    assert "<b>Similarity</b>" in report.read_text()
+    assert "| steps | n | cut |" in report.with_suffix(".md").read_text()
     assert told["env"] == make(env).registration.id  # type: ignore[union-attr]
     assert told["horizons"][0]["count"] > 0
     imagined = make("worldmodel", env=env, model=out)
