@@ -38,6 +38,9 @@ _FROZEN_DATE = (
     "26 Jul 2024"  # Llama 3.x writes today's date into the system message; a transcript must not change daily
 )
 
+_SHORT = 24  # characters
+_REMEMBERED = 4096  # short texts
+
 _SHAPES: dict[str, Callable[[str], str]] = {
     "kept": lambda text: text,
     "stripped": str.strip,
@@ -91,6 +94,7 @@ class ChatTemplate:
                 f"{_name(tokenizer)} has no chat template; pass one, such as palaestra.agents.template.CHATML"
             )
         self._backend = _backend(tokenizer)
+        self._remembered: dict[tuple[str, str], list[int]] = {}
         self._specials = _special_tokens(tokenizer)
         self._glue = self._take_apart()
         self.folds_system = self._glue.head_system is None
@@ -227,9 +231,22 @@ class ChatTemplate:
         return ids + self._plain(pending, after)
 
     def _plain(self, text: str, after: str) -> list[int]:
-        """Encode text that follows the special token `after` ("" at the very start), parsing no special token in it."""
+        """Encode text that follows the special token `after` ("" at the very start), parsing no special token in it.
+
+        What is short, as the glue between two turns is, comes again with every turn and is remembered.
+        """
         if not text:
             return []
+        if len(text) > _SHORT:
+            return self._encoded(text, after)
+        ids = self._remembered.get((text, after))
+        if ids is None:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            ids = self._remembered[text, after] = self._encoded(text, after)
+        return list(ids)
+
+    def _encoded(self, text: str, after: str) -> list[int]:
         if not self._pattern.search(text):
             if not after:
                 return list(self._backend.encode(text, add_special_tokens=False).ids)
