@@ -11,7 +11,7 @@ export async function showFaults({ run, from = "1" }) {
   return { page: [h("h1", {}, "Faults"), h("p", { class: "soft" }, `${count(found.total)} attempts that broke. They are kept apart: never a score, and no method learns from them.`),
     found.rows.length ? table([["#", "number"], "what", "task", ["turns", "number less"], "error"], found.rows.map((row) => [
       h("a", { href: link("episode", { run, fault: row.number }), "data-stop": true }, row.number),
-      outcome(row.outcome), row.start.task.name, row.turns, h("code", { class: "clip" }, row.error)])) : h("p", {}, "There are none."),
+      outcome(row.outcome), row.start.task.name, row.turns, h("code", { class: "clip long", title: row.error }, row.error)])) : h("p", {}, "There are none."),
     h("p", { class: "pager" }, first > 1 && h("a", { rel: "prev", href: link("faults", { run, from: Math.max(1, first - PAGE) }) }, "← earlier"),
       found.rows.length === PAGE && last.number < found.total && h("a", { rel: "next", href: link("faults", { run, from: last.number + 1 }) }, "later →"))] };
 }

@@ -114,6 +114,6 @@ function legend(groups, splices, searched) {
   const names = { expert: "expert: thick", spliced: "spliced: dashed", imagined: "imagined: dotted", human: "human" };
   return h("div", { class: "legend" }, line("success policy", "success"), line("failure policy", "failure"), line("truncated policy", "truncated"),
     groups.filter((actor) => names[actor]).map((actor) => line(`success ${actor}`, names[actor])),
-    splices > 0 && h("span", {}, s("svg", { class: "swatch forest", width: 34, height: 14, viewBox: "0 0 34 14" }, s("path", { class: "splice", d: "M2,3C14,3 18,11 32,11" })), "a splice goes on from there (one that was not accepted shows when it is chosen)"),
+    splices > 0 && h("span", {}, s("svg", { class: "swatch forest", width: 34, height: 14, viewBox: "0 0 34 14" }, s("path", { class: "splice", d: "M2,3C14,3 18,11 32,11" })), "a splice goes on from there (not accepted: when chosen)"),
     h("span", { class: "soft" }, searched ? "N visits and Q mean value, as the search counted" : "N: ends at or below a branch, Q: their mean score"));
 }

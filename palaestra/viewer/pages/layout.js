@@ -13,7 +13,8 @@ export function layout(nodes) {
   let lanes = 0;
   const onward = (node) => {
     if (node.outcome !== "truncated") return null;
-    const next = (below.get(node.id) ?? []).filter((child) => child.fork_step === node.end_step && child.actor !== "spliced");
+    const all = (below.get(node.id) ?? []).filter((child) => child.fork_step === node.end_step && child.actor !== "spliced");
+    const counted = all.filter((child) => child.counted === "search"), next = counted.length ? counted : all;
     return next.reduce((best, child) => (!best || child.visits > best.visits
       || (child.visits === best.visits && child.value > best.value) ? child : best), null);
   };

@@ -27,7 +27,7 @@ function draw({ runs, place }) {
     const seen = runs.filter((run) => [run.title, run.recipe, run.env, run.model].join(" ").toLowerCase().includes(wanted.toLowerCase()));
     rows.replaceChildren(seen.length ? table(["run", "state", ["method", "less"], ["environment", "less"], ["episodes", "number"], ["success", "less"],
       ["faults", "number less"], ["last written", "less"]], seen.map((run) => [
-      [h("a", { href: link("run", { run: run.name }), "data-stop": true, class: "strong" }, run.title),
+      [h("a", { href: link("run", { run: run.name }), "data-stop": true, class: "strong name" }, run.title),
         run.error && h("div", { class: "error small" }, run.error)],
       state(run), run.recipe ?? "–", h("span", { title: run.env }, envName(run.env) || "–"),
       count(run.episodes), spark(run.spark), count(run.faults), h("span", { title: run.updated ? new Date(1000 * run.updated).toLocaleString() : "" }, ago(run.updated))]))
@@ -35,6 +35,6 @@ function draw({ runs, place }) {
   };
   fill();
   return [h("h1", {}, "Runs"), h("div", { class: "bar" }, h("span", { class: "soft" }, `${many(runs.length, "run")} in `, h("code", {}, place)),
-    runs.length > FEW && h("label", {}, "name, method, environment or model holds", h("input", { type: "search", name: "wanted", value: wanted,
+    runs.length > FEW && h("label", {}, "find a run", h("input", { type: "search", name: "wanted", value: wanted,
       oninput: (event) => { wanted = event.target.value; fill(); } }))), rows];
 }
