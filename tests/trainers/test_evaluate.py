@@ -15,6 +15,7 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvFault, Task, TextEnv, find, make
 from palaestra.trainers.evaluate import Evaluation, choose_tasks, compare, evaluate, step_cap, summarise, usual_split
 from palaestra.trainers.report import Round
+from palaestra.trainers.report_tables import cells
 
 
 class Always(PolicyBase):
@@ -76,7 +77,7 @@ def test_episodes_that_ran_out_of_context_are_counted_and_shown(store: EpisodeSt
     by_task = {episode.start.task.id: [episode] for episode in (short, *rest)}
     found = summarise("sing", tasks, by_task, 3, card, "task", 0.0)
     assert (found.out_of_context, found.outcomes) == (1, {"truncated": 3})
-    assert "3 (1 out of context)" in Round(1, found).cells()
+    assert "3 (1 out of context)" in cells(Round(1, found))
 
 
 class Uneven(lamps.Lamps):
