@@ -91,6 +91,7 @@ class Driver:
         self._keys: set[str] = set()  # of what is under way or to be tried again
         self._due: dict[EnvWorker, None] = {}  # calls with a deadline; all may take as long, so the oldest comes first
         self._at_work: set[EnvWorker] = set()  # environments whose answer brings a request
+        self._come: deque[Event] = deque()  # what has come back and is not handled yet
         self._retry: deque[Item] = deque()
         self._waiting: deque[Attempt] = deque()
         self._alone: deque[Attempt] = deque()
@@ -220,7 +221,7 @@ class Driver:
     # -- what comes back ---------------------------------------------------------------------------------------------
 
     def _next(self) -> list[Event]:
-        """All that has come back; waits for the first, but not beyond the next deadline, and never for long."""
+        """What has come back; waits for the first, but not beyond the next deadline, and never for long."""
         now = time.monotonic()
         # A signal that comes just before the main thread blocks is heard only when it wakes again.
         until = now + self._crew.look(_LONGEST_WAIT)
@@ -228,14 +229,20 @@ class Driver:
             until = min(until, cast(float, oldest.deadline))
         if self._ready_since is not None:
             until = min(until, self._ready_since + self._linger)
-        found: list[Event] = []
+        if self._come:
+            until = now
         try:
-            found.append(self.events.get(timeout=max(0.0, until - now)))
-            while len(found) < _EVENTS_AT_ONCE:
-                found.append(self.events.get_nowait())
+            self._arrived(self.events.get(timeout=max(0.0, until - now)))
+            while True:
+                self._arrived(self.events.get_nowait())
         except Empty:
-            pass
-        return found
+            return [self._come.popleft() for _ in range(min(len(self._come), _EVENTS_AT_ONCE))]
+
+    def _arrived(self, event: Event) -> None:
+        """What has come back in time is not late, however long it takes until it is handled."""
+        self._come.append(event)
+        if isinstance(event, Finished) and isinstance(event.worker, EnvWorker) and event.call == event.worker.calls:
+            self._due.pop(event.worker, None)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Stop) or (isinstance(event, Finished) and isinstance(event.error, KeyboardInterrupt)):

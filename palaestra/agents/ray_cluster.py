@@ -29,6 +29,10 @@ from palaestra.envs import BadInput
 
 _PATIENCE = 120.0
 """Seconds in which the cluster has to find room for a first host, and for another one when all are lost."""
+_NO_ROOM = (
+    f"the Ray cluster had no room for what is needed in {_PATIENCE:.0f} s; see `ray status`, ask for fewer replicas or "
+    "hosts, or add machines, and collect again to go on"
+)
 _ASSEMBLY = 15.0
 """Seconds in which all that was asked for should be there before the first of it is used."""
 _LOOK = 0.25
@@ -110,7 +114,7 @@ class RayCrew:
             if self._local is None:
                 self._local = PolicyThread(self._policy.act, self.events, f"policy {self._policy.name}")
             return None if self._local in asked else self._local
-        for actor in self._replicas.there():
+        for actor in self._replicas.now():
             if actor not in self._engines:
                 self._engines = {known: self._engines[known] for known in self._engines if not known.lost}
                 self._engines[actor] = RayEngine(self.events, actor)
@@ -156,6 +160,7 @@ class _Actors:
         self._there: list[Actor] = []
         self._coming: dict[Any, Any] = {}  # what tells that it is ready -> the actor
         self._all_by = time.monotonic() + _ASSEMBLY
+        self._none_since: float | None = None
         for _ in range(count):
             self._order()
 
@@ -173,10 +178,20 @@ class _Actors:
         while not self._there:
             self.look(wait=1.0)
             if not self._there and time.monotonic() > until:
-                raise Lost(
-                    f"the Ray cluster had no room for what is needed in {_PATIENCE:.0f} s; see `ray status`, ask for "
-                    "fewer replicas or hosts, or add machines, and collect again to go on"
-                )
+                raise Lost(_NO_ROOM)
+        return self._there
+
+    def now(self) -> list[Actor]:
+        """Those that are ready; waits for them the first time only. Raises Lost where there was none for long."""
+        if self._all_by:
+            return self.there()
+        self._replace()
+        if self._there:
+            self._none_since = None
+        elif self._none_since is None:
+            self._none_since = time.monotonic()
+        elif time.monotonic() - self._none_since > _PATIENCE:
+            raise Lost(_NO_ROOM)
         return self._there
 
     def look(self, wait: float = 0.0) -> None:
