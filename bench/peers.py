@@ -15,7 +15,8 @@ The contestants, each in a process and the peers each in a virtual environment o
 The engines: `stub` answers at once, so what is measured is the client; `vllm` is a vLLM server with a model. The rounds
 take turns, so that what else the machine does hits all alike; the best round of each counts, for the same reason.
 Ratios are to the bare client's best. CPU is that of the client's process, environment and all, a model call that the
-server counted. Writes bench/results/peers-ENGINE.json.
+server counted. Writes bench/results/peers-ENGINE.json; what it held of other contestants and concurrencies stays, so
+that they can be measured one after the other, always beside `bare`. Each row has the machine's load at that time.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def one(name: str, url: str, model: Path, concurrency: int, options: argparse.Na
         "model": "stub",
         "tokenizer": str(model),
         "episodes": options.episodes,
-        "warm": 2 * concurrency,
+        "warm": concurrency,
         "concurrency": concurrency,
         "turns": options.turns,
         "tokens": options.tokens,
@@ -157,6 +158,8 @@ def row(name: str, concurrency: int, runs: list[dict[str, Any]], bare: float | N
         "calls_per_episode": round(best["calls"] / best["episodes"], 2),
         "engine_steps": best["engine_steps"],
         "memory_mb": round(best["memory_mb"]),
+        "episodes": best["episodes"],
+        "load": round(os.getloadavg()[0], 1),
         "speeds": [round(run["episodes"] / run["wall"], 1) for run in runs],
     }
 
@@ -187,7 +190,7 @@ def main() -> None:
             for name in options.only:
                 rows.append(row(name, concurrency, runs[name], speeds.get("bare")))
                 print(json.dumps(rows[-1]), flush=True)
-    facts = {
+    facts: dict[str, Any] = {
         "command": "python bench/peers.py " + " ".join(sys.argv[1:]),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "engine": options.engine,
@@ -198,6 +201,11 @@ def main() -> None:
         "rows": rows,
     }
     file = HERE / "results" / f"peers-{options.engine}.json"
+    if file.is_file():
+        had = json.loads(file.read_text())
+        if all(had[key] == facts[key] for key in ("model", "turns", "tokens", "needs")):
+            new = {(row["contestant"], row["at_once"]) for row in rows}
+            facts["rows"] = [row for row in had["rows"] if (row["contestant"], row["at_once"]) not in new] + rows
     file.write_text(json.dumps(facts, indent=1) + "\n")
 
 
