@@ -18,6 +18,7 @@ from palaestra.agents.message import Message
 from palaestra.agents.policy import Policy, Request, Sampling
 from palaestra.agents.progress import Shown
 from palaestra.envs import BadInput, TextEnv, find
+from palaestra.trainers.live import Live
 from palaestra.trainers.objective import CrossEntropy, FitReport, Objective, fit, objective_of
 from palaestra.trainers.rundir import RunDir
 from palaestra.trainers.sample import Sample
@@ -126,8 +127,9 @@ def train_world(
             splits = training_splits(env)
             next(gather(store, spec.id, splits))  # told before anything is written
             with RunDir.open(out, "worldmodel", config, command=command) as run:
-                learn(run, "", store, env, config, config.model, config.seed, fitting=fitting)
-                return measure(run, "", store, env, config, config.seed, progress)
+                live = Live(run.path, progress, fitting)
+                learn(run, "", store, env, config, config.model, config.seed, fitting=live.fitted)
+                return measure(run, "", store, env, config, config.seed, live)
     finally:
         env.close()
 
