@@ -20,7 +20,7 @@ export async function showBranches({ run, a, b }) {
   for (let step = data.parting; step <= last; step++)
     rows.push(data.sides.map((side, which) => {
       const each = turns[which].get(step);
-      if (each) return h("div", {}, turn(each, { run, id: side.id }, { own: each.origin === side.id, fork: side.start.parent && step === side.own ? "fork" : null, observation: seen(step, which) }));
+      if (each) return h("div", {}, turn(each, { run, id: side.id }, { side: "AB"[which], own: each.origin === side.id, fork: side.start.parent && step === side.own ? "fork" : null, observation: seen(step, which) }));
       return h("div", {}, step === side.length && end(run, side, which, seen));
     }));
   const tail = data.sides.map((side, which) => (side.length > last ? h("div", {}, end(run, side, which, seen)) : h("div", {})));
@@ -30,9 +30,9 @@ export async function showBranches({ run, a, b }) {
     h("p", { class: "soft" }, data.parting ? `They share ${many(data.parting, "turn")} and part after turn ${data.parting - 1}. ` : "They part at the first turn. ",
       data.differences.length ? `${same} of ${many(data.differences.length, "page")} after equally many actions are equal.` : "", cut ? " Of long texts the beginnings are compared." : ""),
     shared && h("details", { class: "shared" }, h("summary", {}, `the last turn they share (${shared.step})`), turn(shared, { run, id: left.id })),
-    h("div", { class: "sides" }, data.sides.map((side, which) => h("div", { class: "side-head" }, h("h2", {}, imagined[which] ? "imagined: " : "", h("a", { href: link("episode", { run, id: side.id }) }, side.id), " ", outcome(side.outcome), ` ${short(side.score)}`),
+    h("div", { class: "sides" }, data.sides.map((side, which) => h("div", { class: "side-head" }, h("h2", {}, h("span", { class: "pill" }, "AB"[which]), " ", imagined[which] ? "imagined: " : "", h("a", { href: link("episode", { run, id: side.id }) }, side.id), " ", outcome(side.outcome), ` ${short(side.score)}`),
       h("p", { class: "soft small" }, `${side.provenance.actor} · ${side.provenance.policy} · ${many(side.length, "turn")}`))), rows.flat(), tail)] };
 }
 
-const end = (run, side, which, seen) => side.final.text ? h("div", { class: "turn end" }, h("div", { class: "label" }, "at the end"),
+const end = (run, side, which, seen) => side.final.text ? h("div", { class: "turn end" }, h("div", { class: "label" }, `${"AB"[which]}, at the end`),
   seen(side.length, which) ?? text(side.final, { run, id: side.id, step: -1, field: "final" })) : null;

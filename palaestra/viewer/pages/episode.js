@@ -6,12 +6,12 @@ import { directory, filesOf } from "./files.js";
 import { text } from "./text.js";
 
 // at: how the episode is asked for; observation: what to show in place of it.
-export function turn(data, at, { own = true, fork = null, observation = null, recited = null } = {}) {
+export function turn(data, at, { own = true, fork = null, observation = null, recited = null, side = null } = {}) {
   const place = { ...at, step: data.step };
   const part = (name, kind, title = name) => data[name] ? [h("div", { class: "label" }, title), text(data[name], { ...place, field: name }, kind)] : [];
   const said = data.completion && data.completion.text !== data.action?.text;
   return h("section", { class: `turn${own ? " own" : ""}${data.valid ? "" : " bad"}`, id: `turn-${data.step}`, tabindex: -1, "data-stop": true, "aria-label": `turn ${data.step}` },
-    h("header", {}, h("b", {}, `turn ${data.step}`), fork && h("span", { class: "pill fork" }, fork),
+    h("header", {}, side && h("span", { class: "pill" }, side), h("b", {}, `turn ${data.step}`), fork && h("span", { class: "pill fork" }, fork),
       h("span", {}, "reward ", h("b", {}, short(data.reward))), h("span", {}, "score ", h("b", {}, short(data.score))),
       !data.valid && h("span", { class: "pill failure" }, "not understood"),
       data.completion_tokens !== undefined && h("span", { title: "tokens that were read before, and written" }, `${count(data.context_tokens)} + ${count(data.completion_tokens)} tokens`),

@@ -40,7 +40,7 @@ export function curve(title, series, { format = short, axis = format, xformat = 
       s("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, axis(value))]),
     bounds.filter(([at]) => at > first && at < last).map(([at, label]) => s("line", { class: "bound", x1: x(at), x2: x(at), y1: TOP, y2: H - BOTTOM }, s("title", {}, label))),
     all.map((each, at) => each.band && s("path", { class: `band s${at}`, d: `M${each.band.map(([a, , c]) => `${x(a)},${y(c)}`).join("L")}L${[...each.band].reverse().map(([a, b]) => `${x(a)},${y(b)}`).join("L")}Z` })),
-    all.map((each, at) => pieces(each.points).map((piece) => s("polyline", { class: `curve s${at}`, points: piece.map(([a, b]) => `${x(a)},${y(b)}`).join(" ") }))),
+    all.map((each, at) => pieces(each.points).map((piece) => piece.length === 1 ? s("circle", { class: `dot s${at}`, r: 1.8, cx: x(piece[0][0]), cy: y(piece[0][1]) }) : s("polyline", { class: `curve s${at}`, points: piece.map(([a, b]) => `${x(a)},${y(b)}`).join(" ") }))),
     cursor, dots,
     s("text", { x: LEFT, y: H - 5 }, xformat(first)), note && s("text", { x: (LEFT + W - RIGHT) / 2, y: H - 5, "text-anchor": "middle" }, note),
     s("text", { x: W - RIGHT, y: H - 5, "text-anchor": "end" }, last > first ? xformat(last) : ""));
