@@ -49,7 +49,7 @@ def cluster() -> Iterator[Any]:
 
 
 def run(cluster: Any, starts: Any, policy: Policy, store: EpisodeStore, **rest: Any) -> CollectReport:
-    where: dict[str, Any] = {name: rest.pop(name) for name in ("replicas", "hosts") if name in rest}
+    where: dict[str, Any] = {"hosts": 2, **{name: rest.pop(name) for name in ("replicas", "hosts") if name in rest}}
     settings: dict[str, Any] = {"progress": "quiet", "concurrency": 8, "env_factory": Make(), **rest}
     return collect(starts, policy, store, cluster=RayCluster(cluster.address, **where), **settings)
 
@@ -78,7 +78,7 @@ def test_a_cluster_makes_the_episodes_that_this_machine_makes(cluster: Any, tmp_
 
 def test_a_policy_that_looks_inside_goes_where_the_environments_are(cluster: Any, tmp_path: Path) -> None:
     with EpisodeStore(tmp_path / "s") as store:
-        report = run(cluster, tasks("pid", 6), Inside(), store, env_factory=InThreads(), hosts=2)
+        report = run(cluster, tasks("pid", 6), Inside(), store, env_factory=InThreads())
         assert report.successes == 6
         for episode in store.episodes():
             looked = {turn.completion.split()[-1] for turn in episode.turns}
@@ -121,7 +121,8 @@ def test_a_node_that_is_killed_takes_nothing_with_it_and_the_plan_completes(clus
         expected = gist(calm)
     with EpisodeStore(tmp_path / "s") as store:
         policy = Kills(cluster, store, 20)
-        report = run(cluster, plan, policy, store, env_factory=InThreads(), concurrency=16, max_fault_rate=0.9)
+        where = {"hosts": 4, "env_factory": InThreads()}
+        report = run(cluster, plan, policy, store, concurrency=16, max_fault_rate=0.9, **where)
         assert policy.killed.is_set()
         assert report.faults > 0, "something was in flight there"
         assert (report.episodes, report.given_up, len(store)) == (60, 0, 60)
