@@ -1,6 +1,6 @@
 """Every method and every control on environments of exact rewind, with five seeds: `docs/results.md`.
 
-    python bench/learning.py [--out DIR] [--seeds N] [--study NAME] [--jobs N] [--docs FILE]
+    python bench/learning.py [--out DIR] [--seeds N] [--study NAME] [--jobs N] [--page] [--docs FILE]
 
 The same command goes on where it was killed. Seed by seed, each study compares all contestants, and the page is written
 anew from all that is finished. Studies run side by side, one process each (`--jobs`); one core a process is enough, and
@@ -216,6 +216,11 @@ def run_study(name: str, out: Path, seeds: int, names: Sequence[str], docs: Path
         print(f"{name}: {count} of {seeds} seeds: {docs}", flush=True)
 
 
+def finished(folder: Path) -> set[Path]:
+    """The runs of a study that are done: their report is the last that they write."""
+    return {file.parent for file in folder.glob("*/report.html")}
+
+
 def write_section(study: Study, out: Path, name: str, names: Sequence[str], trained: Collection[Path]) -> None:
     """A study's part of the page: of all seeds that every contestant has finished, or of those that have the first."""
     folder, seeds = out / name, 0
@@ -268,8 +273,14 @@ def main() -> int:
     parser.add_argument("--study", choices=list(STUDIES), action="append", help="one of them; default: all")
     parser.add_argument("--methods", help="contestants with commas between them; default: all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="studies at once")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page of what is finished")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs/results.md", help="the page")
     given = parser.parse_args()
+    if given.page:
+        for name, study in STUDIES.items():
+            write_section(study, given.out, name, chosen(study, given.methods), finished(given.out / name))
+        write_page(given.out, given.docs)
+        return 0
     studies = []
     for name in given.study or list(STUDIES):
         if why := find(STUDIES[name].env).why_not_ready():

@@ -213,8 +213,19 @@ def section(
         parts.append("\n".join(["### K-step self-improvement", "", *steps]))
     parts.append("\n".join(["### What the runs did", "", *evidence(out, names, seeds)]))
     versions = read_run(out / f"{names[0]}-0")["versions"][-1]
-    parts.append(f"Settings: `{json.dumps(said)}`. Versions: {', '.join(f'{k} {v}' for k, v in versions.items())}.")
+    parts.append(
+        f"Settings: `{json.dumps(short(said))}`. Versions: {', '.join(f'{k} {v}' for k, v in versions.items())}."
+    )
     return "\n\n".join(parts)
+
+
+def short(said: object) -> object:
+    """Settings to be read by people: of a long list its ends and how many there are."""
+    if isinstance(said, Mapping):
+        return {key: short(value) for key, value in said.items()}
+    if isinstance(said, list) and len(said) > 8:
+        return f"{said[0]} ... {said[-1]} ({len(said)})"
+    return said
 
 
 def page(sections: Sequence[str], remarks: str = "") -> str:
