@@ -1,4 +1,4 @@
-"""The environment of the first hour (docs/first-hour.md): three parcels, three sacks, four moves.
+"""The environment of the first hour (docs/first-hour.md): three parcels, three sacks, three moves.
 
 Try it:  palaestra play mine/Parcels-v0 --load examples/parcels.py
 """
@@ -23,7 +23,7 @@ class State:
 
 
 class Parcels(TextEnv[State]):
-    """Put each of three parcels into its sack: north, south or west. You have four moves."""
+    """Put each of three parcels into its sack: north, south or west. You have three moves."""
 
     def begin(self, task, rng):
         towns = [str(town) for town in rng.choice(sorted(SACKS), size=3, replace=False)]
@@ -52,7 +52,7 @@ register(
     "mine/Parcels-v0",
     Parcels,
     splits={"train": [f"round/{n}" for n in range(200)], "test": [f"round/{n}" for n in range(200, 300)]},
-    max_steps=4,
+    max_steps=3,
     oracles={"knows": knows},
-    summary="Three parcels, three sacks, four moves",
+    summary="Three parcels, three sacks, three moves",
 )
