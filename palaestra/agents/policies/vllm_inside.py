@@ -51,7 +51,18 @@ class Inside(Server):
         path = self._of.installed.path
         if path is not None and str(path) not in sys.path:
             sys.path.append(str(path))  # last, so that nothing else comes from there
+        kept = dict(os.environ)
         os.environ.update({key: value for key, value in self._of.environ().items() if key not in _SERVERS_OWN})
+        try:
+            self._make()
+        finally:  # vLLM has its core preload libraries, which is for no other process
+            for key in set(os.environ) - set(kept):
+                del os.environ[key]
+            for key, value in kept.items():
+                if os.environ.get(key) != value:
+                    os.environ[key] = value
+
+    def _make(self) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.utils.argparse_utils import FlexibleArgumentParser
         from vllm.v1.engine.async_llm import AsyncLLM

@@ -19,7 +19,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from palaestra.agents.engine import Engine, EngineFault, must_work
+from palaestra.agents.engine import Engine, EngineFault
+from palaestra.agents.engine_found import must_work
 from palaestra.envs import BadInput, PalaestraError
 
 _HINT = "is it the base URL of a vLLM server, such as http://localhost:8000/v1?"
@@ -156,15 +157,21 @@ class Server:
         card = cards[names.index(wanted) if wanted is not None else 0]
         context = card.get("max_model_len")
         version = (await self._json("GET", "/weight_info")).get("weight_version")
-        settings = await self._json("GET", "/server_info?config_format=json")
-        mode = _inside(settings, "vllm_config", "model_config", "logprobs_mode")
         return Served(
             name=str(card["id"]),
             root=str(card.get("root") or card["id"]),
             context=int(context) if isinstance(context, int) else None,
             version=version if isinstance(version, str) and version != "default" else "",
-            exact=self.engine is not None or mode == "processed_logprobs",
+            exact=self.engine is not None or await self._exact(),
         )
+
+    async def _exact(self) -> bool:
+        """Are log-probs those of the distribution that is sampled from: is an id certain where no other may come."""
+        body = {"prompt": [0], "max_tokens": 1, "temperature": 1, "allowed_token_ids": [1], "logprobs": 0}
+        try:
+            return abs((await self.complete({**body, "return_token_ids": True}, _PROBE)).logprobs[0]) < 1e-6
+        except (Refused, Down):
+            return False
 
     async def _must_be_vllm(self) -> None:
         version = (await self._json("GET", "/version")).get("version")
@@ -298,12 +305,13 @@ async def in_thread(call: Callable[[], object]) -> None:
     done: Future[None] = Future()
 
     def work() -> None:
+        found: BaseException | None = None
         try:
             call()
         except BaseException as error:
-            done.set_exception(error if isinstance(error, PalaestraError) else EngineFault(_line(error)))
-        else:
-            done.set_result(None)
+            found = error if isinstance(error, PalaestraError) else EngineFault(_line(error))
+        if done.set_running_or_notify_cancel():  # else nobody waits any more
+            done.set_exception(found) if found is not None else done.set_result(None)
 
     threading.Thread(target=work, name="vllm engine", daemon=True).start()
     await asyncio.wrap_future(done)
@@ -327,12 +335,6 @@ def _listed(text: str) -> Sequence[dict[str, Any]]:
         return [dict(card) for card in json.loads(text)["data"] if "id" in card]
     except (ValueError, KeyError, TypeError):
         return []
-
-
-def _inside(value: Any, *keys: str) -> object:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _message(text: str) -> str:
