@@ -18,8 +18,9 @@ from tests.docs.blocks import blocks_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-READ = {"design", "environments", "security", "serving", "viewer", "world-model"}
-"""Pages whose commands are read by tests/test_documents.py: they need data sets, browsers, engines or hours."""
+READ = {"command-line", "design", "environments", "results", "scale", "security", "serving", "strategies", "viewer"}
+READ |= {"vllm", "world-model"}
+"""Pages whose commands are read by tests/test_documents.py: they need data sets, browsers, engines, GPUs or hours."""
 RUN = sorted(
     page.relative_to(DOCS).as_posix()
     for page in DOCS.rglob("*.md")
@@ -52,6 +53,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def light() -> list[str]:
     """The light commands of the pages that are only read, each once."""
     pages = [ROOT / "README.md", *(DOCS / f"{name}.md" for name in sorted(READ))]
+    pages = [page for page in pages if page.is_file()]
     lines = [line.partition("#")[0].strip() for page in pages for line in page.read_text().splitlines()]
     return list(dict.fromkeys(line for line in lines if LIGHT.match(line)))
 
@@ -64,6 +66,13 @@ def test_commands_of_other_pages_run(played: dict[str, str]) -> None:
 @pytest.mark.parametrize("page", RUN)
 def test_every_block_of_a_page_keeps_its_promise(page: str, played: dict[str, str]) -> None:
     assert played[page] == "", played[page]
+
+
+def test_python_blocks_of_the_other_pages_are_python() -> None:
+    for name in READ:
+        page = DOCS / f"{name}.md"
+        for block in re.findall(r"^```py(?:thon)?\n(.*?)^```", page.read_text() if page.is_file() else "", re.M | re.S):
+            compile(block, page.name, "exec")
 
 
 def test_most_blocks_run() -> None:
