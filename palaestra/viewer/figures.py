@@ -15,10 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from palaestra.agents.splice import Splice
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.comparison import Standing
+from palaestra.trainers.evaluate import Evaluation
 from palaestra.trainers.live import LIVE
 from palaestra.trainers.objective import FitReport
-from palaestra.trainers.report import rounds
-from palaestra.trainers.rundir import read_run
+from palaestra.trainers.report import Round, rounds
+from palaestra.trainers.rundir import read_record, read_run
 from palaestra.viewer import live
 from palaestra.viewer.runs import STORE, Runs, locks
 from palaestra.worldmodel.loading import FIDELITY
@@ -57,6 +58,8 @@ class Figures:
             put(lambda: {"log": _log(folder / "log.jsonl")})
             put(lambda: {"fits": _losses(folder)})
             put(lambda: {"live": self._progress(folder)})
+        elif (folder / "evaluation.json").is_file():  # what `palaestra eval` leaves
+            put(lambda: {"evaluations": [_evaluated(Round(-1, read_record(folder / "evaluation.json", Evaluation)))]})
         found["sampled"], found["worlds"] = self.sampled(name), has_worlds(folder)
         found["standings"], found["runs"] = [], []
         put(lambda: {"standings": self.standings(name)})

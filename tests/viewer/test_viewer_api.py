@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -45,9 +46,31 @@ def test_a_run_has_its_curve_evaluations_losses_and_log(ask: Ask, place: Path) -
     assert run["log"][-1]["event"] == "done"
 
 
+def test_what_an_evaluation_left_is_shown_with_its_figures(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "measured").mkdir()
+    for name, file in (("start/evaluation.json", "evaluation.json"), ("episodes.sqlite", "episodes.sqlite")):
+        shutil.copy(place / "eef" / name, tmp_path / "measured" / file)
+    client = TestClient(application(Runs(tmp_path)), base_url="http://127.0.0.1")
+    found = client.get("/api/run", params={"run": "measured"}).json()
+    wanted = json.loads((place / "eef/start/evaluation.json").read_text())
+    assert [each["success"] for each in found["evaluations"]] == [wanted["success"]]
+    assert found["problems"] == []
+
+
 def test_pages_of_the_table_are_the_stores_own_order_without_gaps(ask: Ask, place: Path) -> None:
     with EpisodeStore(place / "eef/episodes.sqlite", mode="r") as store:
-        for order in ("added", "-added", "-score", "turns", "task"):
+        for order in (
+            "added",
+            "-score",
+            "turns",
+            "task",
+            "env",
+            "outcome",
+            "-actor",
+            "policy",
+            "-iteration",
+            "fork_step",
+        ):
             wanted = [head.id for head in store.heads(order=order)]
             got: list[str] = []
             while len(got) < len(wanted):

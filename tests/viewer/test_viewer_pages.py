@@ -392,6 +392,27 @@ def test_the_token_view_marks_what_is_trained_and_says_why(browser: Browser, url
     assert seen.wrong == []
 
 
+def test_keys_go_along_the_table_that_an_episode_was_opened_from_and_to_the_tabs(
+    browser: Browser, url: str, place: Path
+) -> None:
+    with EpisodeStore(place / "eef/episodes.sqlite", mode="r") as store:
+        ids = [head.id for head in store.heads(order="-score", outcome="failure")]
+    seen = Seen(browser)
+    page = seen.open(url, "episodes?run=eef&order=-score&outcome=failure")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    for key, place_ in (("]", 2), ("]", 3), ("[", 2)):
+        page.wait_for_selector("a[rel=next]")
+        page.keyboard.press(key)
+        page.wait_for_selector(f"text={place_ + 1} of {len(ids)}")
+        page.wait_for_selector(f".facts-list code:has-text('{ids[place_]}')")
+    page.wait_for_selector("#tabs a:has-text('Forests')")
+    page.keyboard.press("3")
+    page.wait_for_selector("h1:has-text('Forests')")
+    assert seen.wrong == []
+
+
 def test_a_run_at_work_is_drawn_anew_and_what_was_opened_stays_open(browser: Browser, tmp_path: Path) -> None:
     from store_cases import episode
 
