@@ -69,7 +69,7 @@ function curves(run) {
     wall.tokens_per_second ? curve("tokens/s", [{ name: "tokens/s", points: timed("tokens_per_second") }], { ...at, format: (v) => short(v, 0), note: "all episodes together, by time" })
       : curve("tokens/s of an episode", [{ name: "tokens/s", points: points.map((p) => [p.until, p.tokens_per_second]) }], { format: (v) => short(v, 1), note: "by episode" }),
     curve("faults", [{ name: "faults", points: (wall.faults ?? []).map(([time, value]) => [time - begin, value]) }], { ...at, whole: true, format: (v) => short(v, 0), top: Math.max(1, ...(wall.faults ?? []).map(([, value]) => value)), note: "so far, by time" }),
-    fitting && wall.loss ? curve("loss", [{ name: "loss", points: timed("loss") }], { ...at, note: "fits, by time" })
+    (fitting || !run.fits.length) && wall.loss ? curve("loss", [{ name: "loss", points: timed("loss") }], { ...at, note: "fits, by time" })
       : curve("loss", [{ name: "loss", points: losses }], { bounds, note: run.fits.length > 1 ? `by step; ${run.fits.length} fits` : "by step" }),
   ].filter(Boolean);
   return found.length > 0 && h("div", { class: "cards" }, found);
