@@ -59,6 +59,8 @@ class SharedWorker(ThreadWorker):
         while self.alive and time.monotonic() < until:
             self._among.look()
             time.sleep(0.001)
+        if not self.alive and self._thread is not None:
+            self._thread.join(max(0.0, until - time.monotonic()))
         return not self.alive
 
     @property

@@ -84,12 +84,12 @@ class Late(RandomPolicy):
 
 
 @pytest.mark.timeout(300)
-def test_ten_thousand_episodes_are_under_way_at_once_in_a_few_threads_and_little_memory(store: EpisodeStore) -> None:
+def test_ten_thousand_episodes_are_under_way_at_once_in_few_threads_and_little_memory(store: EpisodeStore) -> None:
     policy, threads, before = Late(MANY), threading.active_count(), megabytes()
     report = run(bandits(MANY), policy, store, concurrency=MANY, env_settings={"max_steps": 1})
     assert (report.episodes, report.faults, len(store)) == (MANY, 0, MANY)
     assert len(policy.asked) == MANY, "all of them waited for their answer at the same time"
-    assert policy.most_threads <= threads + 2
+    assert policy.most_threads < threads + MANY / 20, "one is enough; where the machine stalls, some get their own"
     assert threading.active_count() <= threads + 1, "the one that answered may still be ending"
     assert policy.megabytes - before < 0.03 * MANY, "under 30 kB an episode"
 
