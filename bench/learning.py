@@ -50,6 +50,7 @@ class Study:
         taught: training tasks whose solved episodes the start model clones; `ids`: through the model in that.
         settings: of all contestants. own: of some.
         only: the contestants, RFT first; all where it is empty.
+        begins: another study whose start model it takes.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Study:
     settings: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     only: tuple[str, ...] = ()
+    begins: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -103,13 +105,13 @@ def crafting(depths: Sequence[int], numbers: range) -> tuple[str, ...]:
     return tuple(f"d{depth}/{theme}-{n}" for n in numbers for depth in depths for theme in THEMES)
 
 
-def crafting_settings(depths: Sequence[int], steps: int, budget: int) -> dict[str, Any]:
+def crafting_settings(depths: Sequence[int], steps: int, budget: int, slip: float) -> dict[str, Any]:
     """What all contestants are told in the crafting world."""
     return {
         "env_settings": {"max_steps": steps},
         "tasks": list(crafting(depths, range(6))),
         "sampling": {"temperature": 1.0, "max_tokens": 32},
-        "experts": {"oracle": "default", "slip": 0.5},  # which fails the longer plans
+        "experts": {"oracle": "default", "slip": slip},  # which fails the longer plans
         "budget": budget,
         "objective": {**FIT, "tokens": 30_000, "micro_tokens": 4096},
         "evaluation": {**MEASURED, "tasks": list(crafting(depths, range(6)))},
@@ -125,7 +127,9 @@ STUDIES = {
         (1200, 200),
         crafting((1, 2), range(100, 200)),
         2_500_000,
-        crafting_settings((1, 2), 8, 216),  # 72 tasks, each with s_0 and some three states of its expert: 290 starts
+        crafting_settings(
+            (1, 2), 8, 216, 0.5
+        ),  # 72 tasks, each with s_0 and some three states of its expert: 290 starts
         own({"width": 2, "iterations": 8, "depth": 8}, 4096),
     ),
     "webshop": Study(
@@ -147,6 +151,20 @@ STUDIES = {
             "evaluation": {**MEASURED, "tasks": 50},
         },
         own({"width": 4, "iterations": 8, "depth": 8}, 1300),
+    ),
+    "crafting-deep": Study(
+        "Crafting, where exploring is hard",
+        "The same start model on targets of depth 2 and 3, which it was taught only in part and seldom reaches from "
+        "the start of a task. Where rollouts from there hardly ever win, rejection sampling has little to learn from, "
+        "and what the papers are about, to begin inside another episode, should tell.",
+        "palaestra/Crafting-v0",
+        (1200, 200),
+        (),
+        0,
+        crafting_settings((2, 3), 14, 288, 0.4),  # 72 tasks, each with s_0 and some five states of its expert
+        own({"width": 2, "iterations": 8, "depth": 14}, 4096),
+        CLAIMED,
+        "crafting",
     ),
 }
 
@@ -191,7 +209,7 @@ def own_of(study: Study, names: Sequence[str]) -> dict[str, dict[str, Any]]:
 def run_study(name: str, out: Path, seeds: int, names: Sequence[str], docs: Path) -> None:
     """Run a study, or go on with it; the page is written with every run."""
     study, folder = STUDIES[name], out / name
-    model = start_model(study, folder)
+    model = start_model(STUDIES[study.begins or name], out / (study.begins or name))
     print(f"{name}: the start model is there", flush=True)
     trained: set[Path] = set()
 
@@ -223,7 +241,7 @@ def finished(folder: Path) -> set[Path]:
 
 def write_section(study: Study, out: Path, name: str, names: Sequence[str], trained: Collection[Path]) -> None:
     """A study's part of the page: of all seeds that every contestant has finished, or of those that have the first."""
-    folder, seeds = out / name, 0
+    folder, seeds, begins = out / name, 0, STUDIES[study.begins or name]
     while all(folder / f"{each}-{seeds}" in trained for each in names):
         seeds += 1
     done = [each for each in names if folder / f"{each}-{max(seeds, 1) - 1}" in trained]
@@ -233,8 +251,8 @@ def write_section(study: Study, out: Path, name: str, names: Sequence[str], trai
         **study.settings,
         "iterations": 2,
         "own": {key: value for key, value in own_of(study, names).items() if value},
-        "start": {**MODEL, **START, "vocabulary": study.vocabulary[0]},
-        "taught": {"tasks": len(study.taught), "ids": study.ids},
+        "start": {**MODEL, **START, "vocabulary": begins.vocabulary[0]},
+        "taught": {"tasks": len(begins.taught), "ids": begins.ids},
     }
     missing = [each for each in names if each not in done]
     text = section(study.title, study.why, folder, done, max(seeds, 1), said, missing)
