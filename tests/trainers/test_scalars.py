@@ -72,6 +72,8 @@ def test_weights_and_biases_is_used_only_where_its_variables_ask_for_it() -> Non
 def test_a_run_is_logged_offline_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    for place in ("CACHE", "CONFIG", "DATA"):  # nothing of it is left in the home directory
+        monkeypatch.setenv(f"WANDB_{place}_DIR", str(run.parent / place))
     assert log_wandb(run)
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
     written = file.read_bytes()
