@@ -94,6 +94,13 @@ def test_every_fit_is_a_stage_of_its_own_and_one_that_breaks_off_ends(capsys: py
     assert second.startswith("fit iteration-1: 1/3 steps, loss 0.500, ")
 
 
+def test_a_loss_that_is_no_number_is_null() -> None:
+    out = io.StringIO()
+    with Fits(JsonLines(0, out)) as fits:
+        fits.step("iteration-0", 1, 1, float("nan"))
+    assert [json.loads(text)["loss"] for text in out.getvalue().splitlines()] == [None] * 3
+
+
 def test_a_narrow_terminal_still_shows_how_many_and_how_long() -> None:
     out = io.StringIO()
     tally = After50s(
