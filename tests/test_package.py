@@ -164,8 +164,8 @@ def test_it_lists_its_environments_and_names_the_extra_of_what_is_missing(empty:
 def test_a_bandit_is_played_stored_and_measured(empty: Path) -> None:
     collect = ("collect", "bandit", "--policy", "oracle", "--tasks", "3", "--out", "runs/bandit", "--json", "-q")
     assert last_line(in_empty(empty, "palaestra", *collect))["episodes"] == 3
-    measured = json.loads(
-        in_empty(empty, "palaestra", "eval", "bandit", "--policy", "random", "--tasks", "3", "--json")
+    measured = last_line(
+        in_empty(empty, "palaestra", "eval", "bandit", "--policy", "random", "--tasks", "3", "--json", "-q")
     )
     assert measured["card"]["env"] == "palaestra/Bandit-v0"
     assert "Bandit" in in_empty(empty, "palaestra", "show", "runs/bandit")
