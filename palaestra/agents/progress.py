@@ -219,7 +219,7 @@ class Bar:
         one_line = Column(no_wrap=True)
         self._bar = RichProgress(
             TextColumn("[bold]{task.description}", table_column=one_line),
-            BarColumn(bar_width=24 if self._console.width >= 110 else 10),
+            BarColumn(bar_width=24 if self._console.width - len(stage.what) >= 95 else 10),
             TextColumn("{task.fields[figures]}", markup=False, table_column=one_line),
             console=self._console,
             refresh_per_second=4,
