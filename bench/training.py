@@ -30,6 +30,8 @@ from palaestra.trainers.prefix_tree import grow
 from palaestra.trainers.sample import Sample
 
 COUNT = 8
+LAYERS = 30
+"""Of SmolLM2-135M. Fewer (`--layers`) are for machines that have no time."""
 
 
 def samples() -> list[Sample]:
@@ -76,7 +78,7 @@ def forks() -> list[Sample]:
 def model() -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=LAYERS, num_attention_heads=9,
         num_key_value_heads=3, max_position_embeddings=2048, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
         pad_token_id=2,
     )  # fmt: skip
@@ -123,7 +125,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", help="where the figures are written")
     parser.add_argument("--forks", action="store_true", help="samples that fork from one another")
+    parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--only", nargs="+", help="the ways to be measured, by parts of their names")
     options = parser.parse_args()
+    globals()["LAYERS"] = options.layers
     data = forks() if options.forks else samples()
     ids, trained = sum(len(s.ids) for s in data), sum(s.trained_tokens for s in data)
     nodes = len(grow(data).ids)
@@ -138,10 +143,13 @@ def main() -> None:
         ("ours, sharing, rows of 2048", lambda: ours(data, sharing=True, micro_tokens=2048)),
         *([] if options.forks else [("ours, LoRA", lambda: ours(data, lora={"rank": 16}))]),
     ):
+        if options.only and not any(part in name for part in options.only):
+            continue
         seconds, losses[name] = run()
         found[name] = ids / seconds
-        ratio = found[name] / found["plain TRL"]
-        told = f"{found[name]:7.0f} ids a processor second  {ratio:.2f} x plain TRL  loss {losses[name]:.5f}"
+        first = next(iter(found))
+        told = f"{found[name]:7.0f} ids a processor second  {found[name] / found[first]:.2f} x {first}"
+        told += f"  loss {losses[name]:.5f}"
         print(f"{name:28} {told}", flush=True)
     if options.out:
         record = {
@@ -149,6 +157,7 @@ def main() -> None:
             "ids": ids,
             "ids_if_shared": nodes,
             "trained": trained,
+            "layers": options.layers,
             "ids_per_processor_second": found,
             "losses": losses,
         }
