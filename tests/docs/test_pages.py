@@ -81,6 +81,11 @@ def test_most_blocks_run() -> None:
     assert sum(block.reason is None for block in blocks) >= 0.7 * len(blocks)
 
 
+def test_the_first_hour_writes_the_environment_of_the_examples() -> None:
+    (block,) = [block for block in blocks_of(DOCS / "first-hour.md") if block.file == "parcels.py"]
+    assert block.text == (ROOT / "examples" / "parcels.py").read_text()
+
+
 def options() -> ModuleType:
     """docs/options.py, which writes the tables."""
     spec = importlib.util.spec_from_file_location("docs_options", DOCS / "options.py")
