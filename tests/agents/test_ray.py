@@ -20,7 +20,7 @@ from palaestra.agents.ray_link import _answers
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Needs, find
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]  # one cluster for all of them
 
 
 class Counts(PolicyBase):
