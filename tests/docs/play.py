@@ -203,8 +203,8 @@ def main(results: str, *pages: str) -> None:
         # one cache for all: models that are made once; and the width of a page
         os.environ |= {"PALAESTRA_CACHE": str(Path(scratch, "cache")), "COLUMNS": "100"}
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        for page in pages:
-            folder = Path(scratch, Path(page).stem)
+        for number, page in enumerate(pages):
+            folder = Path(scratch, f"{number}-{Path(page).stem}")
             folder.mkdir()
             begun = time.monotonic()
             found[page] = {"wrong": child(Path(page).resolve(), folder), "seconds": time.monotonic() - begun}
