@@ -28,7 +28,8 @@ RUN = sorted(
 )
 
 LIGHT = re.compile(
-    r"^palaestra (?:eval|check) (?:crafting|bandit|webshopsmall|alfworldgenerated|bfcl|mine/Till-v0) [^#\n]*"
+    r"^palaestra (?:check (?:bandit|mine/Till-v0)"
+    r"|eval (?:crafting|bandit|webshopsmall|alfworldgenerated|bfcl) --policy oracle)\b"
 )
 """Commands of the other pages that need no data set, browser or sandbox: they run as well."""
 OTHERS = "of-other-pages.md"
