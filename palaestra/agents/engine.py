@@ -283,6 +283,11 @@ class Engine:
             environ["PYTHONPATH"] = os.pathsep.join(paths)
         return environ
 
+    @property
+    def reloads(self) -> bool:
+        """Does it take new weights while it runs, all of them. The CPU build of 0.32 goes on with some old ones."""
+        return self.device != "cpu"
+
     def holds(self, folder: Path) -> None:
         """Note which weights the running server has taken, so that a restart begins with them."""
         self.folder, self.version = folder, version_of(folder)

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from palaestra.agents import engine_keeper
@@ -161,6 +162,10 @@ class Inside(Server):
         return self._llm is not None and not self._llm.errored
 
     async def load(self, folder: str, version: str) -> None:
+        if not self._of.reloads:
+            self._of.holds(Path(folder))
+            await self.revive()
+            return
         try:
             await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         except Exception as error:  # whatever the worker raised, as text

@@ -287,6 +287,8 @@ class Replicas:
                 return
             if before is not None:
                 await server.drop(before[0])
+                if version == self.version.partition("+")[0]:
+                    return  # the weights below the adapter
             try:
                 await server.load(str(folder), version)
             except (Refused, Down):

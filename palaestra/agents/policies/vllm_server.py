@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -241,10 +242,25 @@ class Server:
         Raises:
             Refused: the server takes no weights, or not these. Down: it broke.
         """
+        if self.engine is not None and not self.engine.reloads:
+            await self._renew(folder)
+            return
         body = {"method": "reload_weights", "kwargs": {"weights_path": folder}}
         await self._told("/collective_rpc", body, "takes no new weights (was it started with VLLM_SERVER_DEV_MODE=1?)")
         await self.forget()
         await self._told("/update_weight_version", {"new_version": version}, "does not note the weights' version")
+
+    async def _renew(self, folder: str) -> None:
+        """Start the engine again with new weights: what it packed of the old ones would stay in use."""
+        assert self.engine is not None
+        before = self.engine.folder
+        self.engine.holds(Path(folder))
+        await self.close()
+        try:
+            await in_thread(self.engine.restart)
+        except EngineFault as error:
+            self.engine.holds(before)
+            raise Down(f"{self.label} does not start with {folder}: {error}") from error
 
     async def forget(self) -> None:
         """Empty the prefix cache. Raises Refused, Down."""
