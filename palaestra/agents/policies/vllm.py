@@ -6,7 +6,7 @@ transformers model in this process wrote, and nothing is ever tokenised twice.
 
     policy = VLLMPolicy(Engine("smollm2-135m"))                 # a server of our own, started and stopped
     policy = VLLMPolicy("http://gpu1:8000", "http://gpu2:8000") # servers that run, as replicas
-    policy.update("runs/mine/iteration-1/model")                # new weights, without a restart
+    policy.update("runs/mine/iteration-1/model")                # new weights
 """
 
 from __future__ import annotations
