@@ -177,7 +177,10 @@ class LookAhead:
             # drawn by a choice among several, so not with the probability that the model gave it
             answers[place] = replace(best.answer, logprobs=())
         return [
-            replace(answer, prompt_tokens=bill[place, "prompt"], completion_tokens=bill[place, "completion"])
+            # no version: the engine's is that of the policy inside alone, and an episode compares it with this policy's
+            replace(
+                answer, prompt_tokens=bill[place, "prompt"], completion_tokens=bill[place, "completion"], version=""
+            )
             for place, answer in enumerate(answers)
         ]
 
