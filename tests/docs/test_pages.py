@@ -29,7 +29,7 @@ RUN = sorted(
 
 LIGHT = re.compile(
     r"^palaestra (?:check (?:bandit|mine/Till-v0)"
-    r"|eval (?:crafting|bandit|webshopsmall|alfworldgenerated|bfcl) --policy oracle)\b"
+    r"|eval (?:crafting|bandit|webshopsmall|alfworldgenerated) --policy oracle)\b"
 )
 """Commands of the other pages that need no data set, browser or sandbox: they run as well."""
 OTHERS = "of-other-pages.md"
