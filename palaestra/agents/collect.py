@@ -104,7 +104,7 @@ def collect(
     policy: Policy,
     store: EpisodeStore,
     *,
-    samples: int = 1,
+    samples: int | Sequence[int] = 1,
     env_settings: Mapping[str, Any] | None = None,
     conversation: Conversation | None = None,
     concurrency: int = 8,
@@ -135,7 +135,7 @@ def collect(
         policy: who acts. Where it gets new weights meanwhile, episodes that begin from then on record their version;
             those under way keep theirs, and the label `written_by` names the turns that the new weights wrote.
         store: where episodes go, faults too.
-        samples: episodes a start.
+        samples: episodes a start; of `starts` with a length also a number for each of them.
         env_settings: keyword arguments of `palaestra.make`.
         conversation: how episodes are shown and answers read. None: in the style of the first start's environment, as
             far as `starts` can be looked into.
@@ -191,7 +191,7 @@ def collect(
     noted = _noted(labels or {})
     if max_context is None and policy.template is not None:
         max_context = policy.template.max_length
-    total = len(starts) * samples if isinstance(starts, Sized) else None
+    total = sum(_counts(starts, samples)) if isinstance(starts, Sized) else None
     tally = Tally(total=total)
     stored = _Stored(store, provenance)
     if isinstance(starts, Sized):
@@ -238,7 +238,7 @@ def planned_keys(
 
 
 def _limits(
-    samples: int,
+    samples: int | Sequence[int],
     concurrency: int,
     deadline: float | None,
     retries: int,
@@ -246,8 +246,9 @@ def _limits(
     min_faults: int,
     policy: Policy,
 ) -> Limits:
+    fewest = samples if isinstance(samples, int) else min(samples, default=1)
     wrong = [
-        (samples < 1, f"samples must be at least 1, got {samples}"),
+        (fewest < 1, f"samples must be at least 1, got {fewest}"),
         (concurrency < 1, f"concurrency must be at least 1, got {concurrency}"),
         (deadline is not None and deadline <= 0, f"deadline is a number of seconds above 0 or None, got {deadline}"),
         (retries < 0, f"retries must not be negative, got {retries}"),
@@ -313,19 +314,28 @@ def _start(given: object) -> Start:
     return Start(task=given) if isinstance(given, Task) else given
 
 
+def _counts(starts: Iterable[Task | Start], samples: int | Sequence[int]) -> Iterable[int]:
+    """How many episodes each start gets. Raises BadInput where the numbers are not one a start."""
+    if isinstance(samples, int):
+        return itertools.repeat(samples, len(starts)) if isinstance(starts, Sized) else itertools.repeat(samples)
+    if not isinstance(starts, Sized) or len(starts) != len(samples):
+        raise BadInput(f"collect: {len(samples)} numbers of samples need as many starts, in a list")
+    return samples
+
+
 def _plan(
     starts: Iterable[Task | Start],
-    samples: int,
+    samples: int | Sequence[int],
     policy: Policy,
     provenance: Provenance,
     store: EpisodeStore,
     stored: _Stored,
 ) -> Iterator[Item]:
-    for given in starts:
+    for given, count in zip(starts, _counts(starts, samples), strict=False):  # of one number there is no end
         start = _start(given)
         parent: Path | None = None
         kept: Kept | None = None
-        for sample in range(samples):
+        for sample in range(count):
             version = policy.version  # it may get new weights while episodes are under way
             key = episode_key(start, provenance.model_copy(update={"policy_version": version}), sample)
             if store.has(key):
@@ -352,11 +362,15 @@ class _Stored:
         self._store, self._asked = store, Provenance.model_validate_json(asked.model_dump_json())
         self._compared: dict[str, None] = {}
 
-    def check(self, starts: Iterable[Task | Start], samples: int) -> None:
+    def check(self, starts: Iterable[Task | Start], samples: int | Sequence[int]) -> None:
         """Compare all of a plan. Raises BadInput."""
         if not len(self._store):
             return
-        keys = (episode_key(_start(given), self._asked, sample) for given in starts for sample in range(samples))
+        keys = (
+            episode_key(_start(given), self._asked, sample)
+            for given, count in zip(starts, _counts(starts, samples), strict=True)
+            for sample in range(count)
+        )
         while some := list(itertools.islice(keys, _KEYS_AT_ONCE)):
             found = self._store.stored(some)
             for key in some:

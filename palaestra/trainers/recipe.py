@@ -382,15 +382,9 @@ class Recipe(ABC, Generic[C]):
         """Make an iteration's rollouts; their ids in an order that depends on the plan alone."""
         policy = self._policy(self.model(number - 1), self.config.sampling)
         plan = list(self.starts(number, self._plan(number).rollouts))
-        for count in sorted({count for _, count in plan}):
-            collect(
-                [start for start, wanted in plan if wanted == count],
-                policy,
-                self.store,
-                samples=count,
-                iteration=number,
-                **self.collecting(),
-            )
+        if plan:
+            starts, counts = zip(*plan, strict=True)
+            collect(starts, policy, self.store, samples=counts, iteration=number, **self.collecting())
         keys = planned_keys(plan, policy, recipe=self.name, iteration=number)
         return [episodes.episode_id(key) for key in keys if self.store.has(key)]
 

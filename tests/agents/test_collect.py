@@ -48,6 +48,17 @@ def gist(store: EpisodeStore) -> dict[str, Any]:
 # -- what is stored ------------------------------------------------------------------------------------------------
 
 
+def test_each_start_may_have_a_number_of_samples_of_its_own(store: EpisodeStore) -> None:
+    tasks = bandits(3)
+    assert run(tasks, RandomPolicy(), store, samples=[2, 1, 3]).episodes == 6
+    assert [store.count(task=task.name) for task in tasks] == [2, 1, 3]
+    assert run(tasks, RandomPolicy(), store, samples=3).episodes == 3
+    with pytest.raises(BadInput, match="2 numbers of samples need as many starts"):
+        run(tasks, RandomPolicy(), store, samples=[1, 1])
+    with pytest.raises(BadInput, match="samples must be at least 1, got 0"):
+        run(tasks, RandomPolicy(), store, samples=[1, 0, 1])
+
+
 def test_every_start_gets_its_samples_with_outcome_score_and_whole_provenance(store: EpisodeStore) -> None:
     world = World()
     report = run(

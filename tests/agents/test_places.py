@@ -94,6 +94,8 @@ def test_a_process_that_hangs_is_killed(store: EpisodeStore) -> None:
     assert (report.episodes, report.given_up) == (3, 1)
     (fault,) = store.faults()
     assert fault.outcome is Outcome.TIMEOUT
+    for process in multiprocessing.active_children():  # it was killed and is not waited for
+        process.join(60)
     assert not multiprocessing.active_children()
 
 

@@ -46,6 +46,12 @@ def palaestra(tmp_path: Path) -> Run:
     return call
 
 
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal's width, which a library that another test imported may have set, is not these tests'."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The result of a long command with `--json`: the last of its JSON Lines."""
     lines = [json.loads(line) for line in done.stdout.splitlines()]
