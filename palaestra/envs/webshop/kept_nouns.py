@@ -21,6 +21,21 @@ Found = TypeVar("Found")
 
 _WAIT = 10.0  # seconds, for other processes that write
 _COMPLETE = 1
+# Locked for long, or cannot be read or written; every other error of the database is a damaged file.
+_OUT_OF_REACH = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
 _TABLE = "CREATE TABLE IF NOT EXISTS kept (title BLOB PRIMARY KEY, nouns TEXT, sum INT) WITHOUT ROWID"
 
 
@@ -84,10 +99,13 @@ class KeptNouns:
             try:
                 with contextlib.closing(self._opened()) as database:
                     return task(database)
-            except (sqlite3.OperationalError, OSError):  # it is locked for long, or cannot be read or written
+            except OSError:
                 self.usable = False
-            except (sqlite3.DatabaseError, ValueError):  # it is damaged
-                self.usable = again
+            except (sqlite3.Error, ValueError) as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUT_OF_REACH:
+                    self.usable = False
+                    return None
+                self.usable = again  # it is damaged
                 with contextlib.suppress(OSError):
                     self.path.unlink(missing_ok=True)
         return None
@@ -97,9 +115,7 @@ class KeptNouns:
         database = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
         try:
             database.execute("PRAGMA synchronous = OFF")  # a lost entry is found again, a damaged one is noticed
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS kept (title BLOB PRIMARY KEY, nouns TEXT, sum INT) WITHOUT ROWID"
-            )
+            database.execute(_TABLE)
         except sqlite3.Error:
             database.close()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -126,6 +127,12 @@ def test_nouns_that_were_handed_in_win_and_spare_the_tagger(tmp_path: Path, tagg
     assert tagged == []  # what `freeze` found was kept
 
 
+def other_table(path: Path) -> None:
+    """Still a database that says it is complete, but not of ours."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript("DROP TABLE kept; CREATE TABLE kept (a)")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -133,6 +140,7 @@ def test_nouns_that_were_handed_in_win_and_spare_the_tagger(tmp_path: Path, tagg
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
         lambda path: path.write_bytes(path.read_bytes().replace(b'["mug"]', b'["cat"]')),
         lambda path: path.write_bytes(b""),
+        other_table,
     ],
 )
 def test_damaged_nouns_are_found_anew(damage: Callable[[Path], object], tmp_path: Path, tagged: list[str]) -> None:
