@@ -1,7 +1,7 @@
 """vLLM as an engine of our own: a server that is started, watched, started again and stopped.
 
 The server listens on a Unix socket in a private folder and nowhere else: its development routes, by which it takes new
-weights, ask for no key. It runs under a keeper (`engine_keeper`), so that none of its processes outlives ours.
+weights, ask for no key. It runs under a keeper (`palaestra.envs.keeper`), so that none of its processes outlives ours.
 
 vLLM may be installed in this environment, in the folder `vllm` of the virtual environment (where `dev.py setup` puts
 it, apart from everything else), or in an environment of its own whose Python $PALAESTRA_VLLM names.
@@ -26,12 +26,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from palaestra.agents import engine_keeper
 from palaestra.agents.engine_found import installed, must_compute
 from palaestra.agents.models import resolve, version_of
-from palaestra.envs import BadInput, PalaestraError
+from palaestra.envs import BadInput, PalaestraError, keeper
 
-_KEEPER = Path(engine_keeper.__file__)
+_KEEPER = Path(keeper.__file__)
 
 
 class EngineFault(PalaestraError):

@@ -2,7 +2,7 @@
 
 The core, where the model is, is a process of its own here too: it would otherwise change torch's settings for all that
 is in this one. But requests do not go through HTTP. vLLM's core does not notice when whoever started it is killed, so a
-guard ends it then (`engine_keeper`). Everything else is as with a server: `Inside` is one, to those who ask it.
+guard ends it then (`palaestra.envs.keeper`). Everything else is as with a server: `Inside` is one, to those who ask it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palaestra.agents import engine_keeper
 from palaestra.agents.engine import Engine, EngineFault
 from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server, in_thread
+from palaestra.envs import keeper
 
 _SERVERS_OWN = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
 
@@ -70,10 +70,10 @@ class Inside(Server):
 
         parser = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser())
         settings = AsyncEngineArgs.from_cli_args(parser.parse_args(self._of.words()))
-        before = set(engine_keeper.descendants(os.getpid()))
+        before = set(keeper.descendants(os.getpid()))
         self._llm = AsyncLLM.from_engine_args(settings)
-        made = [str(pid) for pid in engine_keeper.descendants(os.getpid()) if pid not in before]
-        command = [sys.executable, "-I", engine_keeper.__file__, "--guard", *made]
+        made = [str(pid) for pid in keeper.descendants(os.getpid()) if pid not in before]
+        command = [sys.executable, "-I", keeper.__file__, "--guard", *made]
         self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     async def revive(self) -> None:

@@ -12,7 +12,6 @@ too, but its folder in /tmp stays until the next one is made on this machine.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -20,17 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from palaestra.envs import keeper
 from palaestra.envs.sandbox.errors import SandboxUnavailable
 
 INSTALL = "apt-get install docker.io runc iptables"
 _PLACE, _PREFIX = Path("/tmp"), "palaestra-engine-"
 _PATIENCE = 60.0  # seconds for the engine to answer; a second on an idle machine
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class PrivateEngine:
@@ -98,34 +96,18 @@ def sweep() -> None:
     for folder in _PLACE.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError, ValueError):
             pid, started = (folder / "keeper").read_text().split()
-            if _started(int(pid)) != started and folder.stat().st_uid == os.geteuid():
+            if keeper.started(int(pid)) != started and folder.stat().st_uid == os.geteuid():
                 _clear(folder)
-
-
-def _started(pid: int) -> str:
-    """When a process started, in clock ticks since boot; nothing where it is over. Ids come again, both do not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
 
 
 def keep(folder: Path) -> None:
     """Run an engine in `folder` until stdin ends, then leave nothing of it. What the keeper process does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # whatever loses its parent becomes a child of this process
+    keeper.adopt()
     engine: subprocess.Popen[bytes] | None = None
-    (folder / "keeper").write_text(f"{os.getpid()} {_started(os.getpid())}")
+    (folder / "keeper").write_text(f"{os.getpid()} {keeper.started(os.getpid())}")
     try:
-        with (folder / "dockerd.log").open("wb") as log:
-            engine = subprocess.Popen(
-                _command(folder),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0),
-            )
+        engine = keeper.start(_command(folder), folder / "dockerd.log", signal.SIGTERM)
         if _answers(folder / "docker.sock", engine):
             print("ready", flush=True)
             sys.stdin.buffer.read()
@@ -134,7 +116,7 @@ def keep(folder: Path) -> None:
             sys.stdin.buffer.read()  # the owner reads the log first
     finally:
         if engine is not None:
-            _end(engine)
+            keeper.end(engine, grace=20.0)  # containers and their shims are descendants by now
         _clear(folder)
 
 
@@ -167,36 +149,6 @@ def _answers(socket_path: Path, engine: subprocess.Popen[bytes]) -> bool:
                 return True
         time.sleep(0.05)
     return False
-
-
-def _end(engine: subprocess.Popen[bytes]) -> None:
-    """Ask the engine to stop, then kill what is left: containers and their shims are descendants by now."""
-    engine.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        engine.wait(timeout=20)
-    deadline = time.monotonic() + 20
-    while (left := list(_descendants(os.getpid()))) and time.monotonic() < deadline:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        time.sleep(0.02)
-
-
-def _descendants(root: int) -> Iterator[int]:
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
-    todo = [root]
-    while todo:
-        below = children.get(todo.pop(), [])
-        yield from below
-        todo += below
 
 
 def _clear(folder: Path) -> None:

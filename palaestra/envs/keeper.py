@@ -1,16 +1,17 @@
-"""Keeps one engine: a small process of its own, so that nothing of the engine outlives whoever started it.
+"""Keeps one program: a small process of its own, so that nothing of the program outlives whoever started it.
 
-vLLM's API server starts further processes, and those survive it when it is killed. The keeper becomes the parent of
-whatever loses its own (a subreaper) and waits until its standard input ends: that happens when the owner closes it, and
-also when the owner is killed. Then it ends the engine and all that is below it. It imports nothing of Palaestra:
+A server starts further processes, and those survive it when it is killed. The keeper becomes the parent of whatever
+loses its own (a subreaper) and waits until its standard input ends: that happens when the owner closes it, and also
+when the owner is killed. Then it ends the program and all that is below it. It imports nothing of Palaestra:
 
-    python -I engine_keeper.py FOLDER COMMAND ...
-    python -I engine_keeper.py --guard PID ...
+    python -I keeper.py FOLDER COMMAND ...
+    python -I keeper.py --guard PID ...
 
-In the second form it only waits, for an engine that its owner started itself.
+In the second form it only waits, for processes that its owner started itself. Who keeps something that takes more to
+start or to clear away builds on the functions here.
 
-The engine's output goes to FOLDER/engine.log. The folder is removed, unless the engine ended by itself: then the owner,
-if there still is one, reads the log first.
+The program's output goes to FOLDER/engine.log. The folder is removed, unless the program ended by itself: then the
+owner, if there still is one, reads the log first.
 """
 
 from __future__ import annotations
@@ -28,49 +29,69 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_GRACE = 5.0  # seconds that the engine has to end by itself
 _PATIENCE = 20.0  # seconds until what cannot be killed is given up
 
 
 def keep(folder: Path, command: list[str]) -> int:
-    """Run the engine until it ends, or until standard input does. Returns the process's exit status."""
+    """Run the program until it ends, or until standard input does. Returns the process's exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who tells us
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt()
     owner = os.getppid()
-    engine: subprocess.Popen[bytes] | None = None
+    program: subprocess.Popen[bytes] | None = None
     by_itself = False
     try:
-        with (folder / "engine.log").open("ab") as log:
-            engine = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
-            )
-        print(engine.pid, flush=True)
-        while not (by_itself := engine.poll() is not None):
+        program = start(command, folder / "engine.log", signal.SIGKILL)
+        print(program.pid, flush=True)
+        while not (by_itself := program.poll() is not None):
             told, _, _ = select.select([sys.stdin], [], [], 0.2)
             # A pipe's end does not come while another child of the owner, forked, still holds it.
             if (told and not os.read(sys.stdin.fileno(), 1)) or os.getppid() != owner:
                 break
     finally:
-        if engine is not None:
-            _end(engine)
+        if program is not None:
+            end(program, grace=5.0)
         if not by_itself or os.getppid() != owner:
             shutil.rmtree(folder, ignore_errors=True)
     return 1 if by_itself else 0
 
 
-def _end(engine: subprocess.Popen[bytes]) -> None:
-    """Ask the engine to stop, then kill what is left of all that it started."""
-    if engine.poll() is None:
-        engine.terminate()
+def adopt() -> None:
+    """From now on whatever loses its parent below this process becomes its child."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start(command: list[str], log: Path, orphaned: signal.Signals) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own. It gets the signal `orphaned` where this process is killed.
+
+    Args:
+        log: what it says is added to this file.
+
+    Raises:
+        OSError: there is no such program.
+    """
+    libc = ctypes.CDLL(None)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, orphaned, 0, 0, 0),
+        )
+
+
+def end(program: subprocess.Popen[bytes], grace: float) -> None:
+    """Ask a program to stop, then kill all that is left below this process, which has adopted it.
+
+    Args:
+        grace: seconds that it has to end by itself.
+    """
+    if program.poll() is None:
+        program.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            engine.wait(timeout=_GRACE)
+            program.wait(timeout=grace)
     until = time.monotonic() + _PATIENCE
     while (left := list(descendants(os.getpid()))) and time.monotonic() < until:
         for pid in left:
