@@ -190,7 +190,7 @@ def test_no_more_requests_are_under_way_than_allowed_and_turns_of_an_episode_sta
                 where = [{place for place in (0, 1) if turn in prompts[place]} for turn in (before, after)]
                 stayed += bool(where[0] & where[1])
                 moved += not where[0] & where[1]
-        assert stayed > 3 * moved  # by chance it would be every second one
+        assert stayed > 2 * moved  # by chance it would be every second one
         assert next(store.episodes()).provenance.sampling["url"] == f"{one.url} {two.url}".replace("/v1", "")
         made.close()
 

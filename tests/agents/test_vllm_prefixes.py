@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, beginnings, choose
+from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, at_home, beginnings, choose
 from palaestra.agents.policies.vllm_server import Server
 
 
@@ -70,6 +70,23 @@ def test_a_replica_with_far_more_to_do_or_none_at_all_is_passed_over() -> None:
     down = servers(0, 3)
     down[0].ready = False
     assert choose(job(prompt), down, known, 8) == 1
+
+
+def test_a_job_waits_for_the_busy_replica_that_has_read_its_beginning_while_others_can_go() -> None:
+    known, line = [Known(), Known()], Waiting()
+    first, second = tuple(range(200)), tuple(range(1000, 1200))
+    known[0].add(beginnings(first))
+    known[1].add(beginnings(second))
+    for number, prompt in enumerate((first, (*first, 7), second)):
+        line.add(job(prompt, number))
+    taken = []
+    for busy in ((3, 2), (3, 2), (2, 2)):  # three at once: only the second has room, twice
+        now = servers(*busy)
+        taken.append(line.take(lambda job, now=now: at_home(job, now, known, 3)))  # type: ignore[misc]
+    assert [each.number for each in taken] == [2, 0, 1]  # then nothing fits, and the one that waited longest goes
+    down = servers(3, 2)
+    down[0].ready = False
+    assert at_home(job(first), down, known, 3)  # what is down is not waited for
 
 
 @given(st.lists(st.integers(0, 50_000), max_size=300), st.integers(0, 300))

@@ -8,6 +8,7 @@ themselves: nobody needs to tell which episode a request belongs to.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ _REMEMBERED = 1 << 16
 """Blocks that are remembered of a replica: some two million ids."""
 _SLACK = 4
 """A replica may have this many more requests, and half as many again, as the least busy one, to keep a prefix."""
+_AHEAD = 64
+"""Jobs that are looked at for one that a replica with room has read the beginning of."""
 
 
 @dataclass
@@ -72,12 +75,16 @@ class Waiting:
         """A further job."""
         self._next.append(job)
 
-    def take(self) -> Job:
-        """The next job. There must be one."""
+    def take(self, fits: Callable[[Job], bool] = lambda _: True) -> Job:
+        """The first of the round's next jobs that `fits`, or else the very next one. There must be one."""
         if not self._round:
             self._next.sort(key=lambda job: (job.prompt, job.number))
             self._round.extend(self._next)
             self._next.clear()
+        for place, job in enumerate(itertools.islice(self._round, _AHEAD)):
+            if fits(job):
+                del self._round[place]
+                return job
         return self._round.popleft()
 
     def clear(self) -> list[Job]:
@@ -117,3 +124,14 @@ def choose(job: Job, servers: Sequence[Server], known: Sequence[Known], limit: i
     least = min(servers[place].in_flight for place in free)
     fair = [place for place in free if servers[place].in_flight <= 1.5 * least + _SLACK]
     return min(fair, key=lambda place: (-known[place].longest(job.blocks), servers[place].in_flight, place))
+
+
+def at_home(job: Job, servers: Sequence[Server], known: Sequence[Known], limit: int) -> bool:
+    """Has a replica with room read as much of a job as any that is busy but well."""
+    room, busy = -1, -1
+    for server, read in zip(servers, known, strict=True):
+        if server.ready and server.in_flight < limit:
+            room = max(room, read.longest(job.blocks))
+        elif server.ready:
+            busy = max(busy, read.longest(job.blocks))
+    return room >= busy

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from palaestra.agents.engine import Engine, EngineFault
-from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, choose
+from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, at_home, choose
 from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server
 from palaestra.envs import BadInput
 
@@ -180,7 +180,7 @@ class Replicas:
         if self._lost:
             self._look_again()
         while len(self._waiting) and any(server.ready and server.in_flight < self._limit for server in self._servers):
-            job = self._waiting.take()
+            job = self._waiting.take(lambda job: at_home(job, self._servers, self._known, self._limit))
             place = choose(job, self._servers, self._known, self._limit)
             self._known[place].add(job.blocks)
             server = self._servers[place]

@@ -17,7 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from palaestra.envs.sandbox.interface import MIB, Limits
+from palaestra.envs.sandbox.interface import Limits
+from palaestra.envs.sandbox.program import SPARE_MEMORY
 
 _PREFIX = "palaestra"
 _numbers = itertools.count()
@@ -91,8 +92,8 @@ def make(limits: Limits) -> Group | None:
 
 
 def _limit(folder: Path, hierarchy: Hierarchy, limits: Limits) -> None:
-    # The work directory is memory too, and limited by itself; the guest takes some MiB, and is one of the processes.
-    memory, pids = int(limits.memory) + int(limits.disk) + 24 * MIB, limits.pids + 1
+    # The work directory is memory too, and limited by itself; the guest is one of the processes.
+    memory, pids = int(limits.memory) + int(limits.disk) + SPARE_MEMORY, limits.pids + 1
     quota = max(1000, int(limits.cpu * 100_000))
     settings: dict[str, str] = {}
     if "memory" in hierarchy.controllers:

@@ -24,8 +24,8 @@ from palaestra.envs.sandbox.client import GuestSandbox
 from palaestra.envs.sandbox.engine import Engine, check_runtime, connect, owner_labels, reason, remove, sweep
 from palaestra.envs.sandbox.errors import SandboxUnavailable
 from palaestra.envs.sandbox.image import NAME, image_missing
-from palaestra.envs.sandbox.interface import MIB, Limits
-from palaestra.envs.sandbox.program import STUB, Setup, scratch_sizes
+from palaestra.envs.sandbox.interface import Limits
+from palaestra.envs.sandbox.program import SPARE_MEMORY, STUB, Setup, scratch_sizes
 from palaestra.envs.sandbox.seccomp import docker_profile
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 
 USER = 10001
 """User and group id of the guest and of all commands."""
-
-# Beside the commands' memory and the work directory's files: the guest with what is on its way through it, and what
-# commands can take before the guest, which looks every 10 ms, ends them.
-_SPARE_MEMORY = 128 * MIB
 
 
 class DockerSandbox(GuestSandbox):
@@ -201,7 +197,7 @@ def _walls(engine: Engine, limits: Limits, runtime: str | None) -> HostConfig:
 
     mine = f"nr_inodes={limits.files + 1},uid={USER},gid={USER},mode=0700,nosuid,nodev,exec"  # the folder is one
     sizes = {"/work": int(limits.disk), **scratch_sizes(limits)}
-    memory = int(limits.memory) + int(limits.disk) + _SPARE_MEMORY
+    memory = int(limits.memory) + int(limits.disk) + SPARE_MEMORY
     return engine.client.api.create_host_config(
         auto_remove=True,
         network_mode=None if limits.network else "none",

@@ -72,8 +72,7 @@ def build(
     """
     from docker.errors import APIError, BuildError, DockerException
 
-    if origin is not None and origin not in get_args(Origin):
-        raise BadInput(f"unknown origin {origin!r} of the image; it is one of {', '.join(get_args(Origin))}")
+    _check_origin(origin)
     try:
         came_from = origin or "registry"
         if came_from == "registry":
@@ -95,6 +94,35 @@ def build(
         raise SandboxUnavailable(f"{name} does not build: {error.msg}; {''.join(lines)[-500:].strip()!r}") from None
     except (DockerException, OSError) as error:
         raise SandboxUnavailable(f"the Docker engine did not build {name}: {error}") from None
+
+
+def plan(client: DockerClient, *, name: str = NAME, origin: Origin | None = None) -> list[str]:
+    """What `build` would do, a line each: where the base comes from, what is there, the room it takes. Does nothing.
+
+    Raises:
+        BadInput, SandboxUnavailable: as `build`.
+    """
+    from docker.errors import DockerException, ImageNotFound
+
+    _check_origin(origin)
+    base = _dockerfile_base()
+    of_machine = "make the base of this machine's own Python, shell and small tools"
+    first = {"registry": f"pull {base}", "machine": of_machine}.get(origin or "", f"pull {base}, or else {of_machine}")
+    sizes = []
+    try:
+        for each in (base, name):
+            try:
+                sizes.append(f"{each} is there with {client.images.get(each).attrs['Size'] / 1e6:,.0f} MB")
+            except ImageNotFound:
+                sizes.append(f"{each} is not there yet, so its size is unknown")
+    except (DockerException, OSError) as error:
+        raise SandboxUnavailable(f"the Docker engine does not say what it has: {error}") from None
+    return [first, f"build {name} of it, without a network", *sizes]
+
+
+def _check_origin(origin: str | None) -> None:
+    if origin is not None and origin not in get_args(Origin):
+        raise BadInput(f"unknown origin {origin!r} of the image; it is one of {', '.join(get_args(Origin))}")
 
 
 def dockerfile() -> str:

@@ -40,6 +40,13 @@ for name, code in marshal.loads(read(int.from_bytes(read(4), "little"))):
 module.main()
 """
 
+SPARE_MEMORY = 128 * MIB
+"""Bytes that a control group may hold beside the commands' memory and the work directory's files.
+
+The guest with what is on its way through it, and what commands can take before the guest, which looks again and again,
+ends them. At the group's own limit the kernel would choose, and where page tables fill it, it may choose the guest.
+"""
+
 
 def scratch_sizes(limits: Limits) -> dict[str, int]:
     """Folders to write to that no snapshot holds, and their bytes: they count as memory, of which they are a part."""

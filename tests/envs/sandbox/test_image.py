@@ -50,8 +50,14 @@ def test_without_a_registry_the_base_is_made_of_this_machine(
     docker_engine: Engine, docker_host: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The engine of the tests has no network, so the command falls back, and says so."""
-    assert run(["sandbox", "build", "--json", "--name", "palaestra-test:1"]) == 0
-    built = json.loads(capfd.readouterr().out)
+    command = ["sandbox", "build", "--json", "--name", "palaestra-test:1"]
+    assert run([*command, "--dry-run"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["dry_run"]
+    assert any(line.startswith("palaestra-test:1 is not there yet") for line in told["basis"])
+    assert run(command) == 0
+    *steps, built = (json.loads(line) for line in capfd.readouterr().out.splitlines())
+    assert [step["stage"].split()[0] for step in steps if step["ended"]] == ["pulling", "no", "building"]
     assert (built["name"], built["origin"]) == ("palaestra-test:1", "machine")
     assert str(docker_engine.client.images.get("palaestra-test:1").id) == built["id"]
     with DockerSandbox(image="palaestra-test:1") as box:

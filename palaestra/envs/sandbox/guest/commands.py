@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _READ = select.POLLIN
+_GIVEN_BACK = 2.0
+"""Seconds at most that are waited for memory of ended processes."""
 
 
 class Rules:
@@ -80,6 +82,7 @@ class Runner:
         self._rules, self._processes, self._woken = rules, processes, woken
         self._leaks: list[int] = []  # the output of commands whose background processes run on: read and dropped
         self._lingering = False  # may something be running between two commands
+        self._stays = 0  # bytes that may stay counted when nothing runs
 
     def run(
         self,
@@ -142,6 +145,23 @@ class Runner:
             os.close(end)
         self._leaks.clear()
         self._lingering = False
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the kernel has taken back what ended processes held.
+
+        A control group counts large page tables for a while after their process was reaped: by that count the next
+        command would be ended for what the one before it took.
+        """
+        measure, until = self._rules.measure, time.monotonic() + _GIVEN_BACK
+        if measure is None:  # process by process: those that ended do not count
+            return
+        enough = max(self._rules.memory // 2, self._stays)
+        while (held := measure(enough)) > enough:
+            if time.monotonic() > until:  # it is the kernel's own, of files for example; not waited for again
+                self._stays = held + self._rules.memory // 8
+                return
+            time.sleep(0.002)
 
     def watch(self) -> None:
         """End all processes where they hold too much memory together."""
