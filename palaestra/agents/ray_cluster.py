@@ -13,7 +13,8 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -67,6 +68,15 @@ class RayCluster:
         for is_wrong, message in wrong:
             if is_wrong:
                 raise BadInput(f"ray: {message}")
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Stay connected over several collections. Raises BadInput where there is no such cluster."""
+        own = connect(self.address)
+        try:
+            yield
+        finally:
+            disconnect(own)
 
     def crew(self, policy: Policy, settings: Mapping[str, Any], factory: Factory | None) -> RayCrew:
         """Connect, and make what works for one collection. Raises BadInput where there is no such cluster."""

@@ -26,6 +26,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Outcome, Path, Start, episode_id
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress
+from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.selection import Head
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import Task, TextEnv
@@ -166,6 +167,7 @@ def search(
     progress: Progress | Literal["auto", "bar", "lines", "quiet"] = "quiet",
     seed: int = 0,
     env_factory: Callable[[str], TextEnv[Any]] | None = None,
+    cluster: RayCluster | None = None,
 ) -> SearchReport:
     """Grow a tree for every task.
 
@@ -174,8 +176,8 @@ def search(
         policy: who answers; its temperature makes the children differ.
         store: where the pieces go.
         plan: see `Search`.
-        env_settings, conversation, concurrency, recipe, iteration, progress, seed, env_factory: see `collect`. Another
-            seed needs another `recipe`, `iteration` or store.
+        env_settings, conversation, concurrency, recipe, iteration, progress, seed, env_factory, cluster: see `collect`.
+            Another seed needs another `recipe`, `iteration` or store.
 
     Raises:
         BadInput, TooManyFaults, Interrupted: as `collect`. Searching again goes on.
@@ -202,6 +204,7 @@ def search(
             progress=progress,
             seed=seed,
             env_factory=env_factory,
+            cluster=cluster,
         )
         waves += 1
         for name in spent:

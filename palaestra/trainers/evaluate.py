@@ -19,6 +19,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, Start, episode_id
 from palaestra.agents.policy import Policy
 from palaestra.agents.progress import Progress, under
+from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvSpec, Task, TextEnv, find, make
 from palaestra.trainers.card import EvaluationCard
@@ -243,6 +244,7 @@ def evaluate(
     progress: Progress | Literal["auto", "bar", "lines", "quiet"] = "auto",
     command: str | None = None,
     env_factory: Callable[[str], TextEnv[Any]] | None = None,
+    ray: RayCluster | None = None,
 ) -> Evaluation:
     """Run a policy on held-out tasks and measure it. Episodes already in the store are not run again.
 
@@ -258,6 +260,7 @@ def evaluate(
         label: what it is an evaluation of.
         concurrency, progress, env_factory: see `collect`.
         command: for the card.
+        ray: where the episodes are made, if not on this machine.
 
     Raises:
         BadInput: a training split, an unknown environment, split, task, protocol or cluster, or not one episode that
@@ -289,6 +292,7 @@ def evaluate(
             progress=under(progress, "evaluate"),
             seed=seed,
             env_factory=env_factory,
+            cluster=ray,
         )
         found = _episodes(chosen, samples, policy, recipe, store)
         improved: tuple[Improvement, ...] = ()
@@ -305,6 +309,7 @@ def evaluate(
                 progress=under(progress, "improve"),
                 seed=seed,
                 env_factory=env_factory,
+                cluster=ray,
             )
         card = EvaluationCard(
             env=spec.id,

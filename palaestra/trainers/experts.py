@@ -13,6 +13,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Start, episode_id
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.progress import Progress
+from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvSpec, Task, TextEnv
 from palaestra.trainers.evaluate import choose_tasks
@@ -79,6 +80,7 @@ def gather(
     concurrency: int,
     progress: Progress | Literal["auto", "bar", "lines", "quiet"],
     env_factory: Callable[[str], TextEnv[Any]] | None = None,
+    cluster: RayCluster | None = None,
     left_out: Callable[[Sequence[str]], None] | None = None,
 ) -> list[str]:
     """Put the expert episodes into the store, faults apart.
@@ -130,6 +132,7 @@ def gather(
         progress=progress,
         seed=seed,
         env_factory=env_factory,
+        cluster=cluster,
     )
     plan = [(Start(task=task), experts.samples) for task in tasks]
     keys = planned_keys(plan, policy, recipe=recipe, iteration=0)

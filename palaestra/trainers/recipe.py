@@ -17,7 +17,7 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Generic, cast
 
@@ -29,6 +29,7 @@ from palaestra.agents.episode import Start
 from palaestra.agents.policies.vllm_serving import Serving
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.progress import Shown, under
+from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, MissingExtra, Task, TextEnv, find, make
 from palaestra.trainers.config import C, RecipeConfig
@@ -65,6 +66,8 @@ class Recipe(ABC, Generic[C]):
         command: how the run was started, for the records.
         env_factory: makes an environment from its id, in place of `palaestra.make` with the settings.
         shared: a folder of what is made once for all runs that are compared under one seed (see `shared`).
+        ray: where the environments live, if not on this machine. The model stays here, or where its servers are
+            (`config.engine`): its weights change with every iteration.
 
     Attributes:
         run: the run directory, while `train` runs.
@@ -94,10 +97,13 @@ class Recipe(ABC, Generic[C]):
         command: str | None = None,
         env_factory: Callable[[str], TextEnv[Any]] | None = None,
         shared: Path | None = None,
+        ray: RayCluster | None = None,
     ) -> None:
         self.config, self.out, self.shared = config, Path(out), shared
         self.concurrency, self.progress, self.fitting = concurrency, progress, fitting
-        self.command, self.env_factory = command, env_factory
+        self.command, self.env_factory, self.ray = command, env_factory, ray
+        if ray is not None and ray.replicas:
+            raise BadInput("ray: replicas hold one model, and training makes new ones; use servers (engine=http://...)")
         self.spec = find(config.env)
         self.env_settings = with_protocol(self.spec, config.env_settings, config.protocol)
         self.env = env_factory(self.spec.id) if env_factory else make(self.spec.id, **self.env_settings)
@@ -187,6 +193,7 @@ class Recipe(ABC, Generic[C]):
             "progress": under(self.progress, self._stage, "collect"),
             "seed": self.config.seed,
             "env_factory": self.env_factory,
+            "cluster": self.ray,
         }
 
     def collected(self, iteration: int) -> Collected:
@@ -286,6 +293,7 @@ class Recipe(ABC, Generic[C]):
     @contextmanager
     def _opened(self) -> Iterator[None]:
         with (
+            nullcontext() if self.ray is None else self.ray.joined(),
             RunDir.open(self.out, self.name, self.config, growable=self.growable, command=self.command) as self.run,
             self._store() as self.store,
         ):
@@ -361,6 +369,7 @@ class Recipe(ABC, Generic[C]):
                 concurrency=self.concurrency,
                 progress=under(self.progress, "experts"),
                 env_factory=self.env_factory,
+                cluster=self.ray,
                 left_out=self._left_out,
             )
         else:
@@ -458,6 +467,7 @@ class Recipe(ABC, Generic[C]):
             progress=under(self.progress, self._stage),
             command=self.command,
             env_factory=self.measured.factory,
+            ray=self.ray,
         )
 
     def _recover(self) -> None:
@@ -476,11 +486,12 @@ class Recipe(ABC, Generic[C]):
             "env_settings": with_protocol(measured.spec, measured.settings, self.config.protocol),
             "env_factory": measured.factory,
         }
+        ray = collecting.pop("cluster")
         before = self.run.load("start/evaluation.json", Evaluation)
         policy = self._policy(
             self.model(last), self.config.sampling.model_copy(update={"temperature": plan.temperature})
         )
-        self.run.save(file, recover(before, self.store, policy, cluster=plan.cluster, **collecting))
+        self.run.save(file, recover(before, self.store, policy, cluster=plan.cluster, ray=ray, **collecting))
 
     # -- models ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Episode, Start, episode_id
 from palaestra.agents.policy import Policy
+from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
 from palaestra.trainers.evaluate import Cluster, Evaluation, TaskResult, type_of
 from palaestra.trainers.phases import Record
@@ -56,6 +57,7 @@ def recover(
     *,
     cluster: Cluster = "task",
     seed: int = 0,
+    ray: RayCluster | None = None,
     **collecting: Any,
 ) -> Recovery:
     """Let a policy go on inside the failed episodes of an evaluation.
@@ -64,6 +66,7 @@ def recover(
         before: the evaluation whose failures are cut; its episodes are in `store`.
         policy: who goes on.
         cluster: what the intervals draw.
+        ray: where to collect, if not on this machine.
         seed, collecting: see `collect`.
 
     Raises:
@@ -72,7 +75,7 @@ def recover(
     ids = [id for row in before.tasks for id, won in zip(row.episodes, row.successes, strict=True) if not won]
     starts = cut([store.get(id) for id in ids], seed)
     recipe = f"recovery-{seed}"
-    collect(starts, policy, store, **{**collecting, "recipe": recipe, "seed": seed})
+    collect(starts, policy, store, **{**collecting, "recipe": recipe, "seed": seed, "cluster": ray})
     found: dict[str, list[Episode]] = {start.task.name: [] for start in starts}
     for key in planned_keys([(start, 1) for start in starts], policy, recipe=recipe):
         if store.has(key):
