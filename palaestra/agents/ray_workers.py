@@ -31,6 +31,22 @@ class Actor:
         self.load = 0
         self.lost = False
 
+    def came_of(self, call: Any, what: str, kind: type[Exception]) -> tuple[Any, BaseException | None, str]:
+        """Value, error and traceback of a call that has ended, or whose actor has.
+
+        Args:
+            call: Ray's future of what the actor tells.
+            what: to whom it happened, where the actor, its machine or Ray is gone.
+            kind: of the error that says so.
+        """
+        try:
+            value, error, trace = call.result()
+        except Exception as lost:  # of several kinds, by what is gone
+            self.lost = True
+            told = f"{what} is lost: {_first_line(lost)}"
+            return None, kind(told), f"{kind.__name__}: {told}"
+        return value, error, trace
+
 
 class RayWorker(EnvWorker):
     """An instance in a host of the cluster. It is made when it is first asked.
@@ -54,14 +70,9 @@ class RayWorker(EnvWorker):
         answer.future().add_done_callback(partial(self._done, number))
 
     def _done(self, number: int, future: Any) -> None:
-        """In a thread of Ray's: a call has ended, or its host has."""
-        try:
-            value, error, trace = future.result()
-        except Exception as lost:  # the actor's process or its machine is gone, or Ray is
-            self._host.lost = True
-            told = f"{self.env_id}: the machine or process that played it is lost: {_first_line(lost)}"
-            value, error, trace = None, EnvFault(told), f"EnvFault: {told}"
-        self._events.put(Finished(self, number, value, error, trace))
+        """In a thread of Ray's."""
+        what = f"{self.env_id}: the machine or process that played it"
+        self._events.put(Finished(self, number, *self._host.came_of(future, what, EnvFault)))
 
     def leave(self) -> None:
         self._drop(hangs=False)
@@ -115,13 +126,8 @@ class RayEngine:
         answer.future().add_done_callback(partial(self._done, self.calls))
 
     def _done(self, number: int, future: Any) -> None:
-        try:
-            value, error, trace = future.result()
-        except Exception as lost:  # the actor's process or its machine is gone, or Ray is
-            self._actor.lost = True
-            told = f"a replica of the policy is lost: {_first_line(lost)}"
-            value, error, trace = None, RuntimeError(told), f"RuntimeError: {told}"
-        self._events.put(Finished(self, number, value, error, trace))
+        came = self._actor.came_of(future, "a replica of the policy", RuntimeError)
+        self._events.put(Finished(self, number, *came))
 
     def leave(self) -> None:
         """See `Engine`. The crew ends the actor."""

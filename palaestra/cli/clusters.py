@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,7 +32,7 @@ ReplicaGpus = Annotated[float, typer.Option(help="With --ray: GPUs of each repli
 
 
 def cluster_of(
-    ray: str | None, replicas: int, replica_gpus: float, make_policy: Callable[[], Policy]
+    ray: str | None, replicas: int, replica_gpus: float, make_policy: Callable[[], Policy] | None = None
 ) -> RayCluster | None:
     """The cluster that the options describe; None for this machine. Raises BadInput."""
     if ray is None:
@@ -44,28 +44,30 @@ def cluster_of(
     return RayCluster(ray, replicas, replica_gpus, make_policy=make_policy)
 
 
-def policy_maker(
-    policy: str,
-    env: str,
-    load: str | None,
-    sampling: Sampling,
-    constrain: bool,
-    strategy: tuple[str | None, int | None],
-    env_settings: Mapping[str, Any],
-) -> Callable[[], Policy]:
-    """What makes the policy of a command, here or on another machine: it can be pickled."""
-    return partial(_make, policy, env, load, sampling, constrain, strategy, dict(env_settings))
+@dataclass(frozen=True)
+class PolicyMaker:
+    """Makes the policy of a command, here or on another machine: it can be pickled. Called, it raises BadInput.
+
+    Attributes:
+        policy, env, load, constrain: the command's options and its environment's id.
+        sampling: how the model samples.
+        strategy: name and calls of the strategy around it.
+        env_settings: of the environment, for strategies that act in it.
+    """
+
+    policy: str
+    env: str
+    load: str | None
+    sampling: Sampling
+    constrain: bool
+    strategy: tuple[str | None, int | None]
+    env_settings: Mapping[str, Any]
+
+    def __call__(self) -> Policy:
+        load_environments(self.load)
+        spec = find(self.env)
+        policy = policy_by_name(self.policy, spec, self.sampling, constrain=self.constrain)
+        return with_strategy(policy, *self.strategy, spec, self.env_settings)
 
 
-def _make(
-    policy: str,
-    env: str,
-    load: str | None,
-    sampling: Sampling,
-    constrain: bool,
-    strategy: tuple[str | None, int | None],
-    env_settings: Mapping[str, Any],
-) -> Policy:
-    load_environments(load)
-    spec = find(env)
-    return with_strategy(policy_by_name(policy, spec, sampling, constrain=constrain), *strategy, spec, env_settings)
+policy_maker = PolicyMaker
