@@ -32,7 +32,7 @@ ReplicaGpus = Annotated[float, typer.Option(help="With --ray: GPUs of each repli
 
 
 def cluster_of(
-    ray: str | None, replicas: int, replica_gpus: float, make_policy: Callable[[], Policy] | None = None
+    ray: str | None, replicas: int = 0, replica_gpus: float = 0.0, make_policy: Callable[[], Policy] | None = None
 ) -> RayCluster | None:
     """The cluster that the options describe; None for this machine. Raises BadInput."""
     if ray is None:
@@ -68,6 +68,3 @@ class PolicyMaker:
         spec = find(self.env)
         policy = policy_by_name(self.policy, spec, self.sampling, constrain=self.constrain)
         return with_strategy(policy, *self.strategy, spec, self.env_settings)
-
-
-policy_maker = PolicyMaker

@@ -17,7 +17,7 @@ from palaestra.agents.collect import collect as run_collect
 from palaestra.agents.counted import Counted
 from palaestra.agents.episode import Episode
 from palaestra.agents.store import EpisodeStore
-from palaestra.cli.clusters import RayAddress, ReplicaGpus, Replicas, cluster_of, policy_maker
+from palaestra.cli.clusters import PolicyMaker, RayAddress, ReplicaGpus, Replicas, cluster_of
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
@@ -111,7 +111,7 @@ def collect(
     finally:
         made.close()
     sampling = sampling_of(temperature, tokens, seed)
-    make_policy = policy_maker(policy, spec.id, load, sampling, constrain, (strategy, calls), env_settings)
+    make_policy = PolicyMaker(policy, spec.id, load, sampling, constrain, (strategy, calls), env_settings)
     cluster = cluster_of(ray, replicas, replica_gpus, make_policy)
     acting = make_policy()
     with EpisodeStore(_new_store(out)) as store:

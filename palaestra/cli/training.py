@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,12 @@ import typer
 from rich.markdown import Markdown
 
 from palaestra.agents.counted import Fits
-from palaestra.agents.policies.named import flaws, model_name, policy_by_name
+from palaestra.agents.policies.named import flaws, model_name
+from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.typical import near, typical
 from palaestra.cli.beside import Beside
+from palaestra.cli.clusters import PolicyMaker, RayAddress, ReplicaGpus, Replicas, cluster_of
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
@@ -43,7 +46,7 @@ from palaestra.cli.options import (
 )
 from palaestra.cli.planning import DryRun, plan_episodes, show_plan
 from palaestra.cli.printed import screen
-from palaestra.cli.strategies import Calls, StrategyName, usual_temperature, with_strategy
+from palaestra.cli.strategies import Calls, StrategyName, usual_temperature
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
@@ -81,6 +84,7 @@ def train(
     concurrency: Concurrency = 16,
     seed: Annotated[int | None, typer.Option(help="All randomness follows from it.")] = None,
     load: Load = None,
+    ray: RayAddress = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
@@ -126,11 +130,19 @@ def train(
         finally:
             recipe.env.close()
         return
-    run_method(METHODS[method], settings, where, concurrency=concurrency, quiet=quiet, as_json=as_json)
+    shared: dict[str, Any] = {"concurrency": concurrency, "ray": cluster_of(ray)}
+    run_method(METHODS[method], settings, where, quiet=quiet, as_json=as_json, **shared)
 
 
 def run_method(
-    kind: type[Recipe[Any]], settings: dict[str, Any], out: Path, *, concurrency: int, quiet: bool, as_json: bool
+    kind: type[Recipe[Any]],
+    settings: dict[str, Any],
+    out: Path,
+    *,
+    concurrency: int,
+    quiet: bool,
+    as_json: bool,
+    ray: RayCluster | None = None,
 ) -> None:
     """Run a recipe with bars, then print its report. Raises BadInput."""
     from palaestra.agents.models import need_train
@@ -143,6 +155,7 @@ def run_method(
         concurrency=concurrency,
         progress=progress,
         command=shlex.join(["palaestra", *sys.argv[1:]]),
+        ray=ray,
     )
     with Fits(progress) as fits:
         recipe.fitting = fits.step
@@ -234,6 +247,9 @@ def evaluate(
     concurrency: Concurrency = 16,
     seed: Seed = 0,
     load: Load = None,
+    ray: RayAddress = None,
+    replicas: Replicas = 0,
+    replica_gpus: ReplicaGpus = 0.0,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
@@ -269,11 +285,14 @@ def evaluate(
     finally:
         made.close()
     warmth = usual_temperature(strategy) if temperature is None else temperature
-    acting = policy_by_name(policy, spec, sampling_of(warmth, tokens, seed), constrain=constrain)
-    acting = with_strategy(acting, strategy, calls, spec, with_protocol(spec, env_settings, protocol))
+    sampling = sampling_of(warmth, tokens, seed)
+    told = with_protocol(spec, env_settings, protocol)
+    make_policy = PolicyMaker(policy, spec.id, load, sampling, constrain, (strategy, calls), told)
+    cluster = cluster_of(ray, replicas, replica_gpus, make_policy)
+    acting = make_policy()
     if where.is_file():
         raise BadInput(f"--out {where} is a file; choose a directory")
-    with EpisodeStore(where / "episodes.sqlite") as store:
+    with nullcontext() if cluster is None else cluster.joined(), EpisodeStore(where / "episodes.sqlite") as store:
         result = run_evaluation(
             env,
             acting,
@@ -289,6 +308,7 @@ def evaluate(
             concurrency=concurrency,
             progress=shown(quiet, as_json),
             command=shlex.join(["palaestra", *sys.argv[1:]]),
+            ray=cluster,
         )
         bins = start.bins(result) if start is not None else {}
         recovered = None
@@ -296,7 +316,8 @@ def evaluate(
             recovered = start.recovery(
                 acting,
                 store,
-                env_settings=with_protocol(spec, env_settings, protocol),
+                env_settings=told,
+                ray=cluster,
                 conversation=conversation,
                 seed=seed,
                 concurrency=concurrency,
