@@ -30,6 +30,9 @@ class Verdict(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+_LINES = tuple(f"Judgement: {verdict.value.capitalize()}" for verdict in Verdict)
+
+
 @dataclass(frozen=True)
 class Case:
     """One action to judge.
@@ -60,7 +63,8 @@ def judge(cases: Sequence[Case], policy: Policy, *, shown: int = 6, seed: int = 
 
     Args:
         cases: what to judge.
-        policy: the judge; its `sampling.max_tokens` must leave room for a reason and a verdict.
+        policy: the judge; its `sampling.max_tokens` must leave room for a reason and a verdict. One that only writes
+            what is listed (`constrain`) is given the verdicts to choose among, and has no room for a reason.
         shown: how many turns before the action the judge reads, besides the first observation.
         seed: each case adds its number.
 
@@ -129,7 +133,7 @@ def _request(case: Case, policy: Policy, shown: int, seed: int) -> Request:
     lines += [f"The action: {case.turn.action}", f"What came of it: {case.after}"]
     messages = [Message(role="system", content=_RULES), Message(role="user", content="\n".join(lines))]
     prompt = policy.template.opening(messages) if policy.template is not None else ()
-    return Request(messages, seed, prompt)
+    return Request(messages, seed, prompt, actions=_LINES if policy.wants_actions else None)
 
 
 def _verdict(text: str) -> Verdict:

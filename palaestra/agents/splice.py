@@ -6,6 +6,7 @@ through its environment it shows what it is worth, which the paper's joining of 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,20 @@ from palaestra.agents.episode import Path, Start, Turn, episode_id
 from palaestra.agents.policies.recited import RecitedPolicy
 from palaestra.agents.search import Tree, path_to
 from palaestra.agents.store import EpisodeStore
+
+REVISIONS = (
+    "That did not help. I will go another way.",
+    "I took a wrong turn here; let me change my plan.",
+    "This is not bringing me closer, so I try something else.",
+    "Looking back, the last step was a mistake. I correct it now.",
+    "I should not go on like this. A better step is next.",
+    "My last action missed the goal, so I turn to what is needed.",
+    "I see that I am off the track. I go back to the task.",
+    "What I did leads nowhere; I start over from here.",
+    "I misjudged this. Now I do what the task asks for.",
+    "That was an error of mine. I take the right step instead.",
+)
+"""Ten revision thoughts of our own, one of which stands where the good path begins."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,12 @@ def contrasts(
     found = [(bad, good) for bad in ends for good in ends if good.score >= worth and good.score - bad.score > gap]
     random.Random(f"{seed}|{tree.task.id}").shuffle(found)
     return [Contrast(path_to(bad, store), path_to(good, store), good.score) for bad, good in found[:most]]
+
+
+def revision(bad: str, good: str, seed: int) -> str:
+    """The revision thought between two paths, by the ids of their ends."""
+    drawn = int.from_bytes(hashlib.blake2b(f"{seed}|{bad}|{good}".encode(), digest_size=4).digest())
+    return REVISIONS[drawn % len(REVISIONS)]
 
 
 class Splice(BaseModel):

@@ -14,7 +14,6 @@ scores of the ends.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -23,7 +22,8 @@ from pydantic import Field, model_validator
 from palaestra.agents.judge import Verdict, first_bad
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.search import Search, Tree, search
-from palaestra.agents.splice import Contrast, Splice, contrasts, execute, spliced
+from palaestra.agents.splice import Contrast, Splice, contrasts, execute, revision, spliced
+from palaestra.envs import Task
 from palaestra.trainers.chat_data import mixed, read_chats
 from palaestra.trainers.config import RecipeConfig
 from palaestra.trainers.evaluate import Evaluation
@@ -32,26 +32,14 @@ from palaestra.trainers.phases import Record
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.sample import Sample
 
-REVISIONS = (
-    "That did not help. I will go another way.",
-    "I took a wrong turn here; let me change my plan.",
-    "This is not bringing me closer, so I try something else.",
-    "Looking back, the last step was a mistake. I correct it now.",
-    "I should not go on like this. A better step is next.",
-    "My last action missed the goal, so I turn to what is needed.",
-    "I see that I am off the track. I go back to the task.",
-    "What I did leads nowhere; I start over from here.",
-    "I misjudged this. Now I do what the task asks for.",
-    "That was an error of mine. I take the right step instead.",
-)
-"""Ten revision thoughts, one of which stands where the good path begins."""
-
 
 class AgentRConfig(RecipeConfig):
     """What is Agent-R's own.
 
     Attributes:
         search: how trees grow. Together they take as many model calls as the iteration's rollouts would.
+        searched: trees of an iteration; the next one goes on with the tasks after these (the paper searches 200 to 300
+            of some thousands). None grows a tree for every task, so that each gets few calls.
         beta: how much more the good end must be worth than the bad one.
         alpha: what a good end must be worth, by iteration; the last value holds for all later ones.
         pairs: spliced episodes a task at the most, drawn by the seed; None takes all.
@@ -72,6 +60,7 @@ class AgentRConfig(RecipeConfig):
     """
 
     search: Search = Search()
+    searched: int | None = Field(default=None, ge=1)
     beta: float = Field(default=0.2, ge=0.0, le=1.0)
     alpha: tuple[float, ...] = Field(default=(0.5, 0.7, 1.0), min_length=1)
     pairs: int | None = Field(default=8, ge=1)
@@ -141,7 +130,7 @@ class AgentR(Recipe[AgentRConfig]):
         policy = self._policy(self.model(number - 1), config.sampling)
         calls = self._plan(number).rollouts * self.run.load("start/evaluation.json", Evaluation).steps
         report = search(
-            self.tasks,
+            self.searched(number),
             policy,
             self.store,
             config.search.model_copy(update={"max_calls": max(1, round(calls))}),
@@ -163,6 +152,12 @@ class AgentR(Recipe[AgentRConfig]):
         self.run.save(f"iteration-{number}/reflection.json", record)
         return [*ends, *(splice.episode for splice in splices if splice.episode is not None)]
 
+    def searched(self, number: int) -> list[Task]:
+        """The tasks of an iteration's trees."""
+        wanted = min(self.config.searched or len(self.tasks), len(self.tasks))
+        first = (number - 1) * wanted % len(self.tasks)
+        return [*self.tasks[first:], *self.tasks[:first]][:wanted]
+
     def _pairs(self, tree: Tree, alpha: float) -> list[Contrast]:
         config = self.config
         return contrasts(tree, self.store, worth=alpha, gap=config.beta, most=config.pairs, seed=config.seed)
@@ -183,14 +178,13 @@ class AgentR(Recipe[AgentRConfig]):
 
     def _splice(self, pair: Contrast, kept: int) -> Splice:
         task, bad, good = pair.bad.episode.start.task, pair.bad.episode.id, pair.good.episode.id
-        drawn = int.from_bytes(hashlib.blake2b(f"{self.config.seed}|{bad}|{good}".encode(), digest_size=4).digest())
         return Splice(
             task=task.id,
             bad=bad,
             good=good,
             kept=kept,
             resumes=min(pair.parting, kept),
-            thought=REVISIONS[drawn % len(REVISIONS)] if self._reflects() else "",
+            thought=revision(bad, good, self.config.seed) if self._reflects() else "",
             place="turn" if self.config.revision == "turn" else "thought",
             wanted=pair.wanted,
         )

@@ -17,8 +17,9 @@ import pytest
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.judge import Case, Verdict, judge
+from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.scripted import ScriptedPolicy
-from palaestra.agents.policy import Completion, PolicyBase, Request
+from palaestra.agents.policy import Completion, PolicyBase, Request, Sampling
 from palaestra.agents.search import Search, search
 from palaestra.agents.splice import Contrast, Splice, execute, lines, pasted
 from palaestra.agents.store import EpisodeStore
@@ -213,6 +214,17 @@ def test_a_judge_reads_task_history_action_and_outcome_and_nonsense_is_uncertain
     ]
 
 
+def test_a_judge_that_only_writes_what_is_listed_is_given_the_verdicts(tmp_path: Path, model: Path) -> None:
+    """As in a run with `constrain`: without a list such a policy answers nothing, and every step would be uncertain."""
+    store, found = ends(tmp_path, "a x stop", "a b c")
+    path = store.path(found["a x stop"].head.id)
+    case = Case("Write abc.", path.turns[:1], path.turns[1], path.observations()[2])
+    policy = HFPolicy(model, sampling=Sampling(temperature=0.0, max_tokens=40), constrain=True)
+    (judged,) = judge([case], policy)
+    assert judged.text in {"Judgement: Good", "Judgement: Bad", "Judgement: Uncertain"}
+    assert judged.text.endswith(judged.verdict.value.capitalize())
+
+
 # -- splices ----------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +282,19 @@ def test_a_revision_stands_before_the_next_action_or_is_a_turn_of_its_own(tmp_pa
     assert len(lines(turn, store, react)) == 4
     with pytest.raises(BadInput, match=r"a revision thought needs conversation\.style 'react'"):
         config_of(AgentRConfig, {"env": "toy/Word-v0", "budget": 1, "revision": "thought"})
+
+
+# -- trees ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_iteration_searches_so_many_tasks_and_the_next_one_goes_on(tmp_path: Path, model: Path) -> None:
+    few = method(tmp_path / "few", model, env="toy/Lamps-v0", tasks=5, searched=2)
+    names = [task.name for task in few.tasks]
+    chosen = [[task.name for task in few.searched(number)] for number in (1, 2, 3)]
+    assert chosen == [names[:2], names[2:4], [names[4], names[0]]]
+    for wanted in (None, 5, 9):
+        whole = method(tmp_path / str(wanted), model, env="toy/Lamps-v0", tasks=5, searched=wanted)
+        assert [task.name for task in whole.searched(2)] == names
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
