@@ -18,13 +18,13 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path as FilePath
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 from pydantic import ValidationError
 
 from palaestra.agents.chat_files import CHAT_FORMS, Naming, chat_records, check_form, read_conversations
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Actor, Episode
+from palaestra.agents.episode import Actor, Episode, Path
 from palaestra.agents.forest import Forest
 from palaestra.agents.packing import pack_whole, unpack_whole
 from palaestra.agents.parquet import read_parquet, write_parquet
@@ -36,13 +36,19 @@ from palaestra.envs.errors import BadInput
 
 __all__ = [
     "CHAT_FORMS",
+    "chat_lines",
+    "check_form",
+    "episode_line",
     "export_chats",
     "export_episodes",
     "import_conversations",
     "import_episodes",
     "read_episodes",
+    "with_ancestors",
     "write_episodes",
 ]
+
+T = TypeVar("T")
 
 AnyPath = str | os.PathLike[str]
 
@@ -61,12 +67,17 @@ def write_episodes(episodes: Iterable[Episode], path: AnyPath) -> int:
         return write_parquet(episodes, file)
     with whole_file(file) as draft, draft.open("w", encoding="utf-8", newline="\n") as lines:
         for episode in episodes:
-            record: Record = episode.model_dump()
-            if _PAIR.search(_texts(record)):
-                record["exact"] = base64.b64encode(pack_whole(episode)).decode()
-            lines.write(line_of(record))
+            lines.write(episode_line(episode))
             count += 1
     return count
+
+
+def episode_line(episode: Episode) -> str:
+    """An episode as a line of our own JSON lines, lossless."""
+    record: Record = episode.model_dump()
+    if _PAIR.search(_texts(record)):
+        record["exact"] = base64.b64encode(pack_whole(episode)).decode()
+    return line_of(record)
 
 
 def read_episodes(path: AnyPath, broken: Broken | None = None) -> Iterator[Episode]:
@@ -96,12 +107,26 @@ def _episode(where: str, record: Record) -> Episode:
         raise BadInput(f"{where}: its field 'exact' is damaged ({error})") from None
 
 
-def export_episodes(store: Forest, path: AnyPath, **where: Unpack[Where]) -> int:
+def export_episodes(
+    store: Forest, path: AnyPath, *, each: Callable[[], None] | None = None, **where: Unpack[Where]
+) -> int:
     """Write the episodes that pass the filters, and the ancestors of forks among them, before their forks.
 
     The ancestors come along so that the file can be imported anywhere. Returns how many were written.
+
+    Args:
+        each: called before each of them is written.
     """
-    return write_episodes(_with_ancestors(store, where), path)
+    return write_episodes(_told(_with_ancestors(store, where), each), path)
+
+
+def with_ancestors(store: Forest, **where: Unpack[Where]) -> int:
+    """How many episodes `export_episodes` would write."""
+    chosen = {head.id: head.parent for head in store.heads(**where)}
+    missing = {parent for parent in chosen.values() if parent is not None and parent not in chosen}
+    for id in tuple(missing):
+        missing |= {head.id for head in store.ancestors(id) if head.id not in chosen}
+    return len(chosen) + len(missing)
 
 
 def export_chats(
@@ -111,6 +136,7 @@ def export_chats(
     form: str,
     conversation: Conversation,
     instructions: str | Callable[[Task], str] | None = None,
+    each: Callable[[], None] | None = None,
     **where: Unpack[Where],
 ) -> int:
     """Write the whole paths of the episodes that pass the filters as chat records. Returns the number of records.
@@ -120,6 +146,7 @@ def export_chats(
         conversation: how a path is shown.
         instructions: what the agent is told first, or a function of the task (`TextEnv.instructions`); None takes the
             registration's.
+        each: called before the records of each path are written.
 
     Raises:
         BadInput: unknown form, a conversation that lists actions, no instructions, or the file cannot be written.
@@ -127,12 +154,20 @@ def export_chats(
     check_form(form, conversation)
     file, count = FilePath(path), 0
     with whole_file(file) as draft, draft.open("w", encoding="utf-8", newline="\n") as lines:
-        for whole in store.paths(**where):
-            told = _instructions(whole.episode.start.task, instructions)
-            for record in chat_records(whole, form, conversation, told):
-                lines.write(line_of(record))
+        for whole in _told(store.paths(**where), each):
+            for line in chat_lines(whole, form, conversation, instructions):
+                lines.write(line)
                 count += 1
     return count
+
+
+def chat_lines(
+    path: Path, form: str, conversation: Conversation, instructions: str | Callable[[Task], str] | None = None
+) -> Iterator[str]:
+    """A path as lines of chat records; arguments and errors as `export_chats`."""
+    told = _instructions(path.episode.start.task, instructions)
+    for record in chat_records(path, form, conversation, told):
+        yield line_of(record)
 
 
 def import_episodes(store: EpisodeStore, path: AnyPath) -> int:
@@ -167,6 +202,13 @@ def _import(store: EpisodeStore, read: Callable[[], Iterable[Episode]]) -> int:
     for _ in read():  # find what is wrong before the store is locked; reading twice keeps memory flat
         pass
     return store.add_all(read())
+
+
+def _told(items: Iterable[T], each: Callable[[], None] | None) -> Iterator[T]:
+    for item in items:
+        if each is not None:
+            each()
+        yield item
 
 
 def _with_ancestors(store: Forest, where: Where) -> Iterator[Episode]:

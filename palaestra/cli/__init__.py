@@ -15,6 +15,7 @@ from typing import cast
 import typer
 
 from palaestra.cli import (
+    carrying,
     comparing,
     data,
     environments,
@@ -41,6 +42,7 @@ app = typer.Typer(
 environments.add_to(app)
 playing.add_to(app)
 episodes.add_to(app)
+carrying.add_to(app)
 showing.add_to(app)
 training.add_to(app)
 comparing.add_to(app)

@@ -12,6 +12,7 @@ import typer
 from palaestra.agents.counted import Counted
 from palaestra.agents.progress import Shown
 from palaestra.cli.options import Events, Json, Quiet, shown, tell
+from palaestra.cli.planning import DryRun, show_steps
 from palaestra.envs.datasets.catalogue import CATALOGUE, DataSet, Upstream, find
 from palaestra.envs.errors import BadInput
 
@@ -100,6 +101,7 @@ def get(
         Path | None,
         typer.Option("--from", metavar="FOLDER", help="Copy its files from this folder instead of fetching them."),
     ] = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
@@ -111,6 +113,9 @@ def get(
     from palaestra.envs.datasets.get import get as fetch_data
 
     dataset = find(name)
+    if dry_run:
+        _show_fetch(dataset, source, as_json)
+        return
     with Downloads(shown(quiet, as_json)) as downloads:
         got = fetch_data(
             dataset,
@@ -149,6 +154,21 @@ def freeze(
         print(json.dumps({"folder": str(folder), "files": [path.name for path in written]}))
     else:
         print(f"{', '.join(path.name for path in written)} are in {folder}")
+
+
+def _show_fetch(dataset: DataSet, source: Path | None, as_json: bool) -> None:
+    """What `get` would fetch, from where, where to, and how much it is. Asks nobody."""
+    from palaestra.envs.data import data_places
+    from palaestra.envs.datasets.get import where
+
+    here, target = where(dataset), data_places(dataset.name)[-1]
+    if here is not None:
+        show_steps(f"do nothing: {dataset.name} is here", str(here), [], 0, as_json)
+        return
+    sizes = [file.size for file in dataset.files]
+    known = None if None in sizes else sum(size or 0 for size in sizes)
+    steps = [f"fetch {file.url}" if source is None else f"copy {source / file.name}" for file in dataset.files]
+    show_steps(f"get {dataset.name} ({dataset.licence})", str(target), steps, known, as_json)
 
 
 def _agree(dataset: DataSet, yes: bool) -> bool:

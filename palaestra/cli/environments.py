@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from palaestra.agents.counted import Counted
 from palaestra.cli.options import Events, Json, Load, Quiet, Settings, load_environments, parse_settings, shown, tell
+from palaestra.cli.planning import DryRun, show_steps
 from palaestra.cli.printed import screen
 from palaestra.envs import EnvSpec, find, specs
 
@@ -101,6 +103,7 @@ def check(
     load: Load = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Which tasks and steps are tried.")] = 0,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> int:
@@ -113,6 +116,12 @@ def check(
 
     load_environments(load)
     spec, broken = find(env), 0
+    if dry_run:
+        tasks, cycles = (6, 100) if fast else (40, 1000)
+        steps = [f"{name}: {inspect.getdoc(promise)}" for name, promise in PROMISES.items()]
+        most = f"at most {tasks} tasks of each split are played, and up to {cycles:,} instances made and closed"
+        show_steps(f"check {len(PROMISES)} promises of {spec.id}", "", [*steps, most], 0, as_json)
+        return 0
     with Counted(shown(quiet, as_json), f"check {spec.id}", "promises", len(PROMISES), broken=0) as count:
 
         def found(result: Result) -> None:

@@ -1,10 +1,9 @@
-"""`palaestra collect | runs | export | import`: make episodes, list runs, carry episodes in and out."""
+"""`palaestra collect | runs`: make episodes, list runs."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from palaestra.agents.collect import collect as run_collect
-from palaestra.agents.counted import Counted
-from palaestra.agents.episode import Episode
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.clusters import PolicyMaker, RayAddress, ReplicaGpus, Replicas, cluster_of
 from palaestra.cli.environments import Env
@@ -46,9 +43,9 @@ from palaestra.cli.options import (
 )
 from palaestra.cli.planning import DryRun, plan_episodes, show_plan
 from palaestra.cli.printed import plain, screen
-from palaestra.cli.showing import STORE, Where, given, outcome_of, store_of
+from palaestra.cli.showing import STORE, new_store
 from palaestra.cli.strategies import Calls, StrategyName
-from palaestra.envs import Task, TextEnv, find, make
+from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 
 
@@ -56,8 +53,6 @@ def add_to(app: typer.Typer) -> None:
     """Register this file's commands."""
     app.command()(collect)
     app.command()(runs)
-    app.command()(export)
-    app.command(name="import")(import_)
 
 
 def collect(
@@ -93,6 +88,7 @@ def collect(
     Example: `palaestra collect bandit --policy oracle:ucb --tasks 50 --out runs/ucb`.
     """
     from palaestra.trainers.evaluate import choose_tasks
+    from palaestra.trainers.live import watched
 
     load_environments(load)
     spec = find(env)
@@ -114,7 +110,7 @@ def collect(
     make_policy = PolicyMaker(policy, spec.id, load, sampling, constrain, (strategy, calls), env_settings)
     cluster = cluster_of(ray, replicas, replica_gpus, make_policy)
     acting = make_policy()
-    with EpisodeStore(_new_store(out)) as store:
+    with EpisodeStore(new_store(out)) as store:
         report = run_collect(
             chosen,
             acting,
@@ -124,7 +120,7 @@ def collect(
             conversation=conversation,
             concurrency=concurrency,
             max_fault_rate=max_fault_rate,
-            progress=shown(quiet, as_json),
+            progress=watched(store.file, shown(quiet, as_json)),
             seed=seed,
             cluster=cluster,
         )
@@ -147,16 +143,6 @@ def _check_shares(samples: int, concurrency: int, max_fault_rate: float) -> None
             raise BadInput(f"{option} must be at least {least}, got {value}")
     if not 0 <= max_fault_rate <= 1:
         raise BadInput(f"--max-fault-rate is a share between 0 and 1, got {max_fault_rate}")
-
-
-def _new_store(out: Path) -> Path:
-    if out.is_file():
-        return out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"cannot create {out}: {error.strerror}; choose another --out") from error
-    return out / STORE
 
 
 def runs(
@@ -210,73 +196,3 @@ def _run_row(path: Path) -> dict[str, Any]:
     except BadInput as error:
         row["state"] = f"unreadable: {error}"
     return row
-
-
-def export(
-    where: Where,
-    file: Annotated[Path, typer.Argument(help="*.parquet or *.jsonl; chat records always *.jsonl.")],
-    form: Annotated[str, typer.Option(help="episodes (lossless), messages, eto or agentgym.")] = "episodes",
-    outcome: Annotated[str | None, typer.Option(help="Only these: success, failure, truncated.")] = None,
-    style: Style = None,
-    load: Load = None,
-) -> None:
-    """Write episodes to a file: lossless, or as the chat records that others train on."""
-    from palaestra.agents import export as exporting
-
-    load_environments(load)
-    with EpisodeStore(store_of(where), mode="r") as forest:
-        chosen = given(outcome=outcome_of(outcome))
-        if form == "episodes":
-            count = exporting.export_episodes(forest, file, **chosen)
-        else:
-            conversation = conversation_of(None, style or "action", 0)
-            told = _Instructions(forest)
-            count = exporting.export_chats(
-                forest, file, form=form, conversation=conversation, instructions=told, **chosen
-            )
-    print(f"{count} episodes in {file}")
-
-
-class _Instructions:
-    """What the environments told the agents, made with the settings that the store's episodes were made with."""
-
-    def __init__(self, forest: EpisodeStore) -> None:
-        self._forest = forest
-        self._made: dict[str, TextEnv[Any]] = {}
-
-    def __call__(self, task: Task) -> str:
-        if task.env not in self._made:
-            settings = [episode.provenance.env_settings for episode in self._forest.episodes(env=task.env)]
-            if any(other != settings[0] for other in settings):
-                raise BadInput(f"{self._forest.file} holds episodes of {task.env} made with different settings")
-            self._made[task.env] = make(task.env, **settings[0])
-        return self._made[task.env].instructions(task)
-
-
-def import_(
-    file: Annotated[Path, typer.Argument(help="A file that `palaestra export` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Directory of the store they go to.")],
-    quiet: Quiet = False,
-    as_json: Events = False,
-) -> None:
-    """Read episodes from Parquet or JSON lines into a store. A file with one bad line changes nothing."""
-    from palaestra.agents.export import read_episodes
-
-    if not file.is_file():
-        raise BadInput(f"{file} does not exist; give a file that `palaestra export` wrote")
-    progress = shown(quiet, as_json)
-    with Counted(progress, f"read {file.name}", "episodes") as read:  # what is wrong shows before a store is made
-        for _ in read_episodes(file):
-            read.step()
-    with EpisodeStore(_new_store(out)) as store, Counted(progress, "import", "episodes", read.done) as count:
-
-        def counted() -> Iterator[Episode]:
-            for episode in read_episodes(file):
-                yield episode
-                count.step()
-
-        added = store.add_all(counted())
-    if as_json:
-        tell({"read": read.done, "added": added, "store": str(store.file)})
-    else:
-        print(f"{added} episodes added to {store.file}")

@@ -92,11 +92,29 @@ def show_plan(plan: Estimate, as_json: bool) -> None:
         table.add_row("model calls", _count(plan.model_calls))
         table.add_row("tokens read", _count(plan.prompt_tokens), Text("whole prompts, each time", style="dim"))
         table.add_row("tokens written", _count(plan.completion_tokens))
-    parts = f"models {_size(plan.model_bytes)}, episodes {_size(plan.episode_bytes)}"
-    table.add_row("disk", _size(plan.disk_bytes), Text(f"{parts}, in {plain(plan.out)}", style="dim"))
+    sizes = (("models", plan.model_bytes), ("episodes", plan.episode_bytes))
+    parts = [f"{name} {_size(size)}, " for name, size in sizes if size != 0]
+    table.add_row("disk", _size(plan.disk_bytes), Text(f"{''.join(parts)}in {plain(plan.out)}", style="dim"))
     console.print(table)
     for line in plan.basis:
         console.print(Text(f"- {plain(line)}", style="dim"))
+
+
+def show_steps(does: str, out: str, steps: Sequence[str], disk_bytes: int | None, as_json: bool) -> None:
+    """Print what a command would do that makes no episodes.
+
+    Args:
+        does: in a sentence; `out`: where it would write; `steps`: what it would do there, a line each.
+        disk_bytes: what that takes there; None: nobody knows before.
+    """
+    if as_json:
+        tell({"dry_run": True, "does": does, "out": out, "basis": list(steps), "disk_bytes": disk_bytes})
+        return
+    console = screen()
+    console.print(Text.assemble(("would ", "dim"), (plain(does), "bold"), ("  nothing is done", "dim")))
+    for line in steps:
+        console.print(Text(f"- {plain(line)}", style="dim"), soft_wrap=True)
+    console.print(Text.assemble(("disk  ", "dim"), _size(disk_bytes), (f"  in {plain(out)}" if out else "", "dim")))
 
 
 def _count(count: int | None) -> str:

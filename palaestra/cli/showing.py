@@ -41,6 +41,17 @@ def store_of(where: Path) -> Path:
     return path
 
 
+def new_store(out: Path) -> Path:
+    """The file of the store in a directory, which is made; or the store itself. Raises BadInput."""
+    if out.is_file():
+        return out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot create {out}: {error.strerror}; choose another --out") from error
+    return out / STORE
+
+
 def outcome_of(name: str | None) -> episodes.Outcome | None:
     """An outcome by name. Raises BadInput for an unknown one."""
     if name is None:

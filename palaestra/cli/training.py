@@ -123,15 +123,19 @@ def train(
         settings["model"] = model_name(settings["model"], spec)
     where = out or Path("runs") / f"{method}-{spec.family}"
     if dry_run:
-        kind = METHODS[method]
-        recipe = kind(config_of(kind.config_type, settings), where)
-        try:
-            show_plan(of_recipe(recipe, typical(near(where), recipe.spec.id)), as_json)
-        finally:
-            recipe.env.close()
+        plan_method(METHODS[method], settings, where, as_json)
         return
     shared: dict[str, Any] = {"concurrency": concurrency, "ray": cluster_of(ray)}
     run_method(METHODS[method], settings, where, quiet=quiet, as_json=as_json, **shared)
+
+
+def plan_method(kind: type[Recipe[Any]], settings: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Say what a recipe would do and cost. Raises BadInput."""
+    recipe = kind(config_of(kind.config_type, settings), out)
+    try:
+        show_plan(of_recipe(recipe, typical(near(out), recipe.spec.id)), as_json)
+    finally:
+        recipe.env.close()
 
 
 def run_method(
@@ -262,6 +266,7 @@ def evaluate(
     """
     from palaestra.trainers.evaluate import choose_tasks, held_out, usual_split, with_protocol
     from palaestra.trainers.evaluate import evaluate as run_evaluation
+    from palaestra.trainers.live import watched
     from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
 
@@ -293,6 +298,7 @@ def evaluate(
     if where.is_file():
         raise BadInput(f"--out {where} is a file; choose a directory")
     with nullcontext() if cluster is None else cluster.joined(), EpisodeStore(where / "episodes.sqlite") as store:
+        progress = watched(store.file, shown(quiet, as_json))
         result = run_evaluation(
             env,
             acting,
@@ -306,7 +312,7 @@ def evaluate(
             conversation=conversation,
             seed=seed,
             concurrency=concurrency,
-            progress=shown(quiet, as_json),
+            progress=progress,
             command=shlex.join(["palaestra", *sys.argv[1:]]),
             ray=cluster,
         )
@@ -321,7 +327,7 @@ def evaluate(
                 conversation=conversation,
                 seed=seed,
                 concurrency=concurrency,
-                progress=shown(quiet, as_json),
+                progress=progress,
             )
     if recovered is not None:
         write_whole(where / "recovery.json", recovered.model_dump_json(indent=2).encode())
@@ -354,7 +360,9 @@ def demo(
     budget: Budget = None,
     out: Out = None,
     seed: Seed = 0,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
+    as_json: Events = False,
 ) -> None:
     """The main job: RFT on ScienceWorld with SmolLM2-135M, on a CPU in about a quarter of an hour.
 
@@ -365,4 +373,7 @@ def demo(
 
     settings = demo_settings(budget, seed)
     where = out or Path("runs") / f"demo-{settings['budget']}-{seed}"
-    run_method(RFT, settings, where, concurrency=8, quiet=quiet, as_json=False)
+    if dry_run:
+        plan_method(RFT, settings, where, as_json)
+        return
+    run_method(RFT, settings, where, concurrency=8, quiet=quiet, as_json=as_json)

@@ -209,6 +209,7 @@ def act(
     """
     from palaestra.trainers.evaluate import choose_tasks, held_out, usual_split
     from palaestra.trainers.evaluate import evaluate as run_evaluation
+    from palaestra.trainers.live import watched
     from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
     from palaestra.worldmodel.loading import load_world
@@ -254,7 +255,7 @@ def act(
             conversation=conversation,
             seed=seed,
             concurrency=concurrency,
-            progress=shown(quiet, as_json),
+            progress=watched(store.file, shown(quiet, as_json)),
             command=shlex.join(["palaestra", *sys.argv[1:]]),
         )
     write_whole(where / "evaluation.json", result.model_dump_json(indent=2).encode())

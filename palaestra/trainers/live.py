@@ -2,15 +2,19 @@
 
 A line is a moment of a stage: `time` (seconds since 1970), `stage`, `unit`, `done`, `total`, `ended`, and the figures
 that the stage has: `success`, `faults`, `tokens_per_second`, `loss`. A stage tells every second at first, and ever less
-often the longer it takes, so that a day of it is some thousand lines.
+often the longer it takes, so that a day of it is some thousand lines. While a stage goes on its process holds a lock of
+the file, which tells one that is at work from one that was killed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from palaestra.agents.counted import Fits
 from palaestra.agents.progress import Progress, Shown, progress_of
@@ -28,9 +32,13 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path, self._next = path, 0.0
+        self._held: IO[str] | None = None
 
     def begin(self, stage: Stage) -> None:
         self._write(stage, False)
+        with contextlib.suppress(OSError):
+            self._held = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  # held until the stage ends
+            fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def update(self, stage: Stage) -> None:
         if time.monotonic() >= self._next:
@@ -38,6 +46,9 @@ class _File:
 
     def end(self, stage: Stage) -> None:
         self._write(stage, True)
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def _write(self, stage: Stage, ended: bool) -> None:
         self._next = time.monotonic() + max(_SECONDS, _SHARE * stage.seconds)
@@ -47,11 +58,8 @@ class _File:
             if value is not None:
                 key = name.replace("/s", "_per_second").replace(" ", "_")
                 moment[key] = round(value, 6) if isinstance(value, float) else value
-        try:
-            with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(moment) + "\n")
-        except OSError:
-            pass
+        with contextlib.suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(moment) + "\n")
 
 
 class Live:
@@ -87,3 +95,12 @@ class Live:
         self._fits.step(name, done, total, loss)
         if self.fitting is not None:
             self.fitting(name, done, total, loss)
+
+
+def watched(store: Path, shown: Shown) -> Progress:
+    """A way to show what fills a store: a store in a directory of its own has its moments beside it.
+
+    Args:
+        store: its file. shown: how people see it besides.
+    """
+    return Live(store.parent, shown) if store.name == "episodes.sqlite" else progress_of(shown)

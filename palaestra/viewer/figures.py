@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +21,10 @@ from palaestra.trainers.report import Round, rounds
 from palaestra.trainers.rundir import read_record, read_run
 from palaestra.viewer import live
 from palaestra.viewer.runs import STORE, Runs, locks
+from palaestra.viewer.tail import tail
 from palaestra.worldmodel.loading import FIDELITY
 
-LOG_BYTES, LOSSES, MOST_RUNS = 64_000, 800, 60
+LOG_BYTES, LOG_LINES, LOSSES, MOST_RUNS = 64_000, 100, 800, 60
 
 
 class Figures:
@@ -55,11 +55,11 @@ class Figures:
         if (folder / "run.json").exists():
             put(lambda: {"record": read_run(folder)})
             put(lambda: {"evaluations": [_evaluated(each) for each in rounds(folder)]})
-            put(lambda: {"log": _log(folder / "log.jsonl")})
+            put(lambda: {"log": tail(folder / "log.jsonl", LOG_BYTES)[-LOG_LINES:]})
             put(lambda: {"fits": _losses(folder)})
-            put(lambda: {"live": self._progress(folder)})
         elif (folder / "evaluation.json").is_file():  # what `palaestra eval` leaves
             put(lambda: {"evaluations": [_evaluated(Round(-1, read_record(folder / "evaluation.json", Evaluation)))]})
+        put(lambda: {"live": self._progress(folder)})
         found["sampled"], found["worlds"] = self.sampled(name), has_worlds(folder)
         found["standings"], found["runs"] = [], []
         put(lambda: {"standings": self.standings(name)})
@@ -164,21 +164,3 @@ def has_worlds(folder: Path) -> bool:
     """Is there a world model that was measured, or anything that was imagined to learn from."""
     names = (f"iteration-[0-9]*/world/{FIDELITY}", "iteration-[0-9]*/synthesis.json")
     return (folder / FIDELITY).is_file() or any(True for name in names for _ in folder.glob(name))
-
-
-def _log(file: Path) -> list[dict[str, Any]]:
-    """The last lines of a log that may be being written; what is no whole line yet is left out."""
-    try:
-        with open(file, "rb") as lines:
-            lines.seek(0, os.SEEK_END)
-            lines.seek(max(0, lines.tell() - LOG_BYTES))
-            text = lines.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in text.splitlines():
-        with contextlib.suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                found.append(event)
-    return found[-100:]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 from palaestra.trainers.live import LIVE
+from palaestra.viewer.tail import tail
 
 READ, POINTS, MOST_STAGES = 4_000_000, 300, 400
 _FIGURES = ("success", "faults", "tokens_per_second", "loss")
@@ -50,23 +49,16 @@ def progress(folder: Path) -> dict[str, Any] | None:
 
 
 def _moments(file: Path) -> list[dict[str, Any]]:
-    """The last lines; what is no whole line yet is left out."""
+    """The last ones; none where they cannot be read, for nothing depends on them."""
     try:
-        with open(file, "rb") as lines:
-            lines.seek(0, os.SEEK_END)
-            lines.seek(max(0, lines.tell() - READ))
-            text = lines.read().decode("utf-8", "replace")
+        found = tail(file, READ)
     except OSError:
         return []
-    found = []
-    for line in text.splitlines():
-        try:
-            moment = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(moment, dict) and isinstance(moment.get("time"), int | float):
-            found.append({**moment, "stage": str(moment.get("stage", ""))})
-    return found
+    return [
+        {**moment, "stage": str(moment.get("stage", ""))}
+        for moment in found
+        if isinstance(moment.get("time"), int | float)
+    ]
 
 
 def thinned(points: list[Any], most: int) -> list[Any]:

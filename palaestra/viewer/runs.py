@@ -117,7 +117,7 @@ class Runs:
         before = self._lines.get(name)
         if before is None or before[0] != stamp:
             before = self._lines[name] = (stamp, self._line(name, folder))
-        return {**before[1], "working": _working(folder, held)} if "recipe" in before[1] else before[1]
+        return {**before[1], "working": _working(folder, held)}
 
     def _line(self, name: str, folder: Path) -> dict[str, Any]:
         line: dict[str, Any] = {"name": name, "title": self.root.resolve().name if name == "." else name}
@@ -193,11 +193,16 @@ def locks() -> frozenset[str] | None:
 
 
 def _working(folder: Path, held: frozenset[str] | None) -> bool | None:
-    """Does a process hold the run's lock; None where the system does not tell. It is never tried: a try could win."""
-    try:
-        inode = (folder / "run.lock").stat().st_ino
-    except FileNotFoundError:
-        return None if held is None else False
-    except OSError:
+    """Does a process hold a lock of the run, or of how it is getting on; None where the system does not tell.
+
+    No lock is ever tried: a try could win.
+    """
+    if held is None:
         return None
-    return None if held is None else str(inode) in held
+    found = False
+    for name in ("run.lock", LIVE):
+        try:
+            found = found or str((folder / name).stat().st_ino) in held
+        except OSError:
+            continue
+    return found

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from palaestra.agents.episode import Outcome
+from palaestra.agents.export import episode_line
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli import run
 
@@ -18,6 +20,7 @@ LONG = (
     ("eval", "bandit", "--policy", "oracle", "--tasks", "3", "--out", "run"),
     ("check", "bandit", "--fast"),
     ("import", "all.jsonl", "--out", "copy"),
+    ("export", "before", "some.jsonl"),
 )
 DRY = (
     ("collect", "bandit", "--policy", "oracle", "--tasks", "3", "--out", "run"),
@@ -27,7 +30,16 @@ DRY = (
     ("compare", "rft", "eef", "--env", "crafting", "--model", "tiny", "--experts", "flawed:0.4", "--budget", "60"),
     ("worldmodel", "train", "--env", "bandit", "--store", "before"),
     ("worldmodel", "act", "bandit", "-p", "random", "--world", "real", "--depth", "1", "--tasks", "2"),
+    ("export", "before", "some.jsonl"),
+    ("export", "before", "some.parquet"),
+    ("export", "before", "some.jsonl", "--form", "eto"),
+    ("import", "all.jsonl", "--out", "copy"),
+    ("demo",),
+    ("check", "bandit"),
+    ("data", "get", "humaneval"),
 )
+STEPS = ("check", "data")
+"""Commands that make no episodes: their dry run has fewer keys."""
 
 
 class Told:
@@ -100,14 +112,21 @@ def test_an_error_is_one_line_on_stderr_and_nothing_on_stdout(told: Told, more: 
         assert re.fullmatch(r"error: .+\n", err)
 
 
-@pytest.mark.parametrize("command", DRY, ids=lambda command: "-".join(command[:2]))
+def files(folder: Path) -> dict[Path, int]:
+    """What lies there, with when it was written. SQLite's index of a store that is read is no change of anything."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm")))
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+@pytest.mark.parametrize("command", DRY, ids=lambda command: "-".join(command[:4]))
 @pytest.mark.parametrize("more", [(), ("--json",)], ids=["told", "json"])
 def test_a_dry_run_says_what_it_would_cost_and_touches_nothing(
-    told: Told, tmp_path: Path, command: tuple[str, ...], more: tuple[str, ...]
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], more: tuple[str, ...]
 ) -> None:
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.delenv("PALAESTRA_DATA", raising=False)
+    before = files(tmp_path)
     out, err = told(*command, "--dry-run", *more)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert files(tmp_path) == before
     assert err == ""
     if not more:
         assert "nothing is done" in out
@@ -115,7 +134,8 @@ def test_a_dry_run_says_what_it_would_cost_and_touches_nothing(
         return
     plan = json.loads(out)
     assert plan["dry_run"] is True
-    assert set(plan) == documented("### `--dry-run`") | {"event"}
+    keys = documented("### `--dry-run`") | {"event"}
+    assert set(plan) == keys or (command[0] in STEPS and set(plan) < keys)
     assert plan["basis"], "it says where its figures are from"
 
 
@@ -141,6 +161,32 @@ def test_a_dry_run_counts_rollouts_measurements_and_fits_of_a_method(told: Told)
     assert any("step" in line and "cap" in line for line in plan["basis"])
     _, err = told(*command, "--set", "budget=0", "--set", "experts=null", "--dry-run", status=2)
     assert "budget" in err
+
+
+def test_a_dry_run_of_carrying_counts_forks_with_their_parents_what_is_there_and_the_bytes(told: Told) -> None:
+    from tests.agents.store_cases import episode
+
+    root = episode(n=3)
+    fork = episode(root.fork(1), n=2, outcome=Outcome.SUCCESS, score=1.0)
+    with EpisodeStore("grown/episodes.sqlite") as store:
+        store.add_all([root, fork, episode(sample=1)])
+    for file in ("won.jsonl", "won.parquet"):
+        command = ("export", "grown", file, "--outcome", "success")
+        plan = json.loads(told(*command, "--dry-run", "--json")[0])
+        done = json.loads(told(*command, "--json", "--quiet")[0])
+        assert [plan["parts"][0]["episodes"], done["episodes"], done["written"]] == [2, 2, 2], "the parent comes along"
+        assert plan["disk_bytes"] > 0
+    exact = sum(len(episode_line(each).encode()) for each in (root, fork))
+    assert Path("won.jsonl").stat().st_size == exact
+    for there, new in ((None, 2), ("won.jsonl", 0)):
+        if there is not None:
+            told("import", there, "--out", "copy")
+        plan = json.loads(told("import", "won.jsonl", "--out", "copy", "--dry-run", "--json")[0])
+        assert plan["parts"][0]["episodes"] == new
+    Path("won.jsonl").write_text("{}\n")
+    out, err = told("import", "won.jsonl", "--out", "copy", "--dry-run", status=2)
+    assert out == ""
+    assert "won.jsonl, line 1" in err
 
 
 def test_the_last_line_of_a_result_is_the_report(told: Told, tmp_path: Path) -> None:
