@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from palaestra.envs.browser import given
 from palaestra.envs.browser.actions import VERBS, Action, NotUnderstood, parse
 from palaestra.envs.browser.chromium import find_chromium, require_playwright
 from palaestra.envs.browser.hands import perform
@@ -91,7 +92,7 @@ class BrowserEnv(TextEnv[PageState]):
 
     def __init__(self, screenshots: str | None = None, load_seconds: float = 30.0) -> None:
         super().__init__()
-        if not isinstance(load_seconds, int | float) or not 0 < load_seconds <= 600:
+        if isinstance(load_seconds, bool) or not isinstance(load_seconds, int | float) or not 0 < load_seconds <= 600:
             raise BadInput(f"load_seconds must be a number from 0 to 600, got {load_seconds!r}")
         self.load_seconds = float(load_seconds)
         self.screenshots = _folder(screenshots) if screenshots is not None else None
@@ -306,7 +307,7 @@ def _element(state: PageState, number: int | tuple[int, int] | None) -> Element 
 
 
 def _folder(name: str) -> Path:
-    folder = Path(name)
+    folder = given.path("screenshots", name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

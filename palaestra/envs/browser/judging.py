@@ -47,8 +47,13 @@ def by_reference(case: Case) -> float:
     """
     if not case.references:
         raise BadInput(f"the task {case.question[:80]!r} has no reference answer; hand in a judge")
-    said = _bare(case.answer)
-    return float(any(said == _bare(reference) != () for reference in case.references))
+    said, signs = _bare(case.answer), "".join(case.answer.split())
+    return float(
+        any(
+            said == wanted if (wanted := _bare(reference)) else signs == "".join(reference.split())
+            for reference in case.references
+        )
+    )
 
 
 def find_judge(judge: Judge | str) -> Judge:
@@ -64,8 +69,9 @@ def find_judge(judge: Judge | str) -> Judge:
     module, _, name = str(judge).partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"judge={judge!r} is neither 'reference' nor 'module:name' ({error})") from None
+    except Exception as error:  # of a name that is none, and whatever somebody's module raises
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"judge={judge!r:.80} is neither 'reference' nor 'module:name' ({why})") from None
     if not callable(found):
         raise BadInput(f"judge={judge!r} names no function")
     kept: Judge = found

@@ -8,13 +8,16 @@ else it has is left alone. WebVoyager keeps reference answers in a file of their
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from palaestra.envs.browser import given
+from palaestra.envs.browser.gate import Allowed
 from palaestra.envs.core import digest
 from palaestra.envs.errors import BadInput
 
@@ -35,16 +38,19 @@ class WebTask(BaseModel):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The answers that are right."""
-        return (self.answer,) if isinstance(self.answer, str) else self.answer
+        """The answers that are right; one without a character is none."""
+        given = (self.answer,) if isinstance(self.answer, str) else self.answer
+        return tuple(answer for answer in given if answer.strip())
 
     @property
     def allowed(self) -> tuple[str, ...]:
         """The page's own host with its sub-domains (and that without a leading www), and `hosts`."""
         parts = urlsplit(self.web)
         host = (parts.hostname or "").removeprefix("www.")
+        number = host.replace(".", "").isdigit() or ":" in host  # an address of a machine has no sub-domains
+        host = f"[{host}]" if ":" in host else host
         own = f"{host}:{parts.port}" if parts.port else host
-        return (own if host.replace(".", "").isdigit() else f"*.{own}", *self.hosts)
+        return (own if number else f"*.{own}", *self.hosts)
 
 
 class TaskFile:
@@ -63,16 +69,31 @@ class TaskFile:
         self.splits = {split: tuple(n for n, task in tasks.items() if task.split == split) for split in found}
 
 
-@lru_cache(maxsize=32)
-def read(path: str, references: str | None = None) -> TaskFile:
-    """Read a task file.
+def read(path: str | PurePath, references: str | PurePath | None = None) -> TaskFile:
+    """Read a task file, once for as long as it is not changed.
 
     Args:
         references: a file of reference answers in WebVoyager's form; answers in the lines themselves go first.
 
     Raises:
-        BadInput: it cannot be read; a line is no task, names an address that is none, or an id twice. Says which line.
+        BadInput: it cannot be read; a line is no task, names an address or a host that is none, or an id twice. Says
+            which line.
     """
+    answers = str(given.path("references", references)) if references is not None else None
+    tasks = str(given.path("file", path))
+    return _read(tasks, answers, _stamp(tasks), _stamp(answers) if answers is not None else None)
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        about = os.stat(path)
+        return about.st_mtime_ns, about.st_size
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=32)
+def _read(path: str, references: str | None, *_stamps: tuple[int, int] | None) -> TaskFile:
     text = _content(path)
     answers = _references(references) if references is not None else {}
     tasks: dict[str, WebTask] = {}
@@ -103,6 +124,10 @@ def _task(line: str, where: str) -> WebTask:
         good = False
     if not good:
         raise BadInput(f"{where}: web: {task.web!r} is no address that begins with http:// or https://")
+    try:
+        Allowed(task.allowed)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
     return task
 
 
@@ -124,4 +149,4 @@ def _content(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"the file {path} cannot be read: {error}") from None
+        raise BadInput(f"the file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
+from palaestra.envs.browser import given
 from palaestra.envs.browser.actions import VERBS, click, select, typing
 from palaestra.envs.browser.env import BrowserEnv, PageState
 from palaestra.envs.browser.gate import Allowed, Site, static
@@ -16,11 +19,14 @@ from palaestra.envs.browser.session import Plan, Session
 from palaestra.envs.browser.task_file import WebTask, read
 from palaestra.envs.browser.tree import Element
 from palaestra.envs.core import Reply, Task, TextEnv, digest
-from palaestra.envs.errors import BadInput, EnvFault
+from palaestra.envs.errors import BadInput, EnvFault, NoOracle
 
 LIBRARY = Path(__file__).parent / "pages"
 LIBRARY_HOST = "library.test"
 FOLDER_HOST = "site.test"
+
+
+_JUDGES = "name a file of them (references=FILE), or who judges answers (judge=module:name)"
 
 
 class WebTasks(BrowserEnv):
@@ -30,12 +36,13 @@ class WebTasks(BrowserEnv):
         file: a task file (JSON Lines with web_name, id, ques, web); None for the tasks of the package's own library.
         references: WebVoyager's file of reference answers, for a file whose lines have none.
         judge: what an answer is worth: "reference", "module:name", or a function of a `Case`.
-        hosts: further hosts that may be visited, with commas between.
+        hosts: further hosts that may be visited, with commas between, or a list of them.
         site: a folder of pages, served as http://site.test/ inside the browser.
         screenshots, load_seconds: as in `BrowserEnv`.
 
     Raises:
-        BadInput: a file that cannot be read, a judge or a folder that there is not, a host that is none.
+        BadInput: a file that cannot be read, a judge or a folder that there is not, a host that is none; no task of
+            the file has a reference answer, and nobody else judges.
     """
 
     verbs: ClassVar[frozenset[str]] = VERBS
@@ -45,18 +52,20 @@ class WebTasks(BrowserEnv):
         file: str | None = None,
         references: str | None = None,
         judge: Judge | str = "reference",
-        hosts: str = "",
+        hosts: str | Sequence[str] = "",
         site: str | None = None,
         screenshots: str | None = None,
         load_seconds: float = 30.0,
     ) -> None:
         super().__init__(screenshots, load_seconds)
-        self._file = read(str(file) if file is not None else str(LIBRARY / "tasks.jsonl"), references)
+        self._file = read(file if file is not None else LIBRARY / "tasks.jsonl", references)
         self._judge = find_judge(judge)
-        self._hosts = tuple(host.strip() for host in hosts.split(",") if host.strip())
+        if not any(map(self._judged, self._file.tasks.values())):
+            raise BadInput(f"no task of {file} has a reference answer; {_JUDGES}")
+        self._hosts = given.hosts(hosts)
         Allowed(self._hosts)
         self._sites: dict[str, Site] = {LIBRARY_HOST: static(LIBRARY)}
-        self._folder = Path(site) if site is not None else None
+        self._folder = given.path("site", site) if site is not None else None
         if self._folder is not None:
             if not self._folder.is_dir():
                 raise BadInput(f"site={site!r} is no folder")
@@ -68,6 +77,16 @@ class WebTasks(BrowserEnv):
         if found is None:
             raise BadInput(f"the task file has no task {task.name!r}; it has {len(self._file.tasks)} others")
         return found
+
+    def _judged(self, task: WebTask) -> bool:
+        """Can an answer to this task be judged."""
+        return self._judge is not by_reference or bool(task.references)
+
+    def begin(self, task: Task, rng: np.random.Generator) -> tuple[PageState, str]:
+        """As in `BrowserEnv`. Raises BadInput, too, for a task whose answer nobody could judge."""
+        if not self._judged(self.web_task(task)):
+            raise BadInput(f"the task {task.name} has no reference answer; {_JUDGES}")
+        return super().begin(task, rng)
 
     def plan(self, task: Task) -> Plan:
         """The task's own host, those that were allowed besides, and the pages served from here."""
@@ -121,8 +140,12 @@ class WebTasks(BrowserEnv):
 
     def fingerprint(self) -> str:
         """As `BrowserEnv`, with the hashes of the tasks and of the pages served from here."""
-        own = f" site {_hash(self._folder)}" if self._folder is not None else ""
+        own = f" site {self._site_hash}" if self._folder is not None else ""
         return f"{super().fingerprint()} tasks {self._file.hash} library {_library_hash()}{own}"
+
+    @cached_property
+    def _site_hash(self) -> str:
+        return _hash(self._folder) if self._folder is not None else ""
 
 
 @lru_cache(maxsize=1)
@@ -145,14 +168,14 @@ def gold(env: TextEnv[PageState]) -> str:
     last link that is on the page comes next, and before it what is to be filled in there; then the answer is given.
 
     Raises:
-        BadInput: not a WebTasks, or a task without an answer.
+        NoOracle: a task without an answer. BadInput: not a WebTasks.
     """
     inner = env.unwrapped
     if not isinstance(inner, WebTasks):
         raise BadInput(f"this oracle answers WebTasks, not {type(inner).__name__}")
     task = inner.web_task(inner.task)
     if not task.references:
-        raise BadInput(f"task {task.id} has no reference answer, so it has no oracle")
+        raise NoOracle(f"task {task.id} has no reference answer, so it has no oracle")
     answer = f"stop [{task.references[0]}]"
     if task.references[0] in inner.state.look.text and len(inner.history) >= len(task.via):
         return answer

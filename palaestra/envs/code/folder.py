@@ -35,7 +35,7 @@ class TaskFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     statement: str = Field(min_length=1)
-    split: str = "test"
+    split: str = Field(default="test", min_length=1)
     main: str = "solution.py"
     entry: str = ""
     visible: str = ""
@@ -62,11 +62,19 @@ class Folder:
 
 def read(folder: str | Path) -> Folder:
     """Read all tasks of a folder. Raises BadInput that names the file, and what is wrong with it."""
-    place = Path(folder).expanduser()
-    if not place.is_dir():
+    try:
+        place = Path(folder).expanduser()
+        there = place.is_dir()
+    except (RuntimeError, ValueError):  # the home of nobody; halves of surrogate pairs
+        there = False
+    if not there:
         raise BadInput(f"there is no folder {folder}")
-    files = {path.stem: path for path in place.glob("*.toml")}
-    files |= {path.parent.name: path for path in place.glob("*/task.toml")}
+    files: dict[str, Path] = {}
+    for path in (*place.glob("*.toml"), *place.glob("*/task.toml")):
+        name = path.parent.name if path.name == "task.toml" and path.parent != place else path.stem
+        if name in files:
+            raise BadInput(f"two task files have the name {name!r}: {files[name]} and {path}")
+        files[name] = path
     if not files:
         raise BadInput(f"{folder} holds no tasks: neither NAME.toml nor NAME/task.toml")
     problems: dict[str, Problem] = {}

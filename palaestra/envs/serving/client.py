@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,9 @@ from palaestra.envs.errors import BadInput, EnvFault, NoOracle, ReplayDiverged
 from palaestra.envs.serving.connection import Address, Connection, ForeignSnapshot, UnknownType
 from palaestra.envs.serving.openenv import OpenEnvDialect, OpenEnvSession
 from palaestra.envs.serving.wire import MEGABYTE, PAGE, TOKEN_VARIABLE, WIRE, About, frame
+
+_LONGEST = 1_000_000
+"""Seconds that a deadline may be away."""
 
 _TURNS = itertools.count()  # whose turn it is, where instances are spread over several servers
 
@@ -72,8 +76,15 @@ class RemoteEnv(TextEnv[Standing]):
         observation_field: str | None = None,
         solved: float = 1.0,
     ) -> None:
-        if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not deadline > 0:
-            raise BadInput(f"deadline is a number of seconds above 0, got {deadline!r}")
+        if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline <= _LONGEST:
+            raise BadInput(f"deadline is a number of seconds above 0 and at most {_LONGEST:,}, got {deadline!r:.40}")
+        if not isinstance(token_variable, str) or not re.fullmatch(r"\w+", token_variable, re.ASCII):
+            raise BadInput(f"token_variable is the name of an environment variable, got {token_variable!r:.40}")
+        for setting, field_name in (("action_field", action_field), ("observation_field", observation_field)):
+            if field_name is not None and not isinstance(field_name, str):
+                raise BadInput(f"{setting} is the name of a field, got {field_name!r:.40}")
+        if isinstance(solved, bool) or not isinstance(solved, int | float) or solved != solved:
+            raise BadInput(f"solved is a number, got {solved!r:.40}")
         if not url:
             raise BadInput("remote stands for what a server serves, so it needs its address: -s url=http://HOST:PORT")
         servers = [Address(each.strip()) for each in url.split(",")] if isinstance(url, str) else [Address(url)]

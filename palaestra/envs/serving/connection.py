@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import gymnasium
 
-from palaestra.envs.errors import BadInput, EnvFault, MissingExtra
+from palaestra.envs.errors import BadInput, EnvFault, MissingExtra, NoOracle
 from palaestra.envs.serving.guard import is_loopback
 from palaestra.envs.serving.wire import MEGABYTE, Kind, frame, one_line, read
 from palaestra.envs.serving.wire import Refusal as Unreadable
@@ -49,7 +49,8 @@ class Address:
         try:
             parts = urlsplit(url)
             host, _ = parts.hostname, parts.port
-        except ValueError as error:
+            (host or "").encode("idna")
+        except ValueError as error:  # UnicodeError is one
             raise BadInput(f"url {url!r:.80} is no address ({error})") from None
         if parts.scheme not in ("http", "https", "ws", "wss") or not host:
             raise BadInput(f"url {url!r:.80} is not of the form http://HOST:PORT")
@@ -142,7 +143,7 @@ class Connection:
 
         Raises:
             EnvFault: the server has gone, did not answer in time, or says that the environment broke.
-            BadInput: the server says that it cannot be used like this.
+            BadInput: the server says that it cannot be used like this. NoOracle: that it has no oracle for this.
             gymnasium.error.ResetNeeded: there is no episode to go on with.
         """
         from websockets.exceptions import ConnectionClosed
@@ -187,6 +188,8 @@ class Connection:
         said, code, kind = one_line(str(told.get("message"))), told.get("code"), told.get("kind")
         if kind == Kind.RESET_NEEDED:
             return gymnasium.error.ResetNeeded(said)
+        if kind == Kind.NO_ORACLE:
+            return NoOracle(f"{self._where}: {said}")
         if kind == Kind.FOREIGN_SNAPSHOT:
             return ForeignSnapshot(f"{self._where}: {said}")
         if code == "UNKNOWN_TYPE":

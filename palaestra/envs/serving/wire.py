@@ -50,6 +50,7 @@ class Kind(StrEnum):
     FULL = "full"
     IDLE = "idle"
     FOREIGN_SNAPSHOT = "foreign_snapshot"
+    NO_ORACLE = "no_oracle"
 
 
 class Refusal(Exception):
