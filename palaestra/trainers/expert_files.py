@@ -13,7 +13,7 @@ from typing import Any
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.counted import Counted
-from palaestra.agents.episode import Episode
+from palaestra.agents.episode import Actor, Episode
 from palaestra.agents.progress import Shown
 from palaestra.envs import BadInput, EnvSpec, TextEnv
 
@@ -88,6 +88,8 @@ def _foreign(episode: Episode, spec: EnvSpec, splits: Sequence[str], allowed: Co
     task = episode.start.task
     if task.env != spec.id:
         return f"is of {task.env}, this run is of {spec.id}"
+    if episode.provenance.actor is Actor.IMAGINED and not spec.imagined:
+        return "was imagined, so what it says of the environment is made up"
     if task.split not in splits:
         return f"is of split {task.split!r} and may not be trained on"
     if task.id not in allowed:

@@ -22,6 +22,7 @@ _RULES = (
     "First say in one or two sentences how near the task is to being done. Then write a last line 'Score: ' and a "
     "number: 1.0 if the task is done, 0.5 if the agent is on the way, 0.0 if it went wrong."
 )
+_BRIEF = "Judge the page."
 _SCORE = re.compile(r"score\s*:\s*\W{0,3}([01](?:\.[0-9]+)?|\.[0-9]+)", re.IGNORECASE)
 
 
@@ -118,7 +119,7 @@ def question(case: Case, page: PageFormat) -> list[Message]:
     lines.append(f"Page: {page.cut(case.page)}")
     lines += ["The episode is over."] if case.over else []
     return [
-        Message(role="system", content=f"{_RULES}\n{case.instructions}".strip()),
+        Message(role="system", content=f"{_RULES}\n{case.instructions}".strip() if page.rules else _BRIEF),
         Message(role="user", content="\n".join(lines)),
     ]
 

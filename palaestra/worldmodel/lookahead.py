@@ -119,7 +119,8 @@ class LookAhead:
         depth: d, as planned or as far as the world can be trusted. spent: what it cost.
 
     Raises:
-        BadInput: a policy that looks inside the environment, or a depth that nobody can say.
+        BadInput: a policy that looks inside the environment, a depth that nobody can say, or one that would not be
+            reached: a `roller` that answers with listed actions, in a world that lists none.
     """
 
     looks_inside = False
@@ -140,6 +141,12 @@ class LookAhead:
         self.depth = trusted(world, self.plan.depth)
         self.policy, self.world, self.judge = policy, world, judge or world.judge
         self.explorer, self.roller = explorer or policy, roller or policy
+        if self.depth > 1 and self.roller.wants_actions and not world.lists:  # every branch would end after one step
+            raise BadInput(
+                f"{self.roller.name} answers with admissible actions and world model {world.name} lists none, so it "
+                f"cannot go on to depth {self.depth}; train the world model with page.actions, look 1 step ahead, or "
+                "give a roller that writes freely"
+            )
         self.name = f"{policy.name}+lookahead"
         how: dict[str, Any] = {"depth": self.depth, "world": f"{world.name} {world.version}", "judge": self.judge.name}
         for role, who in (("explorer", self.explorer), ("roller", self.roller)):

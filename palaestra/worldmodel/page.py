@@ -34,6 +34,7 @@ _ENDING = (
     "if the episode ends there."
 )
 _THINKING = " Begin with 'Thought: ', why the action leads there, and a line '== page'."
+_BRIEF = "Write the page that comes next."
 _LAST = "This is the last step: the page that comes next must show how the task ends."
 
 _ACTIONS, _PAGE, _THOUGHT = "\n== actions", "\n== page\n", "Thought: "
@@ -124,6 +125,8 @@ class PageFormat(BaseModel):
         history: how many of the latest actions are shown.
         actions: how many admissible actions are written, the first ones of the environment's listing; 0 writes none.
         rationale: a thought stands before the page.
+        rules: before every step it is told its part and the environment's instructions, and likewise the judge. A small
+            model that learns a single environment from nothing does without, and reads half as much.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,6 +135,7 @@ class PageFormat(BaseModel):
     history: int = Field(default=8, ge=0)
     actions: int = Field(default=0, ge=0)
     rationale: bool = False
+    rules: bool = True
 
     def cut(self, page: str) -> str:
         """A page as it is shown and learnt."""
@@ -147,7 +151,7 @@ class PageFormat(BaseModel):
         lines.append(f"Action: {_line(asked.action)}")
         lines += [_LAST] if asked.last else []
         return [
-            Message(role="system", content=f"{system}\n{asked.instructions}".strip()),
+            Message(role="system", content=f"{system}\n{asked.instructions}".strip() if self.rules else _BRIEF),
             Message(role="user", content="\n".join(lines)),
         ]
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start, episode_id
-from palaestra.agents.policy import Sampling
+from palaestra.agents.policy import Policy, Sampling
 from palaestra.trainers.phases import Collected, Plan, Record
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.sample import Sample, sample_of
@@ -37,6 +38,7 @@ class WebEvolverConfig(RFTConfig):
     Attributes:
         iterations: the policy's rounds (the paper's 2); a last one is of synthesis.
         world: what the world model learns and how; its objective may differ from the policy's.
+        world_model: the model that world models begin with; None is the start model (the paper's).
         synthesis: who imagines: the trained world model, an untrained one, or nobody.
         agent: after which round the policy plays in imagination (the paper's 1; 0 is the start model).
         steps: imagined steps an episode at the most (the paper's 7); None is as far as the world model can be trusted,
@@ -51,6 +53,7 @@ class WebEvolverConfig(RFTConfig):
 
     iterations: int = Field(default=2, ge=1)
     world: WorldConfig = WorldConfig()
+    world_model: str | None = None
     synthesis: Literal["world", "untrained", "none"] = "world"
     agent: int = Field(default=1, ge=0)
     steps: int | None = Field(default=None, ge=1)
@@ -92,6 +95,14 @@ class WebEvolver(RFT):
     config_type = WebEvolverConfig
     config: WebEvolverConfig
     growable = ()
+
+    def train(self) -> Path:
+        """Run, or go on with, the whole loop. Raises as a recipe does, BadInput for an unknown `world_model` too."""
+        from palaestra.agents.models import resolve
+
+        if self.config.world_model is not None:
+            resolve(self.config.world_model)
+        return super().train()
 
     def finish(self) -> None:
         """The last iteration: imagine, keep what the judge calls solved, learn it with the real successes."""
@@ -136,7 +147,7 @@ class WebEvolver(RFT):
         episodes = [id for round in range(1, number + 1) for id in self.collected(round).episodes] + self.experts()
         seed = config.seed * 1000 + 500  # the same tasks are set aside in every round
         shared = (self.run, folder, self.store, self.env, config.world)
-        learn(*shared, config.model, seed, episodes=episodes, fitting=self.fitting)
+        learn(*shared, config.world_model or config.model, seed, episodes=episodes, fitting=self.fitting)
         report = measure(*shared, seed)
         self.run.write(f"{folder}/done.json", json.dumps({"trusted": report.trusted if report else None}).encode())
 
@@ -148,7 +159,18 @@ class WebEvolver(RFT):
             world = load_world(last)
             return world, config.steps if config.steps is not None else world.horizon or 0
         sampling = Sampling(temperature=config.world.temperature, max_tokens=config.world.max_tokens)
-        return untrained_world(config.model, config.world.page, sampling), config.steps or 7
+        begins = config.world_model or config.model
+        return untrained_world(begins, config.world.page, sampling), config.steps or 7
+
+    def _player(self, model: str, sampling: Sampling, listed: bool) -> Policy:
+        """Who plays in imagination: as in the real environment, but freely where the world model lists no actions."""
+        if listed or not self.config.constrain:
+            return self._policy(model, sampling)
+        if self._serving is not None:
+            return self._serving.policy(model, sampling, constrain=False)
+        from palaestra.agents.policies.hf import HFPolicy
+
+        return cast(Policy, HFPolicy(self._loaded(model), sampling=sampling))
 
     # -- synthesis ---------------------------------------------------------------------------------------------------
 
@@ -171,7 +193,7 @@ class WebEvolver(RFT):
             judge = ModelJudge(by, config.world.page)
         self.run.log("imagine", iteration=number, tasks=len(tasks), steps=steps)
         sampling = config.sampling.model_copy(update={"temperature": config.temperature})
-        policy = self._policy(self.model(config.agent), sampling)
+        policy = self._player(self.model(config.agent), sampling, listed=world.lists)
         settings = {"env": self.spec.id, "model": called, "judge": judge.name, "max_steps": steps}
 
         def imagined(_: str) -> WorldModelEnv:
@@ -179,7 +201,9 @@ class WebEvolver(RFT):
             return WorldModelEnv.of(world, *real, judge=judge, max_steps=steps, settings=settings)
 
         starts = [Start(task=task.model_copy(update={"env": ID})) for task in tasks]
-        how: dict[str, Any] = {**self.collecting(), "env_settings": settings, "env_factory": imagined}
+        here = {"env_settings": settings, "env_factory": imagined, "cluster": None}  # the world is in this memory
+        how: dict[str, Any] = {**self.collecting(), **here}
+        how["cluster"] = None  # the world model is in this process, and answers all imagined episodes at once
         calls, read, written = world.calls, world.prompt_tokens, world.completion_tokens
         collect(starts, policy, self.store, samples=config.imagined, iteration=number, **how)
         keys = planned_keys([(start, config.imagined) for start in starts], policy, recipe=self.name, iteration=number)

@@ -15,6 +15,7 @@ from palaestra.agents.collect import collect
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor
 from palaestra.agents.policies.oracle import OraclePolicy
+from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, PolicyBase, Request, Situation
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput
@@ -188,6 +189,20 @@ def test_the_trusted_horizon_is_the_default_depth() -> None:
     for horizon, why in ((0, "cannot be trusted for a single step"), (None, "has no measured horizon")):
         with pytest.raises(BadInput, match=why):
             LookAhead(Draws(), LearnedWorld(Writes(true_page), FORM, horizon=horizon))
+
+
+def test_a_depth_that_would_not_be_reached_is_refused() -> None:
+    """A policy that answers among listed actions has nothing to say where the world model lists none."""
+    silent = LearnedWorld(Writes(lambda _: f"{page(1, 2)}\n== going"), judge=judge())
+    listed = RandomPolicy()
+    assert listed.wants_actions
+    with pytest.raises(BadInput, match="cannot go on to depth 2; train the world model"):
+        LookAhead(listed, silent, plan=LookAheadPlan(depth=2))
+    assert LookAhead(listed, silent, plan=LookAheadPlan(depth=1)).depth == 1
+    assert LookAhead(listed, oracle(), plan=LookAheadPlan(depth=2)).depth == 2
+    ahead = LookAhead(listed, silent, plan=LookAheadPlan(depth=2, after=0), roller=Draws())
+    ahead.act([replace(request(seed), actions=ACTIONS) for seed in range(8)])
+    assert ahead.spent.world == 2 * ahead.spent.candidates > 0
 
 
 def test_who_cannot_look_ahead_is_told_so() -> None:

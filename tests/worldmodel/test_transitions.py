@@ -16,6 +16,7 @@ from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start,
 from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, make
+from palaestra.worldmodel.judging import question
 from palaestra.worldmodel.page import PageFormat, Problem, Status
 from palaestra.worldmodel.transitions import Transition, balanced, gather, packed, read, set_aside, transitions_of
 
@@ -193,3 +194,17 @@ def test_a_world_model_is_asked_in_these_words() -> None:
     assert form.listed(["a", "b\nc", "== x", "d", "e"]) == ("a", "d")
     long = "x" * 3000
     assert form.cut(long).startswith("x" * 1333 + " [... 1000 characters ...] x")
+
+
+def test_a_model_of_one_environment_can_do_without_the_rules() -> None:
+    first = transition(2, "sit")
+    brief, whole = PageFormat(rules=False), PageFormat()
+    asked, case = first.branch("Rules.").asked(first.action), first.case("Rules.")
+    for short, told in (
+        (brief.messages(asked), whole.messages(asked)),
+        (question(case, brief), question(case, whole)),
+    ):
+        assert "Rules." in told[0]["content"]
+        assert len(short[0]["content"].split()) < 8
+        assert short[1:] == told[1:]
+    assert brief.messages(asked)[0] != question(case, brief)[0]  # pages and judgements are told apart

@@ -16,6 +16,7 @@ import rooms
 
 from palaestra.agents.episode import Actor
 from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput
 from palaestra.trainers.config import config_of
 from palaestra.trainers.phases import Collected
 from palaestra.trainers.report import rounds
@@ -132,6 +133,30 @@ def test_the_controls_differ_in_the_synthesis_alone(run: tuple[Path, Synthesis],
         assert [s["kind"] for s in samples(copy, 3)] == [s["kind"] for s in samples(out, 1)]
     assert CONTESTANTS["webevolver-untrained"].fixed == {"synthesis": "untrained"}
     assert METHODS["webevolver"] is WebEvolver
+
+
+def test_world_models_can_begin_elsewhere_and_a_policy_plays_freely_where_no_actions_are_listed(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    out, _ = run
+    other = rooms.tiny(tmp_path / "other", seed=1)
+    fit = {"epochs": 1, "learning_rate": 5e-3, "batch": 8, "micro_tokens": 4096}
+    changed: dict[str, Any] = {
+        "world_model": str(other),
+        "world": {**rooms.settings(tiny)["world"], "page": {"rules": False}, "max_tokens": 16, "objective": fit},
+        "steps": 2,
+    }
+    whole = config_of(WebEvolverConfig, rooms.settings(tiny, **changed)).model_dump(mode="json")
+    copy = copied(out, tmp_path / "elsewhere", "world", **{key: whole[key] for key in changed})
+    found = train(copy, tiny, **changed)
+    bases = [json.loads((copy / f"iteration-{n}/world/fit.json").read_text())["base"] for n in (1, 2)]
+    assert bases == [str(other)] * 2
+    assert found.episodes
+    with EpisodeStore(copy / "episodes.sqlite", mode="r") as store:
+        assert not [head for head in store.heads(actor="imagined") if head.outcome.is_fault]
+    with pytest.raises(BadInput, match="unknown model 'huge'"):
+        train(tmp_path / "huge", tiny, world_model="huge")
+    assert not (tmp_path / "huge").exists()
 
 
 def test_a_world_model_that_nobody_can_trust_imagines_nothing(

@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from rooms import Draws, Writes, page, task, true_page, true_worth
 
 from palaestra.agents.collect import collect
+from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start
+from palaestra.agents.export import write_episodes
 from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, Request
 from palaestra.agents.search import Search, search
@@ -21,6 +23,7 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Fidelity, Task, find, make, specs
 from palaestra.envs.check import check
 from palaestra.trainers.evaluate import evaluate, measured, summarise
+from palaestra.trainers.expert_files import read_experts
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
 from palaestra.worldmodel.judging import Case, ModelJudge, TrueScore, reading
 from palaestra.worldmodel.page import Asked, PageFormat, Problem
@@ -166,6 +169,32 @@ def test_imagined_episodes_never_enter_an_evaluation(tmp_path: Path) -> None:
     chosen = [episode.start.task]
     with pytest.raises(BadInput, match="an imagined episode is no measure of anything"):
         summarise("x", chosen, {chosen[0].id: [made_up]}, 1, real.card, "task", 0.0)
+
+
+def test_imagined_episodes_are_nobodys_experts(tmp_path: Path) -> None:
+    """Neither as they are nor under the real environment's name, not even unreplayed."""
+    store = EpisodeStore(tmp_path / "episodes.sqlite")
+    world = imagined(LearnedWorld(Writes(lambda _: "You are out.\n== over"), judge=ModelJudge(Writes(true_worth))))
+    collect([wish("0-3")], Draws(), store, progress="quiet", env_factory=lambda _: world)
+    (made_up,) = store.episodes()
+    assert made_up.success
+    renamed = made_up.model_copy(update={"start": Start(task=task("0-3"))})
+    real = make("toy/Rooms-v0")
+    allowed = {each.id for each in real.tasks("train")}
+    for number, (episode, why) in enumerate(((made_up, f"is of {ID}"), (renamed, "was imagined"))):
+        file = tmp_path / f"{number}.jsonl"
+        write_episodes([episode], file)
+        with pytest.raises(BadInput, match=why):
+            read_experts(
+                file,
+                find("toy/Rooms-v0"),
+                real,
+                splits=("train",),
+                allowed=allowed,
+                conversation=Conversation(),
+                score=None,
+                replay=False,
+            )
 
 
 def test_a_recipe_that_trains_there_is_measured_in_the_real_environment() -> None:
