@@ -47,13 +47,16 @@ def serve(
     """
     load_environments(load)
     spec = find(env)
-    if html:
-        _pages(spec, host, port, parse_settings(settings))
-        return
     from palaestra.envs.serving.routes import Bounds
-    from palaestra.envs.serving.server import serve
 
     bounds = Bounds(sessions, idle, deadline, max_message)
+    if html:
+        if bounds != Bounds() or not oracle:
+            raise BadInput("--html serves pages, which have no sessions: it takes --host, --port and -s alone")
+        _pages(spec, host, port, parse_settings(settings))
+        return
+    from palaestra.envs.serving.server import serve
+
     with contextlib.suppress(KeyboardInterrupt):
         serve(
             env,

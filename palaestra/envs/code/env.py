@@ -119,8 +119,12 @@ class Coding(TextEnv[State]):
         problem = self._problem(task)
         self._give_up()
         box = self._begun(problem)
-        for path, content in problem.files.items():
-            box.write_file(path, content)
+        try:
+            for path, content in problem.files.items():
+                box.write_file(path, content)
+        except BadInput as error:
+            self._give_up()
+            raise BadInput(f"a starting file of the task {task.name} cannot be written: {error}") from error
         return State(problem), self.told(problem)
 
     def act(self, state: State, action: str) -> Reply:
@@ -265,9 +269,13 @@ class Coding(TextEnv[State]):
     # -- the sandbox -------------------------------------------------------------------------------------------------
 
     def _sandbox(self, problem: Problem) -> Sandbox:
-        """A fresh sandbox, from those that are kept ready."""
-        images = {"image": problem.image} if problem.image and self.backend == "docker" else {}
-        return pool.lend(self.backend, LIMITS, **images)
+        """A fresh sandbox, from those that are kept ready. Raises BadInput for an image that it could not have."""
+        if problem.image and self.backend != "docker":
+            raise BadInput(
+                f"this task wants the container image {problem.image!r}, which the sandbox {self.backend} has none of; "
+                "use --sandbox docker, or take `image` out of the task file"
+            )
+        return pool.lend(self.backend, LIMITS, **({"image": problem.image} if problem.image else {}))
 
     @cached_property
     def backend(self) -> str:

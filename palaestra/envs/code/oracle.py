@@ -7,12 +7,20 @@ import re
 from palaestra.envs.code.env import State
 from palaestra.envs.code.problem import Problem
 from palaestra.envs.core import TextEnv
+from palaestra.envs.errors import NoOracle
 
 
 def canonical(env: TextEnv[State]) -> str:
-    """The first of its steps that has not been taken. Where others slipped in between, it goes on."""
+    """The first of its steps that has not been taken. Where others slipped in between, it goes on.
+
+    Raises:
+        NoOracle: the task says no solution; for one answer alone, no solution in its main file.
+    """
     problem = env.state.problem
-    if getattr(env, "alone", False):
+    alone = getattr(env, "alone", False)
+    if not (problem.main in problem.solution if alone else problem.solution or problem.commands):
+        raise NoOracle(f"the task {env.task.name} brings no solution ([solution], commands), so it has no oracle")
+    if alone:
         return block(problem.solution[problem.main], "python")
     taken = set(env.history)
     return next((step for step in steps(problem) if step not in taken), "submit")

@@ -212,9 +212,9 @@ class EpisodePlayer:
 
     def _oracle(self, _: object) -> str:
         if not self._served.oracle:
-            raise bad("this server does not tell what the oracle would do (--no-oracle)", 403)
+            raise bad("this server does not tell what the oracle would do (--no-oracle)", 403, Kind.NO_ORACLE)
         if not self._served.spec.oracles:
-            raise bad(f"{self._served.spec.id} has no oracle", 404)
+            raise bad(f"{self._served.spec.id} has no oracle", 404, Kind.NO_ORACLE)
         return frame("oracle", {"action": self._served.spec.oracle()(self._env)})
 
     def _snapshot(self, _: object) -> str:

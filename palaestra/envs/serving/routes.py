@@ -52,9 +52,15 @@ class Bounds:
     closing_s: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, least in (("sessions", 1), ("idle_s", 0.1), ("deadline_s", 0.1), ("message_mb", 0.1)):
-            if not getattr(self, name) >= least:
-                raise BadInput(f"--{name.split('_')[0]} must be at least {least}, got {getattr(self, name)}")
+        for name, option, least, most in (
+            ("sessions", "sessions", 1, 100_000),
+            ("idle_s", "idle", 0.1, 1e7),
+            ("deadline_s", "deadline", 0.1, 1e7),
+            ("message_mb", "max-message", 0.1, 1024),
+        ):
+            if not least <= getattr(self, name) <= most:
+                got = getattr(self, name)
+                raise BadInput(f"--{option} must be at least {least:g} and at most {most:,.0f}, got {got:g}")
 
     @property
     def longest(self) -> int:

@@ -119,7 +119,7 @@ def serve(
         listening = socket.create_server(
             (host, port), backlog=256, family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:  # the last: a name that no host has
         raise BadInput(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
     with listening:
         at = f"[{host}]" if ":" in host else host

@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import gymnasium
 
-from palaestra.envs.errors import BadInput, EnvFault, PalaestraError
+from palaestra.envs.errors import BadInput, EnvFault, NoOracle, PalaestraError
 from palaestra.envs.serving.wire import Code, Kind, Refusal, bad, fault
 
 log = logging.getLogger("palaestra.serving")
@@ -165,6 +165,8 @@ def _refusal(raised: BaseException) -> Refusal:
     """What a client is told of an exception: one line; the traceback is the server's own business."""
     if isinstance(raised, Refusal):
         return raised
+    if isinstance(raised, NoOracle):
+        return bad(str(raised), 404, Kind.NO_ORACLE)
     if isinstance(raised, BadInput):
         return bad(str(raised))
     if isinstance(raised, gymnasium.error.ResetNeeded):

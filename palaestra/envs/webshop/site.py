@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, urlencode
 
 from palaestra.envs.errors import BadInput, MissingExtra
+from palaestra.envs.serving.guard import Guard, is_loopback
 from palaestra.envs.webshop.markup import html
 from palaestra.envs.webshop.pages import SUB_PAGES, ItemPage, Page, ResultsPage, SubPage
 from palaestra.envs.webshop.session import View, Visit, enter, show
@@ -200,24 +201,32 @@ def _choose(visit: Visit, asin: str, written: str, shop: Shop) -> None:
 
 
 def serve(shop: Shop, host: str, port: int, told: Callable[[str], None] = print) -> None:
-    """Serve the web site until Ctrl-C.
+    """Serve the web site until Ctrl-C, to browsers on this machine: they have no token to show.
 
     Args:
+        host: of this machine only (127.0.0.1, localhost, ::1).
         port: 0 takes a free one.
         told: is given the address of the first goal once connections are accepted.
 
     Raises:
         MissingExtra: Starlette or uvicorn is not installed. BadInput: host or port cannot be used.
     """
-    served = application(shop)
+    if not is_loopback(host):
+        raise BadInput(
+            f"--html serves pages on this machine only, since browsers show no token, and {host} is open to the "
+            "network; keep 127.0.0.1 and forward its port (ssh -L)"
+        )
+    served = Guard(application(shop), host, None)
     try:
         import uvicorn
     except ModuleNotFoundError:
         raise MissingExtra("uvicorn (serving pages)", "serve") from None
     try:
-        listening = socket.create_server((host, port), backlog=128)
-    except (OSError, OverflowError) as error:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), backlog=128, family=family)
+    except (OSError, OverflowError, ValueError) as error:  # the last: a name that no host has
         raise BadInput(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
     with listening:
-        told(f"http://{host}:{listening.getsockname()[1]}/0")
+        at = f"[{host}]" if ":" in host else host
+        told(f"http://{at}:{listening.getsockname()[1]}/0")
         uvicorn.Server(uvicorn.Config(served, log_level="warning")).run(sockets=[listening])

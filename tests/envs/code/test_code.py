@@ -16,6 +16,7 @@ from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvFault, Task, TextEnv, find, make
 from palaestra.envs.code.env import LONGEST_OBSERVATION, Coding
+from palaestra.envs.errors import NoOracle
 
 RIGHT = "```python\ndef double(n): return n * 2\n```"
 HALF = "```python\ndef double(n): return int(n) * 2\n```"
@@ -245,6 +246,11 @@ TASK = 'statement = "Do it."\n'
         ({"a.toml": TASK + 'check = "true"\nhint = "no"'}, "unknown key 'hint'"),
         ({"a.toml": 'check = "true"'}, "statement"),
         ({"a.toml": TASK + 'check = "true"\n[files]\n"../x" = "y"'}, "'../x' is no path"),
+        ({"a.toml": TASK + 'check = "true"\nsplit = ""'}, "split"),
+        (
+            {"a.toml": TASK + 'check = "true"', "a/task.toml": TASK + 'check = "false"'},
+            "two task files have the name 'a'",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_read_says_which_file_and_why(
@@ -254,6 +260,25 @@ def test_a_folder_that_cannot_be_read_says_which_file_and_why(
         make("codetasks", folder=folder(files))
     assert said in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_a_task_that_wants_an_image_does_not_begin_where_there_are_none(folder: Callable[..., str]) -> None:
+    env = make("shell", folder=folder({"a.toml": TASK + 'check = "true"\nimage = "alpine"'}), sandbox="bwrap")
+    with pytest.raises(
+        BadInput, match="wants the container image 'alpine', which the sandbox bwrap has none of"
+    ) as told:
+        env.reset(options={"task": "a"})
+    assert "\n" not in str(told.value)
+    env.close()
+
+
+@pytest.mark.parametrize("protocol", [None, "single"])
+def test_a_task_that_brings_no_solution_has_no_oracle(folder: Callable[..., str], protocol: str | None) -> None:
+    env = make("codetasks", folder=folder({"a.toml": TASK + 'tests = "assert 1"'}), protocol=protocol)
+    env.reset(options={"task": "a"})
+    with pytest.raises(NoOracle, match="the task a brings no solution"):
+        find("codetasks").oracle()(env)
+    env.close()
 
 
 def test_a_folder_of_folders_brings_its_starting_files(folder: Callable[..., str]) -> None:

@@ -25,7 +25,7 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.cli import run
 from palaestra.envs import Fidelity, Snapshot
 from palaestra.envs.check import check
-from palaestra.envs.errors import BadInput, EnvFault
+from palaestra.envs.errors import BadInput, EnvFault, NoOracle
 
 
 @pytest.mark.parametrize("name", ["bandit", "webshop"])
@@ -138,6 +138,31 @@ def test_an_environment_that_cannot_copy_its_state_is_rewound_by_replay(tmp_path
         assert snapshot.payload == b""
         with pytest.raises(BadInput, match="is served without an oracle"):
             palaestra.find("remote").oracle()(env)
+        env.close()
+
+
+def test_a_task_without_an_oracle_is_told_as_one_that_has_none(tmp_path: Path) -> None:
+    script = tmp_path / "lost.py"
+    script.write_text(
+        "from palaestra import Reply, TextEnv, register\n"
+        "from palaestra.envs.errors import NoOracle\n"
+        "class Lost(TextEnv):\n"
+        "    '''Go on.'''\n"
+        "    def begin(self, task, rng): return [], 'Begin.'\n"
+        "    def act(self, state, action): return Reply('On.', score=float(action == 'north'), over=True)\n"
+        "def north(env):\n"
+        "    if env.task.name == '1': raise NoOracle('nobody knows the way')\n"
+        "    return 'north'\n"
+        "register('lost/Lost-v0', Lost, splits={'train': range(2)}, oracles={'north': north}, max_steps=5)\n"
+    )
+    with serving("lost", "--load", str(script)) as server:
+        env = palaestra.make("remote", url=server.url)
+        oracle = palaestra.find("remote").oracle()
+        env.reset(options={"task": "0"})
+        assert oracle(env) == "north"
+        env.reset(options={"task": "1"})
+        with pytest.raises(NoOracle, match="nobody knows the way"):
+            oracle(env)
         env.close()
 
 

@@ -244,6 +244,8 @@ def test_a_step_without_an_episode_is_as_in_every_environment(crafting: Server) 
         (["crafting", "--sessions", "0"], "--sessions must be at least 1"),
         (["crafting", "--idle", "0"], "--idle must be at least"),
         (["crafting", "--deadline", "nan"], "--deadline must be at least"),
+        (["crafting", "--max-message", "inf"], "--max-message must be at least 0.1 and at most 1,024, got inf"),
+        (["crafting", "--host", "a..b", "--token", "0123456789abcdef"], "cannot listen on a..b"),
         (["crafting", "-s", "nonsense=1"], "no setting 'nonsense'"),
         (["nowhere"], "unknown environment"),
         (["worldmodel"], "is imagined"),

@@ -156,6 +156,8 @@ def test_the_command_serves_pages_until_it_is_interrupted(arguments: list[str], 
             assert address is not None, told + server.stderr.read()
             assert f"{products} products" in told
             assert "Search" in look(httpx.get(address[0])).forms
+            for stranger in ({"Host": "shop.example"}, {"Origin": "https://shop.example"}):  # of other people's pages
+                assert httpx.get(address[0], headers=stranger).status_code == 403
             server.send_signal(signal.SIGINT)
             assert server.wait(timeout=20) == 0
             assert server.stderr.read() == ""
@@ -168,7 +170,11 @@ def test_the_command_serves_pages_until_it_is_interrupted(arguments: list[str], 
     [
         (["serve", "bandit", "--html"], "no pages for a browser"),
         (["serve", "webshopsmall", "--html", "--port", "99999"], "cannot listen on"),
-        (["serve", "webshopsmall", "--html", "--host", "256.0.0.1"], "cannot listen on"),
+        (["serve", "webshopsmall", "--html", "--host", "127.0.0.1", "--port", "-1"], "cannot listen on"),
+        (["serve", "webshopsmall", "--html", "--host", "0.0.0.0"], "on this machine only"),
+        (["serve", "webshopsmall", "--html", "--host", "256.0.0.1"], "on this machine only"),
+        (["serve", "webshopsmall", "--html", "--sessions", "3"], "which have no sessions"),
+        (["serve", "webshopsmall", "--html", "--no-oracle"], "--host, --port and -s alone"),
         (["serve", "webshop", "--html", "-s", "catalogue=/nowhere"], "/nowhere"),
     ],
 )
