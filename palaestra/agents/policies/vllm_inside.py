@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Inside(Server):
         settings = AsyncEngineArgs.from_cli_args(parser.parse_args(self._of.words()))
         before = set(keeper.descendants(os.getpid()))
         self._llm = AsyncLLM.from_engine_args(settings)
-        made = [str(pid) for pid in keeper.descendants(os.getpid()) if pid not in before]
+        made = [str(pid) for pid in keeper.descendants(os.getpid()) if pid not in before and not _tracks(pid)]
         command = [sys.executable, "-I", keeper.__file__, "--guard", *made]
         self._guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
@@ -89,7 +90,7 @@ class Inside(Server):
         guard, self._guard = self._guard, None
         self._adapters.clear()
         if llm is not None:
-            llm.shutdown(timeout=5)
+            await in_thread(partial(llm.shutdown, timeout=5))
         if guard is not None:
             assert guard.stdin is not None
             guard.stdin.close()  # it ends what is left
@@ -101,7 +102,7 @@ class Inside(Server):
         context = int(self._llm.vllm_config.model_config.max_model_len)
         return Served(self._of.name, str(self._of.folder), context, self._version, exact=True)
 
-    async def complete(self, body: Mapping[str, Any], seconds: float) -> Answer:
+    async def _completed(self, body: Mapping[str, Any], seconds: float) -> Answer:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -114,10 +115,6 @@ class Inside(Server):
         try:
             settings = SamplingParams(**told, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
             return await asyncio.wait_for(self._drawn(prompt, settings, model), seconds)
-        except TimeoutError:
-            if await self.answers(seconds):
-                raise Refused(f"{self.label}: no answer within {seconds:g} s, though it works") from None
-            raise Down(f"{self.label}: it hangs (no answer within {seconds:g} s, none to one token either)") from None
         except ValueError as error:
             raise Refused(f"{self.label} refused: {' '.join(str(error).split())[:200]}") from error
 
@@ -191,3 +188,11 @@ class Inside(Server):
         request = self._adapters.pop(name, None)
         if request is not None:
             await self._llm.remove_lora(request.lora_int_id)
+
+
+def _tracks(pid: int) -> bool:
+    """Is it Python's own tracker of this process's resources, which ends by itself."""
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

@@ -193,11 +193,15 @@ class Server:
             Down: the server is gone or hangs.
         """
         try:
-            status, text = await self._call("POST", "/v1/completions", body, seconds=seconds)
+            return await self._completed(body, seconds)
         except TimeoutError:
             if await self.answers(seconds):
-                raise Refused(f"{self.label}: no answer within {seconds:g} s, though the server works") from None
+                raise Refused(f"{self.label}: no answer within {seconds:g} s, though it works") from None
             raise Down(f"{self.label}: it hangs (no answer within {seconds:g} s, none to one token either)") from None
+
+    async def _completed(self, body: Mapping[str, Any], seconds: float) -> Answer:
+        """The same. Raises TimeoutError, too."""
+        status, text = await self._call("POST", "/v1/completions", body, seconds=seconds)
         if status >= 500:
             raise Down(f"{self.label}: status {status}: {_message(text)}")
         if status != 200:
