@@ -46,4 +46,8 @@ def _named(name: str, env_id: str) -> Policy:
     kind = name.partition(":")[0]
     if kind in ("random", "oracle", "flawed", "human"):
         raise BadInput(f"the policy {name!r} cannot play a user; a model can, such as openai:MODEL@URL")
+    if kind == "tiny" and find(name.partition(":")[2] or env_id).id == env_id:
+        raise BadInput(
+            f"the policy {name!r} cannot play a user: it is made of the words of {env_id}, which has none yet"
+        )
     return policy_by_name(name, find(env_id), SAMPLING, batch_size=1)

@@ -13,7 +13,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Outcome
 from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.policies.scripted import ScriptedPolicy
-from palaestra.agents.policy import Completion, PolicyBase
+from palaestra.agents.policy import Completion, PolicyBase, Sampling
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvFault, make
 from palaestra.envs.taubench.user import LONGEST, STOP, Line, PlayedUser, ScriptedUser, User, in_first_person
@@ -161,10 +161,45 @@ def test_the_variable_names_who_plays_by_default_and_the_script_plays_without_it
         make("tauairline").reset(options={"task": "1"})
 
 
-@pytest.mark.parametrize("name", ["random", "oracle:truth", "human", "flawed:0.3"])
-def test_policies_that_do_not_speak_are_refused_by_name(name):
+@pytest.mark.parametrize("name", ["random", "oracle:truth", "human", "flawed:0.3", "tiny", "tiny:tauretail"])
+@pytest.mark.parametrize("how", ["by setting", "by variable"])
+def test_policies_that_do_not_speak_are_refused_by_name(name, how, monkeypatch):
+    monkeypatch.setenv("PALAESTRA_USER", name if how == "by variable" else "")
     with pytest.raises(BadInput, match="cannot play a user"):
-        make("tauretail", user=name).reset(options={"task": "test/0"})
+        make("tauretail", **({"user": name} if how == "by setting" else {})).reset(options={"task": "test/0"})
+
+
+def test_a_language_model_in_this_process_plays_the_user(tmp_path):
+    """SmolLM2-135M, greedily. What it says is small talk; that it is asked, remembered, rewound and stored counts."""
+    from palaestra.agents.policies.hf import HFPolicy
+
+    user = HFPolicy("smollm2-135m", sampling=Sampling(temperature=0.0, max_tokens=12))
+    env = make("tauairline", user=user, max_steps=4)
+    task = env.tasks("test")[0]
+    first, info = env.reset(options={"task": task})
+    assert info["user"] == f"smollm2-135m {user.version}"
+    assert env.fingerprint().endswith(f"user smollm2-135m {user.version}")
+    snapshot = env.snapshot()
+    second = env.step("Which reservation is it?")[0]
+    assert first.strip()
+    assert second.strip()
+    assert second != first
+    env.restore(snapshot)
+    assert env.step("Which reservation is it?")[0] == second
+    with EpisodeStore(tmp_path / "store.sqlite") as store:
+        agent = ScriptedPolicy(("list_all_airports()", "Which reservation is it?"), name="asks")
+        report = collect(
+            [task, env.tasks("test")[1]],
+            agent,
+            store,
+            conversation=Conversation(style="text"),
+            env_factory=lambda _: make("tauairline", user=user, max_steps=2),
+            progress="quiet",
+        )
+        assert (report.episodes, report.faults) == (2, 0)
+        told = {episode.start.task.name: episode.turns[0].observation for episode in store.episodes()}
+        assert told[task.name] == first
+        assert len(set(told.values())) == 2
 
 
 def test_the_original_protocol_takes_a_user_played_by_a_policy():
