@@ -7,7 +7,7 @@ entry = "double"                    # the function asked for, if it is one
 visible = "assert double(2) == 4"   # Python: asserts and functions test_...; shown, and run by `test`
 tests = "assert double(-3) == -6"   # Python: hidden, decides; or in its place:
 check = "test -f out.txt"           # a shell script: hidden, status 0 is success
-image = ""                          # container image, where the sandbox has images
+image = ""                          # container image, for --sandbox docker alone
 commands = ["sort in > out"]        # canonical solution: commands, after its files
 [files]                             # starting files
 "data.txt" = "3\\n1\\n"
