@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,11 @@ def cluster_of(
     from palaestra.agents.ray_cluster import RayCluster
 
     return RayCluster(ray, replicas, replica_gpus, make_policy=make_policy)
+
+
+def joined(cluster: RayCluster | None) -> AbstractContextManager[None]:
+    """Connected to the cluster, if there is one, before anything is written. Raises BadInput where none answers."""
+    return nullcontext() if cluster is None else cluster.joined()
 
 
 @dataclass(frozen=True)

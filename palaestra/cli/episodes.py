@@ -14,7 +14,7 @@ from rich.text import Text
 
 from palaestra.agents.collect import collect as run_collect
 from palaestra.agents.store import EpisodeStore
-from palaestra.cli.clusters import PolicyMaker, RayAddress, ReplicaGpus, Replicas, cluster_of
+from palaestra.cli.clusters import PolicyMaker, RayAddress, ReplicaGpus, Replicas, cluster_of, joined
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
@@ -110,7 +110,7 @@ def collect(
     make_policy = PolicyMaker(policy, spec.id, load, sampling, constrain, (strategy, calls), env_settings)
     cluster = cluster_of(ray, replicas, replica_gpus, make_policy)
     acting = make_policy()
-    with EpisodeStore(new_store(out)) as store:
+    with joined(cluster), EpisodeStore(new_store(out)) as store:
         report = run_collect(
             chosen,
             acting,

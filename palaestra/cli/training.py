@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.typical import near, typical
 from palaestra.cli.beside import Beside
-from palaestra.cli.clusters import PolicyMaker, RayAddress, ReplicaGpus, Replicas, cluster_of
+from palaestra.cli.clusters import PolicyMaker, RayAddress, ReplicaGpus, Replicas, cluster_of, joined
 from palaestra.cli.environments import Env
 from palaestra.cli.options import (
     Concurrency,
@@ -297,7 +296,7 @@ def evaluate(
     acting = make_policy()
     if where.is_file():
         raise BadInput(f"--out {where} is a file; choose a directory")
-    with nullcontext() if cluster is None else cluster.joined(), EpisodeStore(where / "episodes.sqlite") as store:
+    with joined(cluster), EpisodeStore(where / "episodes.sqlite") as store:
         progress = watched(store.file, shown(quiet, as_json))
         result = run_evaluation(
             env,

@@ -98,7 +98,8 @@ class RunDir:
 
         Args:
             recipe: name of the method.
-            config: what the run does; going on with another configuration is refused.
+            config: what the run does; going on with another configuration is refused. Where servers are does not
+                count: a URL may become another one.
             growable: keys that may be larger than before, such as `budget`.
             command: how the run was started.
 
@@ -264,10 +265,14 @@ def _first_change(
                 return inner
             continue
         grows = isinstance(was, int | float) and isinstance(now, int | float) and now > was
-        if name in growable and grows:
+        if (name in growable and grows) or (_is_url(was) and _is_url(now)):
             continue
         return name, was, now
     return None
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
 
 
 def _line(error: BaseException) -> str:

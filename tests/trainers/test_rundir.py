@@ -23,6 +23,7 @@ class Inner(BaseModel):
 class Config(BaseModel):
     budget: int = 10
     env: str = "toy"
+    engine: str | None = None
     inner: Inner = Inner()
 
 
@@ -48,6 +49,15 @@ def test_what_may_grow_may_grow_but_not_shrink(tmp_path: Path) -> None:
     record = read_run(tmp_path)
     assert record["config"]["budget"] == 20
     assert record["commands"] == ["first", "second"]
+
+
+def test_servers_may_have_moved_but_an_engine_does_not_become_another_one(tmp_path: Path) -> None:
+    RunDir.open(tmp_path, "rft", Config(engine="http://gpu1:8000")).close()
+    RunDir.open(tmp_path, "rft", Config(engine="https://gpu2:8000,http://gpu3:8000")).close()
+    with pytest.raises(BadInput, match="now it is vllm"):
+        RunDir.open(tmp_path, "rft", Config(engine="vllm"))
+    with pytest.raises(BadInput, match="now it is None"):
+        RunDir.open(tmp_path, "rft", Config())
 
 
 def test_what_is_no_run_directory_is_left_alone(tmp_path: Path) -> None:

@@ -317,7 +317,8 @@ class Server:
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError, ValueError, EngineFault) as error:
-            raise Down(f"{self.label} cannot be reached: {_line(error)}") from error
+            why = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else None
+            raise Down(f"{self.label} cannot be reached: {why or _line(error)}") from error
 
 
 async def in_thread(call: Callable[[], object]) -> None:
