@@ -1,7 +1,8 @@
 """The gym: the contract of an environment, the registry, and one folder an environment family."""
 
+from palaestra.envs.actions import Actions, Text
 from palaestra.envs.builtin import register_all
-from palaestra.envs.core import Actions, Fidelity, Info, Needs, Reply, Snapshot, Task, Text, TextEnv
+from palaestra.envs.core import Fidelity, Info, Needs, Reply, Snapshot, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra, PalaestraError, ReplayDiverged
 from palaestra.envs.registry import EnvSpec, Oracle, find, imagines, make, register, specs
 

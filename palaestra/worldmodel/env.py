@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from palaestra.envs.core import Fidelity, Reply, Task, TextEnv, code_fingerprint
+from palaestra.envs.core import Fidelity, Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput
+from palaestra.envs.fingerprint import code_fingerprint
 from palaestra.envs.registry import EnvSpec, find, make
 from palaestra.worldmodel.judging import Case, Judge
 from palaestra.worldmodel.page import Asked, Prediction, Problem

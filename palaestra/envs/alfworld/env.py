@@ -13,8 +13,9 @@ from palaestra.envs.alfworld import games
 from palaestra.envs.alfworld.engine import Engine, engine
 from palaestra.envs.alfworld.game import Answer, Game, GameFile, World, compiled
 from palaestra.envs.alfworld.protocols import protocol as named_protocol
-from palaestra.envs.core import Fidelity, Reply, Task, TextEnv, code_fingerprint
+from palaestra.envs.core import Fidelity, Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault
+from palaestra.envs.fingerprint import code_fingerprint
 
 
 @dataclass

@@ -15,8 +15,9 @@ import numpy as np
 from palaestra.envs.bfcl import data, judge, protocols
 from palaestra.envs.bfcl import worlds as api
 from palaestra.envs.bfcl.data import Entry
-from palaestra.envs.core import Reply, Task, TextEnv, code_fingerprint, digest
+from palaestra.envs.core import Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput
+from palaestra.envs.fingerprint import code_fingerprint, digest
 from palaestra.envs.tools import calls as grammar
 from palaestra.envs.tools.calls import Call
 

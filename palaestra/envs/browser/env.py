@@ -22,8 +22,9 @@ from palaestra.envs.browser.hands import perform
 from palaestra.envs.browser.session import Look, Plan, Session
 from palaestra.envs.browser.thread import browsers
 from palaestra.envs.browser.tree import Element
-from palaestra.envs.core import Fidelity, Reply, Task, TextEnv, code_fingerprint
+from palaestra.envs.core import Fidelity, Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault
+from palaestra.envs.fingerprint import code_fingerprint
 
 T = TypeVar("T")
 

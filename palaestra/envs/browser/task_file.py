@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palaestra.envs.browser import given
 from palaestra.envs.browser.gate import Allowed
-from palaestra.envs.core import digest
 from palaestra.envs.errors import BadInput
+from palaestra.envs.fingerprint import digest
 
 
 class WebTask(BaseModel):

@@ -18,8 +18,9 @@ from palaestra.envs.browser.judging import Case, Judge, by_reference, find_judge
 from palaestra.envs.browser.session import Plan, Session
 from palaestra.envs.browser.task_file import WebTask, read
 from palaestra.envs.browser.tree import Element
-from palaestra.envs.core import Reply, Task, TextEnv, digest
+from palaestra.envs.core import Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, NoOracle
+from palaestra.envs.fingerprint import digest
 
 LIBRARY = Path(__file__).parent / "pages"
 LIBRARY_HOST = "library.test"

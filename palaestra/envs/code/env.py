@@ -16,8 +16,9 @@ from palaestra.envs import sandbox as sandboxes
 from palaestra.envs.code import judge
 from palaestra.envs.code.actions import Act, Write, parse
 from palaestra.envs.code.problem import Problem
-from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv, code_fingerprint, digest
+from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault
+from palaestra.envs.fingerprint import code_fingerprint, digest
 from palaestra.envs.sandbox import pool
 from palaestra.envs.sandbox.interface import Limits, Sandbox, WorkCopy
 

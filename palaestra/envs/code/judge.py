@@ -22,8 +22,8 @@ from functools import lru_cache
 from importlib import resources
 
 from palaestra.envs.code.problem import Problem
-from palaestra.envs.core import digest
 from palaestra.envs.errors import EnvFault
+from palaestra.envs.fingerprint import digest
 from palaestra.envs.sandbox.interface import Sandbox
 
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}

@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from palaestra.envs.core import digest
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra
+from palaestra.envs.fingerprint import digest
 from palaestra.envs.serving.connection import Address, Connection, headers
 from palaestra.envs.serving.wire import MEGABYTE, WIRE, one_line
 

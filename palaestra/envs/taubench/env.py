@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from palaestra.envs.core import Reply, Task, TextEnv, code_fingerprint, digest
+from palaestra.envs.core import Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput
+from palaestra.envs.fingerprint import code_fingerprint, digest
 from palaestra.envs.taubench import data, protocols, toolbox
 from palaestra.envs.taubench.judge import judge
 from palaestra.envs.taubench.user import STOP, Line, User, ask, named, plain, played_by

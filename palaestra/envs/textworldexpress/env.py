@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from palaestra.envs.core import Fidelity, Reply, Task, code_fingerprint
+from palaestra.envs.core import Fidelity, Reply, Task
+from palaestra.envs.fingerprint import code_fingerprint
 from palaestra.envs.jdk import find_java
 from palaestra.envs.jvm import HASH_FLAG, LONGEST_ACTION, clean
 from palaestra.envs.jvm_pool import JvmEnv, Pool

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from palaestra.envs.core import Fidelity, Reply, Task, TextEnv, code_fingerprint
+from palaestra.envs.core import Fidelity, Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput
+from palaestra.envs.fingerprint import code_fingerprint
 from palaestra.envs.webshop.catalogue import Catalogue
 from palaestra.envs.webshop.goals import Benchmark
 from palaestra.envs.webshop.markup import TextSite, html
