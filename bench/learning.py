@@ -1,38 +1,47 @@
 """Every method and every control on environments of exact rewind, with five seeds: `docs/results.md`.
 
-    python bench/learning.py [--out DIR] [--seeds N] [--study NAME] [--jobs N] [--page] [--docs FILE]
+    python bench/learning.py [--out DIR] [--seeds N] [--study NAME] [--methods A,B] [--jobs N] [--page] [--docs FILE]
 
-The same command goes on where it was killed. Seed by seed, each study compares all contestants, and the page is written
-anew from all that is finished. Studies run side by side, one process each (`--jobs`); one core a process is enough, and
+The same command goes on where it was killed. Seeds run side by side, one process each (`--jobs`), first those of all
+studies' first seed; the page is written anew with every run that is finished. One core a process is enough, and
 OMP_NUM_THREADS=1 makes the weights the same again.
 
 Each study has a start model of its own, the same for all contestants and seeds: a fresh model of half a million
-parameters (`palaestra.agents.tiny`) that has cloned solved episodes of tasks that nobody trains or is measured on.
+parameters (`palaestra.agents.tiny`) that has cloned solved episodes of tasks that nobody trains or is measured on, and
+in the crafting world has learnt there to judge single actions too (`learning_start`).
 WebShop needs the data set `webshop` (`palaestra data list`); a study whose data is not here is left out, and said so.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import gzip
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from learning_page import page, section
+from learning_start import judged, write_judgements
 
 from palaestra.agents.tiny import env_texts, make_tiny
 from palaestra.envs import find
+from palaestra.trainers.chat_data import read_chats
 from palaestra.trainers.compare import compare_methods
 from palaestra.trainers.config import config_of
 from palaestra.trainers.methods import CONTESTANTS, contestant
+from palaestra.trainers.objective import fit, objective_of
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.rundir import write_whole
+from palaestra.trainers.sample import Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,6 +60,7 @@ class Study:
         settings: of all contestants. own: of some.
         only: the contestants, RFT first; all where it is empty.
         begins: another study whose start model it takes.
+        judgements: how many actions the start model sees judged; `judging`: ids through it in that, clones among them.
     """
 
     title: str
@@ -63,6 +73,8 @@ class Study:
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     begins: str = ""
+    judgements: int = 0
+    judging: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -72,21 +84,23 @@ class Study:
 
 MODEL = {"hidden": 128, "layers": 2, "heads": 4}
 START = {"learning_rate": 3e-3, "batch": 4}
+JUDGING = {"learning_rate": 2e-3, "batch": 8}
 FIT = {"learning_rate": 5e-4, "batch": 8}
 # The papers' preference and policy-gradient rates are for models ten thousand times as large.
 GRADIENT = {"learning_rate": 1e-3, "batch": 16, "micro_tokens": 4096}
-ONLINE = {"policy": GRADIENT, "prompts": 4}
+ONLINE = {"policy": GRADIENT, "prompts": 8}
 BUFFER = {**ONLINE, "minimum": 32, "capacity": 256}
 IMPROVED = ("grpo", "exit")
 """The contestants that are also asked to improve on their attempts."""
 IMPROVEMENTS = 2
 
 
-def own(search: Mapping[str, Any], micro_tokens: int) -> dict[str, dict[str, Any]]:
-    """Settings of single contestants, for trees that grow so and for rows so long."""
+def own(search: Mapping[str, Any], micro_tokens: int, searched: int) -> dict[str, dict[str, Any]]:
+    """Settings of single contestants, for so many trees an iteration that grow so, and for rows so long."""
+    trees = {"search": search, "searched": searched, "judge_tokens": 40, "later_epochs": None}
     of: list[tuple[tuple[str, ...], dict[str, Any]]] = [
         (("eef", "eef-random", "eef-initial"), {"states": 5}),
-        (("agent-r", "direct-revision", "textual-splice"), {"search": search, "later_epochs": None}),
+        (("agent-r", "direct-revision", "textual-splice"), trees),
         (("exit", "exit-plain", "exit-improve", "exit-curriculum"), BUFFER),
         (("grpo",), ONLINE),
         (("eto",), {"preference": {**FIT, "learning_rate": 1e-4, "micro_tokens": micro_tokens}}),
@@ -105,16 +119,21 @@ def crafting(depths: Sequence[int], numbers: range) -> tuple[str, ...]:
     return tuple(f"d{depth}/{theme}-{n}" for n in numbers for depth in depths for theme in THEMES)
 
 
-def crafting_settings(depths: Sequence[int], steps: int, budget: int, slip: float) -> dict[str, Any]:
-    """What all contestants are told in the crafting world."""
+def crafting_settings(depths: Sequence[int], steps: int, slip: float, each: int) -> dict[str, Any]:
+    """What all contestants are told in the crafting world: as many rollouts as EEF with five states makes at the most.
+
+    Args:
+        each: training tasks of a depth and theme.
+    """
+    tasks = crafting(depths, range(each))
     return {
         "env_settings": {"max_steps": steps},
-        "tasks": list(crafting(depths, range(6))),
+        "tasks": list(tasks),
         "sampling": {"temperature": 1.0, "max_tokens": 32},
         "experts": {"oracle": "default", "slip": slip},  # which fails the longer plans
-        "budget": budget,
-        "objective": {**FIT, "tokens": 30_000, "micro_tokens": 4096},
-        "evaluation": {**MEASURED, "tasks": list(crafting(depths, range(6)))},
+        "budget": 12 * len(tasks),
+        "objective": {**FIT, "tokens": 90_000, "micro_tokens": 4096},
+        "evaluation": {**MEASURED, "tasks": list(crafting(depths, range(10))), "samples": 2},
     }
 
 
@@ -127,10 +146,10 @@ STUDIES = {
         (1200, 200),
         crafting((1, 2), range(100, 200)),
         2_500_000,
-        crafting_settings(
-            (1, 2), 8, 216, 0.5
-        ),  # 72 tasks, each with s_0 and some three states of its expert: 290 starts
-        own({"width": 2, "iterations": 8, "depth": 8}, 4096),
+        crafting_settings((1, 2), 10, 0.5, 5),
+        own({"width": 4, "iterations": 8, "depth": 7}, 4096, searched=15),
+        judgements=2000,
+        judging=1_100_000,
     ),
     "webshop": Study(
         "WebShop, the official 1,000 products",
@@ -150,7 +169,7 @@ STUDIES = {
             "objective": {**FIT, "tokens": 60_000, "micro_tokens": 1300},
             "evaluation": {**MEASURED, "tasks": 50},
         },
-        own({"width": 4, "iterations": 8, "depth": 8}, 1300),
+        own({"width": 4, "iterations": 8, "depth": 6}, 1300, searched=5),
     ),
     "crafting-deep": Study(
         "Crafting, where exploring is hard",
@@ -161,8 +180,8 @@ STUDIES = {
         (1200, 200),
         (),
         0,
-        crafting_settings((2, 3), 14, 288, 0.4),  # 72 tasks, each with s_0 and some five states of its expert
-        own({"width": 2, "iterations": 8, "depth": 14}, 4096),
+        crafting_settings((2, 3), 14, 0.4, 5),
+        own({"width": 4, "iterations": 8, "depth": 10}, 4096, searched=10),
         CLAIMED,
         "crafting",
     ),
@@ -174,12 +193,26 @@ def start_model(study: Study, out: Path) -> Path:
     model = out / "start-model"
     if (model / "config.json").is_file():
         return model
+    cloned = cloned_model(study, out)
+    part = out / ".start-model"
+    shutil.rmtree(part, ignore_errors=True)
+    if study.judgements:
+        told_to_judge(study, out, cloned, part)
+    else:
+        shutil.copytree(cloned / "model", part)
+    part.rename(model)
+    return model
+
+
+def cloned_model(study: Study, out: Path) -> Path:
+    """A fresh model that has cloned the oracle; the folder of that iteration."""
     fresh = out / "fresh-model"
     if not (fresh / "config.json").is_file():
         vocab, episodes = study.vocabulary
         make_tiny(env_texts(study.env, episodes=episodes), fresh, vocab=vocab, name="tiny", **MODEL)
     settings = {
         **shared(study, fresh),
+        "env_settings": {"max_steps": 8},
         "tasks": list(study.taught),
         "budget": 0,
         "experts": {"oracle": "default"},
@@ -187,12 +220,22 @@ def start_model(study: Study, out: Path) -> Path:
         "evaluation": {**study.settings["evaluation"], "recovery": False},
     }
     run = out / "start"
-    RFT(config_of(RFTConfig, settings), run, progress="quiet").train()
-    part = out / ".start-model"
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(run / "iteration-0/model", part)
-    part.rename(model)
-    return model
+    if not (run / "iteration-0/fit.json").is_file():
+        RFT(config_of(RFTConfig, settings), run, progress="quiet").train()
+    return run / "iteration-0"
+
+
+def told_to_judge(study: Study, out: Path, cloned: Path, model: Path) -> None:
+    """Go on from a cloned model with judgements, among the clones so that these are not forgotten."""
+    from palaestra.agents.policies.hf import HFPolicy
+
+    file = out / "judgements.jsonl"
+    write_judgements(judged(study.env, study.settings["env_settings"], study.taught, study.judgements), file)
+    with gzip.open(cloned / "samples.jsonl.gz", "rt") as lines:
+        samples = [Sample.model_validate_json(line) for line in lines]
+    samples += read_chats(str(file), HFPolicy(cloned / "model").template, "train")
+    objective = objective_of({**study.settings["objective"], **JUDGING, "tokens": study.judging})
+    fit(cloned / "model", samples, objective, model, seed=0, splits=("train",), name="start-model")
 
 
 def shared(study: Study, model: Path) -> dict[str, Any]:
@@ -206,32 +249,38 @@ def own_of(study: Study, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: {**study.own.get(name, {}), **(again if name in IMPROVED else {})} for name in names}
 
 
-def run_study(name: str, out: Path, seeds: int, names: Sequence[str], docs: Path) -> None:
-    """Run a study, or go on with it; the page is written with every run."""
+def run_study(name: str, out: Path, seeds: Sequence[int], names: Sequence[str], docs: Path) -> None:
+    """Run these seeds of a study, or go on with them; the page is written with every run."""
     study, folder = STUDIES[name], out / name
     model = start_model(STUDIES[study.begins or name], out / (study.begins or name))
-    print(f"{name}: the start model is there", flush=True)
-    trained: set[Path] = set()
 
     def train(recipe: Recipe[Any]) -> None:
-        if recipe.out not in trained:
+        if recipe.out not in finished(folder):
             recipe.train()
-            trained.add(recipe.out)
-            write_section(study, out, name, names, trained)
-            write_page(out, docs)
+            with alone(out):
+                write_section(study, out, name, names)
+                write_page(out, docs)
 
-    for count in range(1, seeds + 1):
+    for seed in seeds:
         compare_methods(
             [contestant(each) for each in names],
             shared(study, model),
             folder,
-            seeds=range(count),
+            seeds=[seed],
             own=own_of(study, names),
             run=train,
             progress="quiet",
             concurrency=32,
         )
-        print(f"{name}: {count} of {seeds} seeds: {docs}", flush=True)
+        print(f"{name}: seed {seed} is done: {docs}", flush=True)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """One process writes the page at a time."""
+    with open(out / ".page.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def finished(folder: Path) -> set[Path]:
@@ -239,9 +288,10 @@ def finished(folder: Path) -> set[Path]:
     return {file.parent for file in folder.glob("*/report.html")}
 
 
-def write_section(study: Study, out: Path, name: str, names: Sequence[str], trained: Collection[Path]) -> None:
+def write_section(study: Study, out: Path, name: str, names: Sequence[str]) -> None:
     """A study's part of the page: of all seeds that every contestant has finished, or of those that have the first."""
     folder, seeds, begins = out / name, 0, STUDIES[study.begins or name]
+    trained = finished(folder)
     while all(folder / f"{each}-{seeds}" in trained for each in names):
         seeds += 1
     done = [each for each in names if folder / f"{each}-{max(seeds, 1) - 1}" in trained]
@@ -253,6 +303,7 @@ def write_section(study: Study, out: Path, name: str, names: Sequence[str], trai
         "own": {key: value for key, value in own_of(study, names).items() if value},
         "start": {**MODEL, **START, "vocabulary": begins.vocabulary[0]},
         "taught": {"tasks": len(begins.taught), "ids": begins.ids},
+        "judging": {"judgements": begins.judgements, "ids": begins.judging, **JUDGING} if begins.judgements else None,
     }
     missing = [each for each in names if each not in done]
     text = section(study.title, study.why, folder, done, max(seeds, 1), said, missing)
@@ -268,14 +319,13 @@ def write_page(out: Path, docs: Path) -> None:
     write_whole(docs, page(sections, said).encode())
 
 
-def side_by_side(studies: Sequence[str], jobs: int, given: Sequence[str]) -> int:
-    """Each study in a process of its own, so many at once. Returns the worst exit status."""
-    waiting, going, worst = list(studies), list[subprocess.Popen[bytes]](), 0
-    while waiting or going:
-        while waiting and len(going) < jobs:
-            going.append(subprocess.Popen([sys.executable, __file__, *given, "--study", waiting.pop(0)]))
-        worst = max(worst, abs(going.pop(0).wait()))
-    return worst
+def side_by_side(studies: Sequence[str], seeds: int, jobs: int, given: Sequence[str]) -> int:
+    """Each seed of each study in a process of its own, so many at once. Returns the worst exit status."""
+    one = [
+        [sys.executable, __file__, *given, "--study", name, "--seed", str(n)] for n in range(seeds) for name in studies
+    ]
+    with ThreadPoolExecutor(jobs) as pool:
+        return max((abs(status) for status in pool.map(subprocess.call, one)), default=0)
 
 
 def chosen(study: Study, given: str | None) -> list[str]:
@@ -288,15 +338,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "runs/results", help="where the runs are kept")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seed", type=int, help="this one alone, in this process")
     parser.add_argument("--study", choices=list(STUDIES), action="append", help="one of them; default: all")
     parser.add_argument("--methods", help="contestants with commas between them; default: all")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="studies at once")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds at once")
     parser.add_argument("--page", action="store_true", help="run nothing, write the page of what is finished")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs/results.md", help="the page")
     given = parser.parse_args()
     if given.page:
         for name, study in STUDIES.items():
-            write_section(study, given.out, name, chosen(study, given.methods), finished(given.out / name))
+            write_section(study, given.out, name, chosen(study, given.methods))
         write_page(given.out, given.docs)
         return 0
     studies = []
@@ -305,12 +356,17 @@ def main() -> int:
             print(f"{name} is left out: {why}", flush=True)
         else:
             studies.append(name)
-    if len(studies) > 1 and given.jobs > 1:
-        rest = ["--out", str(given.out), "--seeds", str(given.seeds), "--docs", str(given.docs)]
-        return side_by_side(studies, given.jobs, [*rest, *(["--methods", given.methods] if given.methods else [])])
+    if given.seed is not None:
+        for name in studies:
+            run_study(name, given.out, [given.seed], chosen(STUDIES[name], given.methods), given.docs)
+        return 0
     for name in studies:
-        run_study(name, given.out, given.seeds, chosen(STUDIES[name], given.methods), given.docs)
-    return 0
+        begins = STUDIES[name].begins or name
+        start_model(STUDIES[begins], given.out / begins)
+        print(f"{name}: the start model is there", flush=True)
+    rest = ["--out", str(given.out), "--docs", str(given.docs)]
+    rest += ["--methods", given.methods] if given.methods else []
+    return side_by_side(studies, given.seeds, given.jobs, rest)
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def page(sections: Sequence[str], remarks: str = "") -> str:
         "contestant is the same tiny model, trained from nothing on solved episodes of tasks that no contestant trains "
         "on. All contestants have the same training tasks, the same flawed experts, the same number of rollouts and "
         "the same number of ids through the model in all fits. Answers are drawn among the admissible actions. "
-        "Held-out tasks are answered once each, at the temperature that the settings say. Intervals are 95 % "
+        "Held-out tasks are answered at the temperature that the settings say. Intervals are 95 % "
         "bootstraps over held-out tasks and seeds; a claim *holds* if the whole interval of its difference is above "
         "0. What runs of one seed have in common is made once and counts in each of them."
     )

@@ -30,7 +30,8 @@ class Verdict(StrEnum):
     UNCERTAIN = "uncertain"
 
 
-_LINES = tuple(f"Judgement: {verdict.value.capitalize()}" for verdict in Verdict)
+VERDICTS = tuple(f"Judgement: {verdict.value.capitalize()}" for verdict in Verdict)
+"""The last line of a judgement."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def first_bad(
     return found, Counter(said.values())
 
 
-def _request(case: Case, policy: Policy, shown: int, seed: int) -> Request:
+def question(case: Case, shown: int = 6) -> list[Message]:
+    """What a judge is asked about a case; `shown` as in `judge`."""
     first = case.before[0].observation if case.before else case.turn.observation
     lines = [f"Task: {case.instructions}", f"At the start: {first}"]
     for place, turn in list(enumerate(case.before))[-shown:] if shown else []:
@@ -131,9 +133,13 @@ def _request(case: Case, policy: Policy, shown: int, seed: int) -> Request:
         lines.append(f"Did: {turn.action}")
     lines += [f"Saw: {case.turn.observation}"] if case.before else []
     lines += [f"The action: {case.turn.action}", f"What came of it: {case.after}"]
-    messages = [Message(role="system", content=_RULES), Message(role="user", content="\n".join(lines))]
+    return [Message(role="system", content=_RULES), Message(role="user", content="\n".join(lines))]
+
+
+def _request(case: Case, policy: Policy, shown: int, seed: int) -> Request:
+    messages = question(case, shown)
     prompt = policy.template.opening(messages) if policy.template is not None else ()
-    return Request(messages, seed, prompt, actions=_LINES if policy.wants_actions else None)
+    return Request(messages, seed, prompt, actions=VERDICTS if policy.wants_actions else None)
 
 
 def _verdict(text: str) -> Verdict:

@@ -410,6 +410,7 @@ class Recipe(ABC, Generic[C]):
         base = self.base(number)
         self._acting = None  # one model in memory at a time
         self.run.log("fit", iteration=number, base=base, samples=len(data))
+        method = self.name if number else "experts"  # clones of the same experts are one policy, whoever made them
         report = fit_once(
             self.shared / "fits" if self.shared is not None else None,
             base,
@@ -418,7 +419,7 @@ class Recipe(ABC, Generic[C]):
             self.run.path / folder / "model",
             seed=self.config.seed * 1000 + number,
             splits=self.splits,
-            name=f"{Path(self.config.model).name}-{self.name}-{number}",
+            name=f"{Path(self.config.model).name}-{method}-{number}",
             progress=self._fit_progress(folder),
         )
         self.run.save(

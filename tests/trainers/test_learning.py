@@ -8,7 +8,11 @@ from pathlib import Path
 import lamps
 import pytest
 
+from palaestra.agents.judge import question
+from palaestra.agents.policies.hf import HFPolicy
+from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.envs import find
+from palaestra.trainers.chat_data import read_chats
 from palaestra.trainers.improvement import Improvement
 from palaestra.trainers.methods import CONTESTANTS
 from palaestra.trainers.statistics import Interval
@@ -16,6 +20,7 @@ from palaestra.trainers.statistics import Interval
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import learning
 import learning_page
+import learning_start
 from learning_page import Claim, changes, checked, verdict
 
 
@@ -77,7 +82,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_study_writes_the_page_with_every_seed_and_goes_on(tmp_path: Path, small: list[str]) -> None:
     docs = tmp_path / "results.md"
-    learning.run_study("lamps", tmp_path / "out", 1, small, docs)
+    learning.run_study("lamps", tmp_path / "out", [0], small, docs)
     first = docs.read_text()
     for said in (
         "## Lamps",
@@ -97,7 +102,25 @@ def test_a_study_writes_the_page_with_every_seed_and_goes_on(tmp_path: Path, sma
     claim = Claim("x", "grpo", "exit", improving=True)
     (line,) = checked([claim], tmp_path / "out/lamps", small, 1)
     assert "change of score" in line
-    learning.run_study("lamps", tmp_path / "out", 2, small, docs)
+    learning.run_study("lamps", tmp_path / "out", [0, 1], small, docs)
     assert "2 seed(s)" in docs.read_text()
     assert (tmp_path / "out/lamps/rft-0/log.jsonl").read_text().count('"collect"') == log.count('"collect"')
     assert learning_page.page(["## A"], "Read this.").count("\n\n") == 3
+
+
+def test_what_a_start_model_is_told_to_judge_is_as_often_good_as_bad(tmp_path: Path) -> None:
+    """A good action of the crafting world gets something that is still needed. Only the judgement has a weight, and
+    whoever says the same of every action is right half of the time."""
+    cases = learning_start.judged("palaestra/Crafting-v0", {"max_steps": 8}, ["d1/bakery-3", "d2/garden-4"], 10)
+    said = [judgement for _, judgement in cases]
+    assert 0 < said.count("Judgement: Good") == said.count("Judgement: Bad") <= 5
+    for case, judgement in cases:
+        assert (judgement == "Judgement: Good") == (case.turn.reward > 0)
+        assert case.turn.action in question(case)[1]["content"]
+    assert learning_start.rightly(cases, ScriptedPolicy(lambda request: "Judgement: Bad")) == 0.5
+    template = HFPolicy(lamps.tiny(tmp_path / "tiny")).template
+    learning_start.write_judgements(cases, tmp_path / "judgements.jsonl")
+    chats = read_chats(str(tmp_path / "judgements.jsonl"), template, "train")
+    for sample, judgement in zip(chats, said, strict=True):
+        told = [id for id, weight in zip(sample.ids, sample.weights, strict=True) if weight]
+        assert template.decode(told).startswith(judgement)

@@ -56,8 +56,8 @@ def results(run: Path) -> list[Record | None]:
 
 def test_shared_runs_end_as_runs_alone_and_make_nothing_twice(tmp_path: Path, model: Path) -> None:
     """RFT, SFT on positives, EEF and its control: the ids of all rollouts name the weights that made them, so equal
-    ids are equal weights. The start model's evaluation and the experts' fit stand in all four runs, and were made in
-    the first one; EEF's first rollouts stand in both of its runs, and were made in one."""
+    ids are equal weights. The start model's evaluation, the experts' fit and its evaluation stand in all four runs, and
+    were made in the first one; EEF's first rollouts stand in both of its runs, and were made in one."""
     names = ["rft", "sft-positives", "eef", "eef-random"]
     own = {name: {"states": 1} for name in ("eef", "eef-random")}
     for folder, more in (("one", {}), ("each", {"shared": None})):
@@ -80,8 +80,9 @@ def test_shared_runs_end_as_runs_alone_and_make_nothing_twice(tmp_path: Path, mo
         each.fit is not None for run in runs for each in rounds(run)
     )
     assert not (tmp_path / "each/shared-0").exists()
-    first = [rounds(run)[0].evaluation.tasks[0].episodes[0] for run in runs]
-    assert made(runs, first) == 1
+    for place in (0, 1):
+        measured = [rounds(run)[place].evaluation.tasks[0].episodes[0] for run in runs]
+        assert made(runs, measured) == 1
     explored = [rounds(run)[-1].collected.episodes[0] for run in runs[2:]]  # type: ignore[union-attr]
     assert explored[0] == explored[1]
     assert made(runs[2:], explored) == 1

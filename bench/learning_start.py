@@ -1,0 +1,59 @@
+"""What a start model is taught beside solving tasks: to judge single actions.
+
+Agent-R's actor judges its own steps. The paper's actor can read and reason before it is trained; a model that begins
+with nothing has to be shown what a judgement is, on tasks that nobody trains or is measured on. An action of a flawed
+oracle is good where it raised the score (in the crafting world: one needed command is done), else bad.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from palaestra.agents.collect import collect, planned_keys
+from palaestra.agents.episode import Start, episode_id
+from palaestra.agents.judge import VERDICTS, Case, judge, question
+from palaestra.agents.policies.oracle import OraclePolicy, flawed
+from palaestra.agents.policy import Policy
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import find, make
+from palaestra.trainers.rundir import write_whole
+
+GOOD, BAD = VERDICTS[:2]
+
+
+def judged(env: str, env_settings: Mapping[str, Any], tasks: Sequence[str], most: int) -> list[tuple[Case, str]]:
+    """Actions of flawed oracles with their verdicts: as many good ones as bad ones, `most` at the most."""
+    world = make(env, **env_settings)
+    wanted = set(tasks)
+    starts = [Start(task=task) for task in world.tasks("train") if task.name in wanted]
+    policy = flawed(OraclePolicy(find(env)), 0.5)
+    found: dict[str, list[Case]] = {GOOD: [], BAD: []}
+    with EpisodeStore(":memory:") as store:
+        collect(starts, policy, store, env_settings=env_settings, progress="quiet", recipe="judged", concurrency=32)
+        for key in planned_keys([(start, 1) for start in starts], policy, recipe="judged"):
+            path = store.path(episode_id(key))
+            told, seen = world.instructions(path.episode.start.task), path.observations()
+            for place, turn in enumerate(path.turns):
+                case = Case(told, path.turns[:place], turn, seen[place + 1])
+                found[GOOD if turn.reward > 0 else BAD].append(case)
+    world.close()
+    rng, count = random.Random(0), min(most // 2, *map(len, found.values()))
+    chosen = [(case, verdict) for verdict, cases in found.items() for case in rng.sample(cases, count)]
+    rng.shuffle(chosen)
+    return chosen
+
+
+def write_judgements(cases: Sequence[tuple[Case, str]], file: Path) -> None:
+    """As conversations, to be learnt."""
+    said = [[*question(case), {"role": "assistant", "content": verdict}] for case, verdict in cases]
+    write_whole(file, "".join(json.dumps({"messages": messages}) + "\n" for messages in said).encode())
+
+
+def rightly(cases: Sequence[tuple[Case, str]], policy: Policy) -> float:
+    """The share of cases that a policy judges as they are."""
+    answers = judge([case for case, _ in cases], policy)
+    return sum(answer.text == verdict for answer, (_, verdict) in zip(answers, cases, strict=True)) / len(cases)
