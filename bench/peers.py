@@ -1,7 +1,7 @@
 """Episodes a second beside peers: the same server, the same environment, the same episodes.
 
-    python bench/peers.py [--engine stub|vllm] [--model NAME] [--only bare palaestra ...] [--concurrency 16 32]
-                          [--episodes 256] [--turns 8] [--tokens 16] [--rounds 3]
+    python bench/peers.py [--engine stub|vllm] [--model NAME] [--layers N] [--only bare palaestra ...]
+                          [--concurrency 16 32] [--episodes 256] [--turns 8] [--tokens 16] [--rounds 3]
 
 The contestants, each in a process and the peers each in a virtual environment of its own, which the first run makes:
 
@@ -12,11 +12,14 @@ The contestants, each in a process and the peers each in a virtual environment o
     inspect-ai        a task with a solver
     trl               the asynchronous rollout worker's loop, with exact token ids
 
-The engines: `stub` answers at once, so what is measured is the client; `vllm` is a vLLM server with a model. The rounds
-take turns, so that what else the machine does hits all alike; the best round of each counts, for the same reason.
-Ratios are to the bare client's best. CPU is that of the client's process, environment and all, a model call that the
-server counted. Writes bench/results/peers-ENGINE.json; what it held of other contestants and concurrencies stays, so
-that they can be measured one after the other, always beside `bare`. Each row has the machine's load at that time.
+The engines: `stub` answers at once, so what is measured is the client; `vllm` is a vLLM server with a model, of which
+`--layers` leaves so many (on a slow machine a whole one hides every difference between clients). The rounds take turns,
+so that what else the machine does hits all alike; the best round of each counts, for the same reason. Ratios are to the
+bare client's best. Engine steps are the server's own count: a slow client breaks up its batches. CPU is that of the
+client's process, environment and all, a model call that the server counted.
+
+Writes bench/results/peers-ENGINE.json (with -N for N layers); what it held of other contestants and concurrencies
+stays, so that they can be measured one after the other, always beside `bare`. Each row has the machine's load then.
 """
 
 from __future__ import annotations
@@ -67,6 +70,21 @@ def python_of(name: str) -> str:
         subprocess.run([python, "-m", "pip", "install", "-qq", *NEEDS[name]], check=True)
         (folder / "ready").touch()
     return str(python)
+
+
+def cut(model: Path, layers: int) -> Path:
+    """The model with its first layers alone, kept in the cache."""
+    from palaestra.agents.models import load_model, save_model
+
+    folder = cache_dir() / "peers" / f"{model.name}-{layers}"
+    if not (folder / "config.json").is_file():
+        loaded = load_model(model, device="cpu", dtype="float32")
+        loaded.model.model.layers = loaded.model.model.layers[:layers]
+        loaded.model.config.num_hidden_layers = layers
+        if getattr(loaded.model.config, "layer_types", None):
+            loaded.model.config.layer_types = loaded.model.config.layer_types[:layers]
+        save_model(loaded.model, loaded.tokenizer, folder, name=folder.name)
+    return folder
 
 
 @contextlib.contextmanager
@@ -168,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("stub", "vllm"), default="stub")
     parser.add_argument("--model", default="tiny:bandit", help="whose tokenizer, and with vllm weights, are used")
+    parser.add_argument("--layers", type=int, help="cut the model to so many")
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--concurrency", type=int, nargs="+", default=[16, 32])
     parser.add_argument("--episodes", type=int, default=256)
@@ -176,6 +195,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     model = resolve(options.model)
+    if options.layers is not None:
+        model = cut(model, options.layers)
     for name in options.only:
         python_of(name)
     rows = []
@@ -195,15 +216,17 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "engine": options.engine,
         "model": options.model,
+        "layers": options.layers,
         "turns": options.turns,
         "tokens": options.tokens,
         "needs": {name: needs[0] for name, needs in NEEDS.items()},
         "rows": rows,
     }
-    file = HERE / "results" / f"peers-{options.engine}.json"
+    suffix = "" if options.layers is None else f"-{options.layers}"
+    file = HERE / "results" / f"peers-{options.engine}{suffix}.json"
     if file.is_file():
         had = json.loads(file.read_text())
-        if all(had[key] == facts[key] for key in ("model", "turns", "tokens", "needs")):
+        if all(had.get(key) == facts[key] for key in ("model", "turns", "tokens", "needs")):
             new = {(row["contestant"], row["at_once"]) for row in rows}
             facts["rows"] = [row for row in had["rows"] if (row["contestant"], row["at_once"]) not in new] + rows
     file.write_text(json.dumps(facts, indent=1) + "\n")
