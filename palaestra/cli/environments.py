@@ -14,7 +14,8 @@ from palaestra.agents.counted import Counted
 from palaestra.cli.options import Events, Json, Load, Quiet, Settings, load_environments, parse_settings, shown, tell
 from palaestra.cli.planning import DryRun, show_steps
 from palaestra.cli.printed import screen
-from palaestra.envs import EnvSpec, find, specs
+from palaestra.envs import EnvSpec, find, make, specs
+from palaestra.envs.errors import BadInput
 
 if TYPE_CHECKING:
     from palaestra.envs.check import Result
@@ -31,20 +32,24 @@ def add_to(app: typer.Typer) -> None:
 def envs(
     env: Annotated[str | None, typer.Argument(help="Show this one with its tasks.")] = None,
     split: Annotated[str | None, typer.Option(help="With ENV: list the tasks of this split.")] = None,
+    settings: Settings = None,
     load: Load = None,
     as_json: Json = False,
 ) -> None:
     """List the environments, or one of them with its splits and protocols; with --split its tasks.
 
-    Examples: `palaestra envs`, `palaestra envs scienceworld --split test`.
+    Examples: `palaestra envs`, `palaestra envs scienceworld --split test`, and where settings say which tasks there are
+    `palaestra envs webtasks --split test -s file=tasks.jsonl`.
     """
     load_environments(load)
+    if settings and (env is None or split is None):
+        raise BadInput("settings (-s) say which tasks there are: give ENV and --split with them")
     if env is None:
         _list_envs(as_json)
         return
     spec = find(env)
     if split is not None:
-        names = [task.name for task in spec.split(split)]
+        names = _names(spec, split, parse_settings(settings))
         print(json.dumps(names) if as_json else "\n".join(names))
         return
     described = describe(spec)
@@ -54,6 +59,17 @@ def envs(
     console = screen()
     for key, value in described.items():
         console.print(f"[bold]{key}[/]: {escape(_plain(value))}")
+
+
+def _names(spec: EnvSpec, split: str, settings: dict[str, Any]) -> list[str]:
+    """The tasks of a split; of an instance with these settings where it takes one to know them."""
+    if not settings and (listed := spec.split(split)):
+        return [task.name for task in listed]
+    made = make(spec.id, **settings)
+    try:
+        return [task.name for task in made.tasks(split)]
+    finally:
+        made.close()
 
 
 def describe(spec: EnvSpec) -> dict[str, Any]:
