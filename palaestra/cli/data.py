@@ -137,7 +137,9 @@ def freeze(
         str, typer.Option(help="'webshop', 'small', a folder or a product file of WebShop's formats.")
     ] = "webshop",
     out: Annotated[Path | None, typer.Option(help="New folder; webshop-seedS if not given.")] = None,
-    as_json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: Events = False,
 ) -> None:
     """Write goals, prices and the nouns of titles that a seed draws, as JSON Lines: a benchmark that no longer changes.
 
@@ -149,9 +151,20 @@ def freeze(
     from palaestra.envs.webshop.frozen import freeze as write
 
     folder = out if out is not None else Path(f"webshop-seed{seed}")
-    written = write(folder.expanduser(), Catalogue.open(catalogue), seed)
+    if dry_run:
+        steps = [f"draw goals and prices of the products of {catalogue} with the seed {seed}", "find their titles' nouns"]
+        show_steps(f"freeze {name}", str(folder), steps, None, as_json)
+        return
+    products = Catalogue.open(catalogue)
+    with Counted(shown(quiet, as_json), f"freeze {name}", "titles") as count:
+
+        def titles(done: int, total: int) -> None:
+            count.total = total
+            count.reach(done)
+
+        written = write(folder.expanduser(), products, seed, told=titles)
     if as_json:
-        print(json.dumps({"folder": str(folder), "files": [path.name for path in written]}))
+        tell({"folder": str(folder), "files": [path.name for path in written]})
     else:
         print(f"{', '.join(path.name for path in written)} are in {folder}")
 

@@ -37,6 +37,7 @@ DRY = (
     ("demo",),
     ("check", "bandit"),
     ("data", "get", "humaneval"),
+    ("data", "freeze", "webshop", "--catalogue", "small", "--out", "frozen"),
 )
 STEPS = ("check", "data")
 """Commands that make no episodes: their dry run has fewer keys."""

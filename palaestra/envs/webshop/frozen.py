@@ -55,11 +55,18 @@ class _Promised(NamedTuple):
 
 
 def freeze(
-    folder: Path, catalogue: Catalogue, seed: int = 0, kinds: Sequence[Kind] = (Kind.SYNTHETIC, Kind.HUMAN)
+    folder: Path,
+    catalogue: Catalogue,
+    seed: int = 0,
+    kinds: Sequence[Kind] = (Kind.SYNTHETIC, Kind.HUMAN),
+    told: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Path, ...]:
     """Write the benchmark that `seed` draws: goals of each kind, prices, nouns of all titles, and what they are of.
 
     Every kind is drawn as if it were the only one, as the original does; the prices are the same.
+
+    Args:
+        told: called while the nouns are found, with the titles that are done and all there are.
 
     Returns:
         The files. Raises BadInput where the folder is not empty or cannot be written, the seed is below 0, or there
@@ -78,7 +85,7 @@ def freeze(
         folder.parent.mkdir(parents=True, exist_ok=True)
         half = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
-            names = _write_all(half, catalogue, seed, drawn)
+            names = _write_all(half, catalogue, seed, drawn, told)
             half.chmod(0o755)
             os.replace(half, folder)
         finally:
@@ -88,7 +95,13 @@ def freeze(
     return tuple(folder / name for name in names)
 
 
-def _write_all(folder: Path, catalogue: Catalogue, seed: int, drawn: Mapping[Kind, Benchmark]) -> list[str]:
+def _write_all(
+    folder: Path,
+    catalogue: Catalogue,
+    seed: int,
+    drawn: Mapping[Kind, Benchmark],
+    told: Callable[[int, int], None],
+) -> list[str]:
     """Write the files of a benchmark; their names."""
     any_of_them = next(iter(drawn.values()))
     titles = dict.fromkeys(product.title for product in catalogue)
@@ -98,7 +111,13 @@ def _write_all(folder: Path, catalogue: Catalogue, seed: int, drawn: Mapping[Kin
     contents["prices.jsonl"] = (
         {"asin": product.asin, "price": any_of_them.price(product.asin)} for product in catalogue
     )
-    contents["nouns.jsonl"] = ({"name": title, "nouns": nouns} for title, nouns in any_of_them.nouns.each(titles))
+
+    def nouns() -> Iterator[Mapping[str, object]]:
+        for done, (title, found) in enumerate(any_of_them.nouns.each(titles), start=1):
+            yield {"name": title, "nouns": found}
+            told(done, len(titles))
+
+    contents["nouns.jsonl"] = nouns()
     about = {
         "catalogue": catalogue.name,
         "content": catalogue.fingerprint,
