@@ -152,7 +152,10 @@ def freeze(
 
     folder = out if out is not None else Path(f"webshop-seed{seed}")
     if dry_run:
-        steps = [f"draw goals and prices of the products of {catalogue} with the seed {seed}", "find their titles' nouns"]
+        steps = [
+            f"draw goals and prices of the products of {catalogue} with the seed {seed}",
+            "find their titles' nouns",
+        ]
         show_steps(f"freeze {name}", str(folder), steps, None, as_json)
         return
     products = Catalogue.open(catalogue)
