@@ -1,0 +1,259 @@
+"""What `worldmodel_study.py` found, as a part of docs/results.md. Everything is read from the runs' directories."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import TextEnv, make
+from palaestra.trainers.compare import standings_of, two_way
+from palaestra.trainers.evaluate import Evaluation
+from palaestra.trainers.rundir import read_record, write_whole
+from palaestra.trainers.statistics import Interval
+from palaestra.worldmodel import compared
+from palaestra.worldmodel.fidelity import Fidelity
+from palaestra.worldmodel.methods import CONTESTANTS
+from palaestra.worldmodel.training import Learnt
+from palaestra.worldmodel.webevolver import Synthesis
+
+SECTION = Path(__file__).with_name("results") / "worldmodel.md"
+REMARKS = Path(__file__).with_name("worldmodel_remarks.md")
+OPENS = "<!-- world model: written by bench/worldmodel_study.py -->"
+CLOSES = "<!-- end of the world model -->"
+ALONE = "alone"
+
+
+class Acted(BaseModel):
+    """How one arm of a study played the held-out tasks under one seed.
+
+    Attributes:
+        spent: what looking ahead cost (see `Spent`); of the last process, where it was killed on the way.
+        world: run directory of the world model. seconds: of processor time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    evaluation: Evaluation
+    spent: dict[str, Any]
+    world: str
+    seconds: float
+
+
+def acting_file(folder: Path, seed: int, name: str) -> Path:
+    """Where an arm's result of a seed is kept."""
+    slug = "".join(letter for letter in name.replace(" ", "-") if letter.isalnum() or letter == "-")
+    (folder / "acting").mkdir(parents=True, exist_ok=True)
+    return folder / "acting" / f"{seed}-{slug}.json"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def points(gap: Interval) -> str:
+    """A difference of shares, in points."""
+    return f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+
+
+# -- how far it can be trusted -----------------------------------------------------------------------------------------
+
+
+def trust(folder: Path) -> str:
+    """How good the world models of a study are, over their seeds; "" where none was measured."""
+    runs = [run for run in sorted(folder.glob("world-*")) if (run / "fidelity.json").is_file()]
+    if not runs:
+        return ""
+    found = [read_record(run / "fidelity.json", Fidelity) for run in runs]
+    learnt = [read_record(run / "fit.json", Learnt) for run in runs]
+    measures: dict[str, Callable[[compared.Compared], float]] = {
+        "exact": lambda page: float(page.problem is None and page.imagined == page.real),
+        "similarity": lambda page: page.similarity,
+        "copying": lambda page: page.copying,
+        "gain": lambda page: page.similarity - page.copying,
+        "ending": lambda page: float(page.problem is None and page.over == page.ended),
+    }
+    pages = [compared.read(run / compared.PAGES) for run in runs]
+    rows = []
+    for steps in sorted({page.steps for of in pages for page in of}):
+        here = [[page for page in of if page.steps == steps] for of in pages]
+        cells = [str(steps), str(sum(map(len, here))), str(sum(page.problem is not None for of in here for page in of))]
+        for name, value in measures.items():
+            values: dict[int, dict[str, list[float]]] = {}
+            for seed, of in enumerate(here):
+                values[seed] = defaultdict(list)
+                for page in of:
+                    values[seed][page.task].append(value(page))
+            cells.append(two_way(values, (-1.0 if name == "gain" else 0.0, 1.0)).text())
+        rows.append(cells)
+    losses = ", ".join(f"{each.report.losses[0]:.2f} to {each.report.losses[-1]:.2f}" for each in learnt)
+    reward = [row.reward for of in found for row in of.horizons[:1] if row.reward is not None]
+    said = f" The judged score of an end is right in {reward[0].text(percent=True)} (first world)." if reward else ""
+    return (
+        f"{len(runs)} world model(s), each a fresh model of {learnt[0].report.trainable_parameters:,} parameters with "
+        f"{learnt[0].transitions:,} transitions and as many judgements to learn from, {learnt[0].report.tokens_seen:,} "
+        f"ids through it in {learnt[0].report.seconds / 60:.0f} minutes (loss {losses}). Measured on "
+        f"{found[0].episodes} real episodes of {found[0].tasks} tasks that it did not learn from:\n\n"
+        + table(["steps", "pages", "cut", *measures], rows)
+        + f"\n\nTrusted for {', '.join(str(of.trusted) for of in found)} steps (similarity of at least 0.5 and a gain "
+        f"over copying, at the lower ends).{said}"
+    )
+
+
+# -- looking ahead -----------------------------------------------------------------------------------------------------
+
+
+def acting(folder: Path, names: Sequence[str]) -> str:
+    """The policy alone and looking ahead; "" where nothing was played."""
+    done: dict[str, dict[int, Acted]] = {}
+    for name in names:
+        ending = acting_file(folder, 0, name).name.removeprefix("0")
+        files = {int(file.name.partition("-")[0]): file for file in sorted(folder.glob(f"acting/[0-9]*{ending}"))}
+        done[name] = {seed: read_record(file, Acted) for seed, file in files.items() if file.name == f"{seed}{ending}"}
+    rows = []
+    for name, of in done.items():
+        if not of:
+            continue
+        success = two_way({seed: _wins(each.evaluation) for seed, each in of.items()}, (0.0, 1.0))
+        score = two_way({seed: _scores(each.evaluation) for seed, each in of.items()}, (0.0, 1.0))
+        both = [seed for seed in of if seed in done[ALONE]]
+        gap = "-"
+        if name != ALONE and both:
+            pairs = {seed: (_wins(done[ALONE][seed].evaluation), _wins(of[seed].evaluation)) for seed in both}
+            gaps = {
+                s: {task: [after[task][0] - before[task][0]] for task in after} for s, (before, after) in pairs.items()
+            }
+            gap = points(two_way(gaps, (-1.0, 1.0)))
+        rows.append([name, success.text(percent=True), score.text(), gap, *_spent(list(of.values())), str(len(of))])
+    if not rows:
+        return ""
+    tasks = done[ALONE][min(done[ALONE])].evaluation.card.tasks if done[ALONE] else 0
+    heads = ["who acts", "success (95 %)", "score (95 %)", "against alone, points", "calls a decision", "changed"]
+    return (
+        f"The same policy on {tasks} held-out tasks, with 3 candidates from the first step on. Calls: policy + world "
+        "model + judge; for real look-ahead the second are real steps and the true score judges.\n\n"
+        + table([*heads, "branches cut", "CPU s a seed", "seeds"], rows)
+    )
+
+
+def _wins(found: Evaluation) -> dict[str, list[float]]:
+    return {row.task: [float(won) for won in row.successes] for row in found.tasks if row.successes}
+
+
+def _gaps(before: Evaluation, after: Evaluation) -> dict[str, list[float]]:
+    first, second = _wins(before), _wins(after)
+    return {task: [won[0] - first[task][0]] for task, won in second.items() if task in first}
+
+
+def _scores(found: Evaluation) -> dict[str, list[float]]:
+    return {row.task: list(row.scores) for row in found.tasks if row.scores}
+
+
+def _spent(of: Sequence[Acted]) -> list[str]:
+    """Calls of a decision, decisions that were changed, branches that were cut, and seconds."""
+    seconds = f"{sum(each.seconds for each in of) / len(of):.0f}"
+    spent = [each.spent for each in of if each.spent]
+    if not spent:
+        return ["1", "-", "-", seconds]
+    total = {key: sum(each[key] for each in spent) for key in spent[0] if key != "cut"}
+    decisions = max(1, total["decisions"])
+    cut = sum(sum(each["cut"].values()) for each in spent) / max(1, total["candidates"])
+    calls = " + ".join(f"{total[key] / decisions:.1f}" for key in ("policy", "world", "judge"))
+    return [calls, f"{100 * total['changed'] / decisions:.0f} %", f"{100 * cut:.0f} %", seconds]
+
+
+# -- synthesis ---------------------------------------------------------------------------------------------------------
+
+
+def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
+    """WebEvolver beside its controls; "" where no seed of all is finished."""
+    place = folder / "synthesis"
+    seeds = 0
+    while all((place / f"{name}-{seeds}" / "report.html").is_file() for name in names):
+        seeds += 1
+    if not seeds:
+        return ""
+    ends = {name: {seed: place / f"{name}-{seed}" for seed in range(seeds)} for name in names}
+    rows = []
+    for standing in standings_of([CONTESTANTS[name] for name in names], ends):
+        found = [
+            read_record(next(iter(sorted(run.glob("iteration-*/synthesis.json")))), Synthesis)
+            for run in ends[standing.method].values()
+        ]
+        truths = [
+            won for run, of in zip(ends[standing.method].values(), found, strict=True) for won in true(run, of, env)
+        ]
+        kept = [won for accepted, won in truths if accepted]
+        made = len(truths)
+        rows.append(
+            [
+                f"`{standing.method}`",
+                standing.success.text(percent=True),
+                standing.score.text(),
+                points(standing.against) if standing.against is not None else "-",
+                f"{sum(of.unsolved for of in found) / seeds:.0f}",
+                f"{made / seeds:.0f} ({sum(sum(of.cut.values()) for of in found) / seeds:.0f} cut)" if made else "-",
+                f"{len(kept) / seeds:.1f}" if made else "-",
+                f"{sum(kept)} of {len(kept)}; all: {sum(won for _, won in truths)} of {made}" if made else "-",
+            ]
+        )
+    heads = ["method", "success (95 %)", "score (95 %)", f"against `{names[0]}`, points", "tasks never solved"]
+    return (
+        "Two rounds of self-improvement, then synthesis for the tasks that were never solved, and one last fit, all at "
+        "equal ids. Only this gym can say whether what was imagined is true: the imagined actions were taken in the "
+        "real environment afterwards (that taught nobody anything).\n\n"
+        + table([*heads, "imagined episodes", "judged solved", "truly solved, of the judged"], rows)
+        + f"\n\n{seeds} seed(s); means over seeds, intervals over tasks and seeds."
+    )
+
+
+def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[tuple[bool, bool]]:
+    """Of each imagined episode: was it kept, and do its actions solve the task in the real environment."""
+    answers = []
+    with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
+        for id in found.episodes:
+            episode = store.get(id)
+            assert env.registration is not None
+            _, info = env.reset(options={"task": episode.start.task.model_copy(update={"env": env.registration.id})})
+            for action in episode.actions:
+                *_, over, cut, info = env.step(action)
+                if over or cut:
+                    break
+            answers.append((id in found.kept, bool(info["success"])))
+    return answers
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def write_page(out: Path, docs: Path) -> None:
+    """Write what is finished to bench/results/worldmodel.md, and into the page between its two markers."""
+    from worldmodel_study import ARMS, CONTROLS, STUDIES
+
+    parts = []
+    for name, study in STUDIES.items():
+        env = make(study.env)
+        found = [trust(out / name), acting(out / name, ARMS), synthesis(out / name, CONTROLS, env)]
+        env.close()
+        if any(found):
+            parts.append("\n\n".join([f"### {study.title}", *(part for part in found if part)]))
+    if not parts:
+        return
+    remarks = REMARKS.read_text(encoding="utf-8").strip() if REMARKS.is_file() else ""
+    opening = (
+        "## The world model\n\nMade by `python bench/worldmodel_study.py` (what it does stands at its top), which goes "
+        "on where it was stopped. World models learn from real episodes of an oracle, a flawed oracle, a random policy "
+        "and the start model, in tasks that nobody else trains or is measured on. Intervals are 95 % bootstraps over "
+        "tasks and seeds."
+    )
+    text = "\n\n".join(part for part in (OPENS, opening, remarks, *parts, CLOSES) if part)
+    write_whole(SECTION, (text + "\n").encode())
+    page = docs.read_text(encoding="utf-8") if docs.is_file() else ""
+    before, mark, rest = page.partition(OPENS)
+    after = rest.partition(CLOSES)[2] if mark else ""
+    write_whole(docs, "\n\n".join(part for part in (before.strip(), text, after.strip()) if part).encode() + b"\n")

@@ -1,0 +1,369 @@
+"""Is a world model of any use: how far it can be trusted, and what looking ahead and practising in it add.
+
+    python bench/worldmodel_study.py [--out DIR] [--seeds N] [--study NAME] [--worlds N] [--minutes N] [--page]
+
+The same command goes on where it was stopped. Seed by seed: a world model is trained from a fresh tiny model on real
+episodes of tasks that nobody else trains or is measured on (by the oracle, a flawed oracle, at random and by the policy
+itself) and measured on such tasks that it did not learn from; the policy plays held-out tasks alone, looking ahead in
+the world model and looking ahead in the real environment; and `webevolver` runs beside its two controls. After every
+step the findings are written to bench/results/worldmodel.md and into docs/results.md.
+
+The policy is a fresh model of half a million parameters that has cloned solved episodes of yet other tasks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldmodel_page import Acted, acting_file, write_page
+
+from palaestra.agents.collect import collect
+from palaestra.agents.conversation import Conversation
+from palaestra.agents.models import load_model
+from palaestra.agents.policies.hf import HFPolicy
+from palaestra.agents.policies.oracle import OraclePolicy, flawed
+from palaestra.agents.policies.random import RandomPolicy
+from palaestra.agents.policy import Policy, Sampling
+from palaestra.agents.store import EpisodeStore
+from palaestra.agents.tiny import env_texts, make_tiny
+from palaestra.envs import find, make
+from palaestra.trainers.compare import recipes_of
+from palaestra.trainers.config import config_of
+from palaestra.trainers.evaluate import choose_tasks, evaluate
+from palaestra.trainers.rft import RFT, RFTConfig
+from palaestra.trainers.rundir import write_whole
+from palaestra.worldmodel.loading import load_world
+from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
+from palaestra.worldmodel.methods import contestant
+from palaestra.worldmodel.training import TrainConfig, train_world
+from palaestra.worldmodel.world import RealWorld, World
+
+ROOT = Path(__file__).resolve().parent.parent
+THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
+START = {"learning_rate": 3e-3, "batch": 4, "micro_tokens": 4096}
+FIT = {"learning_rate": 5e-4, "batch": 8, "micro_tokens": 4096}
+CONTROLS = ("self-improve", "webevolver", "webevolver-untrained")
+"""The reference comes first."""
+JUDGED = "real pages, learnt judge, d = 1"
+ARMS = ("alone", *(f"{where}, d = {depth}" for where in ("imagined", "real") for depth in (1, 2, 3)), JUDGED)
+"""Who plays the held-out tasks. The first one is the reference."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One environment.
+
+    Attributes:
+        title, env, env_settings: what it is called; the environment.
+        oracle, random, policy: tasks that each of them plays for the world model to learn from; the oracle also with
+            flaws, of this `slip`.
+        page: see `PageFormat`. hidden, layers: of the fresh world model. tokens: ids of its fit; max_tokens: of a page.
+        taught: tasks whose solved episodes the policy has cloned; none where there is no policy, and only the world
+            model is trained and measured. vocabulary: episodes whose words the policy knows.
+        trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks that are played.
+        after: tokens of the fits of a world model that goes on with what a recipe's own rollouts show.
+    """
+
+    title: str
+    env: str
+    oracle: tuple[str, ...]
+    random: tuple[str, ...]
+    policy: tuple[str, ...]
+    page: Mapping[str, Any]
+    tokens: int
+    max_tokens: int
+    env_settings: Mapping[str, Any]
+    slip: float = 0.5
+    hidden: int = 128
+    layers: int = 3
+    taught: tuple[str, ...] = ()
+    vocabulary: int = 200
+    trained: tuple[str, ...] = ()
+    budget: int = 216
+    tasks: tuple[str, ...] = ()
+    after: int = 150_000
+
+
+def crafting(numbers: range, depths: Sequence[int] = (1, 2)) -> tuple[str, ...]:
+    """Tasks of the crafting world."""
+    return tuple(f"d{depth}/{theme}-{n}" for n in numbers for depth in depths for theme in THEMES)
+
+
+STUDIES = {
+    "crafting": Study(
+        title="Crafting",
+        env="palaestra/Crafting-v0",
+        env_settings={"max_steps": 8},
+        taught=crafting(range(100, 200)),
+        trained=crafting(range(6)),
+        oracle=crafting(range(10, 45)),
+        random=crafting(range(10, 20)),
+        policy=crafting(range(20, 35)),
+        page={"max_page": 1200, "rules": False},
+        tokens=2_000_000,
+        max_tokens=40,
+        tasks=crafting(range(3)),
+    ),
+    "webshop": Study(
+        title="WebShop's text pages, the official 1,000 products",
+        env="palaestra/WebShop-v0",
+        oracle=tuple(f"webshop-synthetic/{n}" for n in range(2500, 2700)),
+        random=tuple(f"webshop-synthetic/{n}" for n in range(2500, 2600)),
+        policy=(),
+        page={"max_page": 400, "rules": False, "history": 4},
+        tokens=1_500_000,
+        max_tokens=260,
+        slip=0.3,
+        env_settings={"max_steps": 8},
+    ),
+}
+
+
+@dataclass
+class Run:
+    """A study under way.
+
+    Attributes:
+        name: of the study.
+        until: no step begins after this moment (`time.monotonic`).
+        worlds: so many world models are trained, of different seeds; the seeds share them in turn.
+    """
+
+    name: str
+    out: Path
+    until: float
+    worlds: int
+    docs: Path
+
+    @property
+    def study(self) -> Study:
+        """What is asked."""
+        return STUDIES[self.name]
+
+    def late(self) -> bool:
+        """Is the time up."""
+        return time.monotonic() > self.until
+
+    def policy(self, *, constrain: bool = True) -> HFPolicy:
+        """The policy, at the temperature of its rollouts."""
+        return HFPolicy(
+            load_model(policy_model(self)),
+            sampling=Sampling(temperature=1.0, max_tokens=32),
+            batch_size=32,
+            constrain=constrain,
+        )
+
+
+def policy_model(run: Run) -> Path:
+    """The policy's weights, which all begin with; made once."""
+    study, folder = run.study, run.out / "worldmodel" / run.name
+    model, fresh = folder / "policy-model", folder / "fresh-policy"
+    if (model / "config.json").is_file():
+        return model
+    if not (fresh / "config.json").is_file():
+        words = env_texts(study.env, episodes=study.vocabulary)
+        make_tiny(words, fresh, vocab=1200, hidden=128, layers=2, heads=4, name="tiny")
+    settings = {
+        **recipe_settings(study, fresh),
+        "tasks": list(study.taught),
+        "budget": 0,
+        "experts": {"oracle": "default"},
+        "objective": {**START, "tokens": 2_500_000},
+    }
+    RFT(config_of(RFTConfig, settings), folder / "policy", progress="quiet").train()
+    part = folder / ".policy-model"
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(folder / "policy/iteration-0/model", part)
+    part.rename(model)
+    return model
+
+
+def recipe_settings(study: Study, model: Path) -> dict[str, Any]:
+    """What every recipe is told."""
+    return {
+        "env": study.env,
+        "env_settings": dict(study.env_settings),
+        "model": str(model),
+        "constrain": True,
+        "sampling": {"temperature": 1.0, "max_tokens": 32},
+        "evaluation": {"split": "dev", "temperature": 1.0, "between": False, "tasks": list(study.tasks)},
+    }
+
+
+# -- the world model ---------------------------------------------------------------------------------------------------
+
+
+def episodes(run: Run) -> Path:
+    """Real episodes to learn the world from, and to measure a world model on."""
+    study, folder = run.study, run.out / "worldmodel" / run.name
+    env = make(study.env, **dict(run.study.env_settings))
+    tasks = env.tasks(env.splits()[0])
+    policies: list[tuple[Policy, tuple[str, ...]]] = [
+        (OraclePolicy(study.env), study.oracle),
+        (flawed(study.env, study.slip), study.oracle),
+        (RandomPolicy(), study.random),
+    ]
+    if study.policy:
+        policies.append((run.policy(), study.policy))
+    with EpisodeStore(folder / "episodes.sqlite") as store:
+        for policy, names in policies:
+            chosen = choose_tasks(tasks, names, study.env)
+            collect(chosen, policy, store, env_settings=dict(run.study.env_settings), concurrency=32, progress="quiet")
+    env.close()
+    return folder
+
+
+def world_model(run: Run, seed: int) -> Path:
+    """A world model that was trained and measured: the run directory."""
+    study, folder = run.study, episodes(run)
+    fresh = folder / f"fresh-{seed}"
+    config = {
+        "env": study.env,
+        "env_settings": dict(run.study.env_settings),
+        "store": str(folder / "episodes.sqlite"),
+        "model": str(fresh),
+        "page": dict(study.page),
+        "per_kind": None,  # crafting has a few dozen kinds of action, and a fresh model must see them all often
+        "held_out": 0.1,
+        "max_tokens": study.max_tokens,
+        "objective": {**START, "batch": 8, "tokens": study.tokens},
+        "seed": seed,
+    }
+    if not (fresh / "config.json").is_file():
+        words = [*env_texts(study.env, episodes=120), *(["Task: Done: Page: Action: Score: 0.5\n== going"] * 200)]
+        words += ["Write the page that comes next.", "Judge the page.", "The episode is over.", "\n== refused"] * 200
+        make_tiny(words, fresh, vocab=1500, hidden=study.hidden, layers=study.layers, heads=4, seed=seed, name="world")
+    train_world(config_of(TrainConfig, config), folder / f"world-{seed}")
+    return folder / f"world-{seed}"
+
+
+# -- acting ------------------------------------------------------------------------------------------------------------
+
+
+def player(run: Run, arm: str, world: Path) -> Policy:
+    """One of `ARMS`."""
+    if arm == ARMS[0]:
+        return run.policy()
+    learned, depth = load_world(world), int(arm[-1])
+    imagined = arm.startswith("imagined")
+    seen: World = learned if imagined else RealWorld(run.study.env, dict(run.study.env_settings))
+    return LookAhead(
+        run.policy(),
+        seen,
+        learned.judge if arm == JUDGED else None,
+        plan=LookAheadPlan(candidates=3, depth=depth, after=0),
+        roller=None if seen.lists else run.policy(constrain=False),
+    )
+
+
+def act(run: Run, folder: Path, seed: int, world: Path) -> None:
+    """All arms of one seed."""
+    for name in ARMS:
+        file = acting_file(folder, seed, name)
+        if file.is_file() or run.late():
+            continue
+        began, acting = time.process_time(), player(run, name, world)
+        with EpisodeStore(file.with_suffix(".sqlite")) as store:
+            found = evaluate(
+                run.study.env,
+                acting,
+                store,
+                split="dev",
+                tasks=run.study.tasks,
+                env_settings=dict(run.study.env_settings),
+                conversation=Conversation(),
+                seed=seed,
+                concurrency=32,
+                label=name,
+                progress="quiet",
+            )
+        spent = acting.spent.counts() if isinstance(acting, LookAhead) else {}
+        acted = Acted(evaluation=found, spent=spent, world=str(world), seconds=time.process_time() - began)
+        write_whole(file, acted.model_dump_json().encode())
+        print(f"seed {seed}, {name}: {found.success.text(percent=True)}, {acted.seconds:.0f} s", flush=True)
+
+
+# -- synthesis ---------------------------------------------------------------------------------------------------------
+
+
+def synthesise(run: Run, folder: Path, seed: int, world: Path) -> None:
+    """WebEvolver and its controls, of one seed."""
+    study = run.study
+    settings = {
+        **recipe_settings(study, policy_model(run)),
+        "tasks": list(study.trained),
+        "budget": study.budget,
+        "iterations": 2,
+        "objective": {**FIT, "tokens": 30_000},
+        "world": {
+            "page": dict(study.page),
+            "per_kind": None,
+            "max_tokens": study.max_tokens,
+            "horizons": 2,
+            "objective": {**FIT, "tokens": study.after},
+        },
+        "world_model": str(world / "model"),
+        "steps": 7,
+    }
+    recipes = recipes_of(
+        [contestant(name) for name in CONTROLS],
+        settings,
+        folder / "synthesis",
+        [seed],
+        {},
+        {"progress": "quiet", "concurrency": 32},
+    )
+    for (name, _), recipe in recipes.items():
+        if run.late():
+            return
+        if not (recipe.out / "report.html").is_file():
+            recipe.train()
+            print(f"seed {seed}, {name}: done", flush=True)
+
+
+def go(run: Run, seeds: int) -> None:
+    """Run the study, or go on with it."""
+    folder = episodes(run)
+    for seed in range(seeds):
+        if run.late():
+            return
+        world = world_model(run, seed % run.worlds)
+        write_page(run.out / "worldmodel", run.docs)
+        if run.study.taught:
+            act(run, folder, seed, world)
+            write_page(run.out / "worldmodel", run.docs)
+            synthesise(run, folder, seed, world)
+            write_page(run.out / "worldmodel", run.docs)
+
+
+def main() -> int:
+    """Run, or go on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs/results", help="where the runs are kept")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--worlds", type=int, help="world models of different seeds; default: one a seed")
+    parser.add_argument("--study", choices=list(STUDIES), action="append", help="one of them; default: all")
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin no step after so many")
+    parser.add_argument("--page", action="store_true", help="run nothing, write what is finished")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs/results.md", help="the page")
+    given = parser.parse_args()
+    until = time.monotonic() + 60 * given.minutes
+    for name in () if given.page else given.study or list(STUDIES):
+        if why := find(STUDIES[name].env).why_not_ready():
+            print(f"{name} is left out: {why}", flush=True)
+            continue
+        seeds = given.seeds if STUDIES[name].taught else 1
+        go(Run(name, given.out, until, given.worlds or seeds, given.docs), seeds)
+    write_page(given.out / "worldmodel", given.docs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
