@@ -314,7 +314,8 @@ def write_page(out: Path, docs: Path) -> None:
     """The page of all that is finished, with what people remarked on it (`learning_remarks.md`)."""
     files = [out / name / "section.md" for name in STUDIES]
     remarks = Path(__file__).with_name("learning_remarks.md")
-    sections = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    files.append(Path(__file__).with_name("results") / "worldmodel.md")  # worldmodel_study.py writes that part
+    sections = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
     said = remarks.read_text(encoding="utf-8") if remarks.is_file() else ""
     write_whole(docs, page(sections, said).encode())
 
