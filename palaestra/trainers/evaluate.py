@@ -140,11 +140,16 @@ class Measured:
 
     def check(self, split: str | None) -> None:
         """Raises BadInput for a split that cannot be evaluated on; None is the usual one."""
-        env = self.factory(self.spec.id) if self.factory else make(self.spec.id, **self.settings)
+        env = self.made()
         try:
             held_out(self.spec, env, split or usual_split(env))
         finally:
             env.close()
+
+    def made(self, protocol: str | None = None) -> TextEnv[Any]:
+        """A fresh instance, under a protocol if one is named."""
+        settings = with_protocol(self.spec, self.settings, protocol)
+        return self.factory(self.spec.id) if self.factory else make(self.spec.id, **settings)
 
 
 def measured(

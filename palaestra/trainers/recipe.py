@@ -39,6 +39,7 @@ from palaestra.trainers.evaluate import (
     evaluate,
     measured,
     training_splits,
+    usual_split,
     with_protocol,
 )
 from palaestra.trainers.experts import gather
@@ -106,7 +107,7 @@ class Recipe(ABC, Generic[C]):
             raise BadInput("ray: replicas hold one model, and training makes new ones; use servers (engine=http://...)")
         self.spec = find(config.env)
         self.env_settings = with_protocol(self.spec, config.env_settings, config.protocol)
-        self.env = env_factory(self.spec.id) if env_factory else make(self.spec.id, **self.env_settings)
+        self.env = self._made()
         self.splits = training_splits(self.env)
         split = self.splits[0]
         self.tasks: list[Task] = choose_tasks(self.env.tasks(split), config.tasks, f"split {split!r} of {self.spec.id}")
@@ -246,8 +247,7 @@ class Recipe(ABC, Generic[C]):
 
         resolve(self.config.model)  # what is wrong is told before anything is written
         self._grown()
-        if self.inside:
-            self._must_rewind()
+        self._must_rewind()
         if not (self.out / "run.json").exists():
             self._template()  # one that cannot be token-exact is told before anything is made
         with self._opened():
@@ -270,11 +270,19 @@ class Recipe(ABC, Generic[C]):
             return path
 
     def _must_rewind(self) -> None:
-        env = self.env_factory(self.spec.id) if self.env_factory else make(self.spec.id, **self.env_settings)
-        try:
-            must_rewind(env, self.tasks[0], self.name)
-        finally:
-            env.close()
+        """Refuse what begins inside earlier episodes where the environment cannot go back."""
+        plan = self.config.evaluation
+        if self.inside:
+            must_rewind(self._made, lambda env: self.tasks[0], self.name)
+        if plan.recovery or plan.improve:
+            must_rewind(
+                lambda: self.measured.made(self.config.protocol),
+                lambda env: env.tasks(plan.split or usual_split(env))[0],
+                "evaluation.recovery" if plan.recovery else "evaluation.improve",
+            )
+
+    def _made(self) -> TextEnv[Any]:
+        return self.env_factory(self.spec.id) if self.env_factory else make(self.spec.id, **self.env_settings)
 
     def _iteration(self, number: int, label: str) -> None:
         folder = f"iteration-{number}"

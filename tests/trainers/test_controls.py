@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start, TokenRecord, Turn
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, Fidelity, Task, register
+from palaestra.envs import BadInput, Fidelity, Reply, Task, register
 from palaestra.trainers.best_of_k import BestOfK, BestOfKConfig, likelihood
 from palaestra.trainers.config import config_of
 from palaestra.trainers.difficulty import bin_of, binned
@@ -126,6 +126,45 @@ def test_an_environment_that_cannot_go_back_is_refused_before_anything_is_made(
     config = config_of(kind.config_type, settings(model, env="toy/Forgetful-v0"))
     with pytest.raises(BadInput, match=rf"Forgetful-v0 cannot go back to an earlier step .* and {name} begins inside"):
         kind(config, tmp_path / "run", progress="quiet").train()
+    assert not (tmp_path / "run").exists()
+
+
+class Leaky(lamps.Lamps):
+    """Press the button of the lamp's colour."""
+
+    presses = 0
+
+    def begin(self, task: Task, rng: np.random.Generator) -> tuple[lamps.State, str]:
+        self.presses = 0
+        return super().begin(task, rng)
+
+    def act(self, state: lamps.State, action: str) -> Reply:
+        self.presses += 1
+        reply = super().act(state, action)
+        state.done %= 2
+        return Reply(f"{reply.observation} You have pressed {self.presses} times.")
+
+
+register("toy/Leaky-v0", Leaky, splits={"train": ["two/0"], "test": ["two/1"]}, oracles={"solve": lamps.solve})
+
+
+def test_an_environment_that_keeps_something_beside_its_state_is_refused_too(tmp_path: Path, model: Path) -> None:
+    """It shows the right text where it comes back to, and goes on with what the instance remembers."""
+    config = config_of(METHODS["eef"].config_type, settings(model, env="toy/Leaky-v0"))
+    with pytest.raises(BadInput, match=r"Leaky-v0 cannot go back .*the same action then shows something else"):
+        METHODS["eef"](config, tmp_path / "run", progress="quiet").train()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("asked", [{"recovery": True}, {"improve": 1}])
+def test_what_is_measured_inside_episodes_needs_rewind_as_well(
+    tmp_path: Path, model: Path, asked: dict[str, Any]
+) -> None:
+    """RFT needs none; that its last measurement does is told before its first rollout."""
+    whole = {**settings(model, env="toy/Forgetful-v0"), "evaluation": {"tasks": 1, **asked}}
+    (key,) = asked
+    with pytest.raises(BadInput, match=rf"cannot go back .* and evaluation\.{key} begins inside .* without"):
+        RFT(config_of(RFTConfig, whole), tmp_path / "run", progress="quiet").train()
     assert not (tmp_path / "run").exists()
 
 
