@@ -93,6 +93,7 @@ class RemoteEnv(TextEnv[Standing]):
         self._token_variable = token_variable
         self._foreign = (action_field, observation_field, solved)
         self._connection: Connection | OpenEnvSession | None = None
+        self._dialect: OpenEnvDialect | None = None
         self._about: dict[str, Any] | None = None
         self._names: dict[str, tuple[Task, ...]] = {}
         self._told: tuple[Task, str, int | None] | None = None
@@ -104,7 +105,10 @@ class RemoteEnv(TextEnv[Standing]):
     def about(self) -> Mapping[str, Any]:
         """What the server says of itself: `env`, `settings`, `fingerprint`, `splits`, ... Connects if need be."""
         if self._about is None:
-            self._session(fresh=True)
+            connection = self._session(fresh=True)
+            if self._dialect is not None:  # see `told` of it
+                connection.close()
+                self._connection = None
             assert self._about is not None
         return self._about
 
@@ -296,6 +300,8 @@ class RemoteEnv(TextEnv[Standing]):
 
     def _ask(self, kind: str, data: dict[str, Any], *, again: bool = False) -> dict[str, Any]:
         """Ask what needs no episode. `again`: where the session has ended meanwhile, in a new one, once."""
+        if self._dialect is not None and (told := self._dialect.told(kind, data)) is not None:
+            return told
         old = self._connection
         connection = self._session(fresh=old is None or not old.open)
         try:
@@ -312,6 +318,7 @@ class RemoteEnv(TextEnv[Standing]):
             self._connection.close()
             self._connection = None
         connection: Connection | OpenEnvSession = Connection(self._address, self._token_variable, self._deadline)
+        dialect: OpenEnvDialect | None = None
         try:
             try:
                 about = connection.ask("hello", {"wire": WIRE})
@@ -320,6 +327,7 @@ class RemoteEnv(TextEnv[Standing]):
                 assert isinstance(connection, Connection)
                 connection, about = dialect.over(connection), dialect.about
             self._agree(about)
+            self._dialect = dialect
         except BaseException:
             connection.close()
             raise

@@ -75,6 +75,15 @@ class OpenEnvDialect:
         """A session that is asked in our words and asks in theirs."""
         return OpenEnvSession(self, connection)
 
+    def told(self, kind: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What needs no session: there a connection is one, and a server has one of them unless it says otherwise."""
+        if kind == "tasks":
+            seeds = {"train": TRAIN, "test": TEST}[data["split"]]
+            return {"names": list(map(str, seeds[data["start"] : data["stop"]])), "total": len(seeds)}
+        if kind == "task":
+            return {"instructions": self.instructions, "max_steps": None}
+        return None
+
     def action(self, text: str) -> dict[str, Any] | None:
         """The action that an agent's text stands for; None where it is none."""
         text = _whole(text)
@@ -158,11 +167,8 @@ class OpenEnvSession:
 
     def ask(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
         """As of `Connection`, with our kinds of messages."""
-        if kind == "tasks":
-            seeds = {"train": TRAIN, "test": TEST}[data["split"]]
-            return {"names": list(map(str, seeds[data["start"] : data["stop"]])), "total": len(seeds)}
-        if kind == "task":
-            return {"instructions": self._dialect.instructions, "max_steps": None}
+        if (told := self._dialect.told(kind, data)) is not None:
+            return told
         if kind == "reset":
             return self._reset(data)
         if kind == "step":

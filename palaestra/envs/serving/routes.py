@@ -100,15 +100,13 @@ class EnvServer:
     # -- the WebSocket ------------------------------------------------------------------------------------------------
 
     async def live(self, websocket: WebSocket) -> None:
-        """One connection, one session."""
+        """One connection, one session at the most: it begins with the first message that is about an episode."""
         from starlette.websockets import WebSocketDisconnect
 
         await websocket.accept()
-        session: Session[EpisodePlayer] | None = None
+        held: list[Session[EpisodePlayer]] = []
         try:
-            session = self.sessions.begin()
-            session.attached = True
-            await self._serve(websocket, session)
+            await self._serve(websocket, held)
         except WebSocketDisconnect:  # the client broke off while it was being answered
             pass
         except Refusal as refusal:  # this connection is over; other refusals are answered inside
@@ -116,10 +114,10 @@ class EnvServer:
                 await websocket.send_text(refusal.frame())
                 await websocket.close(1013 if refusal.kind is Kind.FULL else 1000)
         finally:
-            if session is not None:
+            for session in held:
                 self.sessions.end(session)
 
-    async def _serve(self, websocket: WebSocket, session: Session[EpisodePlayer]) -> None:
+    async def _serve(self, websocket: WebSocket, held: list[Session[EpisodePlayer]]) -> None:
         waiting: deque[str | bytes | None] = deque()
 
         async def gone() -> None:
@@ -143,9 +141,11 @@ class EnvServer:
                 if kind == "close":
                     await websocket.close()
                     return
-                answer = await self._answer(session, kind, data, gone)
+                answer = await self._answer_front(kind, data)
+                if answer is None:
+                    answer = await self._answer(self._begun(held), kind, data, gone)
             except Refusal as refusal:
-                if session.over:
+                if refusal.kind is Kind.FULL or any(session.over for session in held):
                     raise
                 answer = refusal.frame()
             except asyncio.CancelledError:
@@ -154,19 +154,30 @@ class EnvServer:
                 raise
             await websocket.send_text(answer)
 
-    async def _answer(
-        self, session: Session[EpisodePlayer], kind: str, data: Any, gone: Callable[[], Any] | None = None
-    ) -> str:
+    def _begun(self, held: list[Session[EpisodePlayer]]) -> Session[EpisodePlayer]:
+        """A connection's session. One that only asks what there is takes none away from those who play."""
+        if not held:
+            held.append(self.sessions.begin())
+            held[0].attached = True
+        return held[0]
+
+    async def _answer_front(self, kind: str, data: Any) -> str | None:
+        """What is no session's business; None for what is."""
         if kind == "hello":
             return frame("hello", self.about)
         if kind == "tasks":
-            return await self._front.call(lambda front: front.tasks(data))
+            return await self._page(data)
         if kind == "task":
             return await self._front.call(lambda front: front.task(data))
-        return await session.call(lambda player: player.answer(kind, data), gone)
+        return None
 
-    async def _answer_front(self, data: Any) -> str:
+    async def _page(self, data: Any) -> str:
         return await self._front.call(lambda front: front.tasks(data))
+
+    async def _answer(
+        self, session: Session[EpisodePlayer], kind: str, data: Any, gone: Callable[[], Any] | None = None
+    ) -> str:
+        return await session.call(lambda player: player.answer(kind, data), gone)
 
     # -- single requests ----------------------------------------------------------------------------------------------
 
@@ -256,7 +267,7 @@ class EnvServer:
         total = stop = stop if stop is not None else 2**62
         while (at := (start or 0) + len(told)) < min(total, stop):
             asked = checked("tasks", {"split": split, "start": at, "stop": stop})
-            page = json.loads(await self._answer_front(asked))["data"]
+            page = json.loads(await self._page(asked))["data"]
             total = page["total"] if what != "num_tasks" else 0
             told += [{"name": name, "split": split} for name in page["names"]] if total else []
             if what == "num_tasks":

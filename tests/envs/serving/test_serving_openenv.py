@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import pytest
 from serving_processes import ODD, OPENENV, Server, serving, started, until
 
 import palaestra
+from palaestra.agents.collect import collect
+from palaestra.agents.policies.scripted import ScriptedPolicy
+from palaestra.agents.store import EpisodeStore
 from palaestra.agents.tiny import make_tiny
 from palaestra.envs import Fidelity
 from palaestra.envs.check import check
@@ -84,14 +88,14 @@ def test_trl_trains_on_what_we_serve(tmp_path: Path) -> None:
     assert (out / weights).read_bytes() != (model / weights).read_bytes(), "no episode taught anything"
 
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def echoing(home: Path, sessions: int) -> Iterator[str]:
     """The example that OpenEnv's own `openenv init` writes, as it is but for the number of sessions."""
-    path, home = environ(), tmp_path_factory.mktemp("theirs") / "echo_env"
+    path = environ()
     words = {"__ENV_NAME__": "echo", "__ENV_CLASS_NAME__": "Echo", "__ENV_TITLE_NAME__": "Echo"}
     shutil.copytree(OPENENV / "openenv/cli/templates/openenv_env", home, ignore=shutil.ignore_patterns("*.pyc"))
     for file in sorted(home.rglob("*.py")):
-        text, name = file.read_text().replace("max_concurrent_envs=1", "max_concurrent_envs=16"), file.name
+        text, name = file.read_text().replace("max_concurrent_envs=1", f"max_concurrent_envs={sessions}"), file.name
         for word, value in words.items():
             text, name = text.replace(word, value), name.replace(word, value)
         file.write_text(text)
@@ -111,6 +115,24 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
         assert until(up, 120)
         yield url
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with echoing(tmp_path_factory.mktemp("theirs") / "echo_env", 16) as url:
+        yield url
+
+
+def test_a_server_of_one_session_is_played_one_episode_at_a_time(tmp_path: Path) -> None:
+    with echoing(tmp_path / "echo_env", 1) as url, EpisodeStore(tmp_path / "store") as store:
+        asking = palaestra.make("remote", url=url)
+        tasks = asking.tasks("test")[:3]
+        assert asking.instructions(tasks[0])
+        assert asking.fingerprint().startswith("openenv/")
+        policy, settings = ScriptedPolicy(("one", "two")), {"url": url, "max_steps": 2}
+        report = collect(tasks, policy, store, env_settings=settings, concurrency=1, progress="quiet")
+        assert report.episodes == 3
+        asking.close()
 
 
 def test_we_play_what_openenv_serves(theirs: str) -> None:

@@ -56,6 +56,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Pa
         yield server, path
 
 
+def enters(env: TextEnv[Any]) -> bool:
+    """Could an episode begin."""
+    try:
+        env.reset()
+    except EnvFault:
+        return False
+    return True
+
+
 def test_a_full_server_says_so_and_has_room_again_when_a_session_ends(small: tuple[Server, Path]) -> None:
     server, _ = small
     envs = [remote(server) for _ in range(3)]
@@ -64,16 +73,22 @@ def test_a_full_server_says_so_and_has_room_again_when_a_session_ends(small: tup
     with pytest.raises(EnvFault, match="the server is full: 2 of 2 sessions are taken"):
         envs[2].reset()
     envs[0].close()
-
-    def enters() -> bool:
-        try:
-            envs[2].reset()
-        except EnvFault:
-            return False
-        return True
-
-    assert until(enters)
+    assert until(lambda: enters(envs[2]))
     for env in envs:
+        env.close()
+
+
+def test_whoever_only_asks_what_there_is_takes_no_session(small: tuple[Server, Path]) -> None:
+    server, diary = small
+    asking = [remote(server) for _ in range(4)]
+    begun = entries(diary, "begin")
+    for env in asking:
+        assert env.instructions(env.tasks("train")[0]) == "Say anything; it is counted."
+    playing = [remote(server) for _ in range(2)]
+    assert until(lambda: enters(playing[0]))  # those of the test before may still end
+    assert until(lambda: enters(playing[1]))
+    assert entries(diary, "begin") == begun + 2
+    for env in asking + playing:
         env.close()
 
 
