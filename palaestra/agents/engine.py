@@ -51,7 +51,8 @@ class Engine:
         compiled: let it compile the model, which takes minutes at the start and pays in long runs.
         adapters: rank of the largest LoRA adapter that it is to take; 0 for none.
         patience: seconds that its start may take.
-        inside: ask it in this process, without a server between (its core is a process of its own all the same).
+        inside: ask it in this process, without a server between (its core is a process of its own all the same, which
+            begins by importing the program: that needs `if __name__ == "__main__":`).
         options: further options of the server, such as `("--tensor-parallel-size", "2")`.
 
     Attributes:
