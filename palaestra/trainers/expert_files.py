@@ -1,8 +1,9 @@
 """Recorded expert episodes: what of a file can be learnt from, and what cannot and why.
 
 A record is left out that is malformed, of another environment or of a task that is not for training, or that does not
-replay: its actions, taken in the environment, must show what the record says was seen, and end as it says. Everything
-else of the file is used.
+replay: its actions, taken in the environment, must show what the record says was seen, and end as it says. The score of
+an episode that was exported here must be the environment's, too; those of others' conversations may be of another
+protocol (`docs/evaluation.md`). Everything else of the file is used.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from palaestra.agents.progress import Shown
 from palaestra.envs import BadInput, EnvSpec, TextEnv
 
 _SHOWN = 60
+_ROUNDED = 1e-6
 
 
 def read_experts(
@@ -56,7 +58,8 @@ def read_experts(
         wrong.append(str(error))
 
     first = {"start": 0} if file.suffix == ".parquet" else _first(read_records(file, lambda _: None))
-    if "start" in first:
+    ours = "start" in first
+    if ours:
         recorded = list(read_episodes(file, broken))
     else:
         chats = read_conversations(file, env=spec.id, conversation=conversation, score=score, broken=broken)
@@ -68,7 +71,7 @@ def read_experts(
         for episode in recorded:
             problem = _foreign(episode, spec, splits, allowed)
             if problem is None and replay and not episode.outcome.is_fault:
-                problem = _differs(episode, good, env)
+                problem = _differs(episode, good, env, scored=ours)
             if problem is None:
                 good[episode.id] = episode
             else:
@@ -100,7 +103,7 @@ def _foreign(episode: Episode, spec: EnvSpec, splits: Sequence[str], allowed: Co
     return None
 
 
-def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any]) -> str | None:
+def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any], *, scored: bool) -> str | None:
     """Where the environment shows something else than the record; None where it shows the same."""
     before: list[str] = []
     start = episode.start
@@ -129,6 +132,8 @@ def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any]) -> 
     if bool(info["success"]) != episode.success:
         said, is_so = ("solved", "not solved") if episode.success else ("not solved", "solved")
         return f"does not replay: it says that the task is {said}, and the environment that it is {is_so}"
+    if scored and abs(info["score"] - episode.score) > _ROUNDED:
+        return f"does not replay: it says that it is worth {episode.score:.3g}, and the environment {info['score']:.3g}"
     return None
 
 

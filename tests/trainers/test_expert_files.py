@@ -100,6 +100,21 @@ def test_bad_records_are_counted_listed_and_left_out(tmp_path: Path, model: Path
     assert [event["records"] for event in events if event["event"] == "left out"] == [5]
 
 
+def test_an_episode_that_claims_a_higher_score_than_it_had_is_left_out(
+    tmp_path: Path, model: Path, recorded: list[Episode]
+) -> None:
+    """A lost one that would pass RFT's `threshold`."""
+    file = tmp_path / "experts.jsonl"
+    records = list(lines(file, recorded))
+    lost = next(place for place, episode in enumerate(recorded) if not episode.success)
+    records[lost]["score"] = 0.99
+    file.write_text("\n".join(json.dumps(record) for record in records))
+    trained(tmp_path / "run", model, file)
+    assert used(tmp_path / "run") == 5
+    (problem,) = problems(tmp_path / "run")
+    assert f"it says that it is worth 0.99, and the environment {recorded[lost].score:.3g}" in problem
+
+
 def test_nothing_but_bad_records_is_an_error(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
     file = tmp_path / "experts.jsonl"
     records = list(lines(file, recorded))
