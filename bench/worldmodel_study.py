@@ -107,7 +107,7 @@ STUDIES = {
         random=crafting(range(10, 20)),
         policy=crafting(range(20, 35)),
         page={"max_page": 1200, "rules": False},
-        tokens=2_000_000,
+        tokens=1_500_000,
         max_tokens=40,
         tasks=crafting(range(3)),
     ),

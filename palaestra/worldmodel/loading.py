@@ -60,9 +60,9 @@ def load_world(folder: str | Path, env_id: str | None = None) -> LearnedWorld:
     """
     place = world_folder(folder)
     card_of(place, env_id)
-    measured = place / FIDELITY
-    stamp = measured.stat().st_mtime_ns if measured.is_file() else 0
-    return _loaded(str(place.resolve()), stamp)
+    # written anew with new weights, and with a new measurement
+    stamps = [file.stat().st_mtime_ns if file.is_file() else 0 for file in (place / CARD, place / FIDELITY)]
+    return _loaded(str(place.resolve()), *stamps)
 
 
 def card_of(folder: str | Path, env_id: str | None) -> WorldCard:
@@ -114,10 +114,10 @@ def trusted(world: World, asked: int | None) -> int:
 
 
 @lru_cache(maxsize=2)
-def _loaded(place: str, stamp: int) -> LearnedWorld:
+def _loaded(place: str, trained: int, measured: int) -> LearnedWorld:
     folder = Path(place)
     card = read_card(folder)
-    report = read_record(folder / FIDELITY, Fidelity) if stamp else None
+    report = read_record(folder / FIDELITY, Fidelity) if measured else None
     policy = model_policy(place, Sampling(temperature=card.temperature, max_tokens=card.max_tokens))
     return LearnedWorld(policy, card.page, horizon=report.trusted if report else None)
 
