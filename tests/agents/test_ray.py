@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,9 @@ from palaestra.agents.policy import Completion, Policy, PolicyBase, Request
 from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.ray_link import _answers
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, Needs, find
+from palaestra.envs import BadInput, Needs, find, registry
+from palaestra.trainers.config import config_of
+from palaestra.trainers.rft import RFT, RFTConfig
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]  # one cluster for all of them
 
@@ -240,6 +244,54 @@ def test_the_command_collects_there(cluster: Any, tmp_path: Path) -> None:
         assert len(store) == 6
 
 
+def test_an_evaluation_there_finds_what_one_here_does(cluster: Any, tmp_path: Path) -> None:
+    from palaestra.cli import run as command
+
+    words = ["eval", "bandit", "-p", "random", "-t", "6", "-s", "max_steps=4", "-q", "-o"]
+    assert command([*words, str(tmp_path / "here")]) == 0
+    assert command([*words, str(tmp_path / "there"), "--ray", cluster.address, "--replicas", "1"]) == 0
+    here, there = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("here", "there"))
+    assert len(here["tasks"]) == 6
+    assert (here["tasks"], here["score"]) == (there["tasks"], there["score"])
+
+
+WHERE = """
+import os
+import palaestra
+
+class Where(palaestra.TextEnv):
+    "Tells the process that it is in."
+    def begin(self, task, rng):
+        return {}, f"{os.getpid()} is my process."
+    def act(self, state, action):
+        return palaestra.Reply("Thank you.", score=1.0, success=True, over=True)
+
+palaestra.register("mine/Where-v0", Where, splits={"train": range(4), "test": range(4, 6)}, max_steps=2)
+"""
+
+
+def test_training_has_its_environments_there(cluster: Any, tmp_path: Path) -> None:
+    """In collecting and in measuring, and they are an environment of a file of one's own."""
+    from palaestra.cli import run as command
+
+    (tmp_path / "where_env.py").write_text(WHERE)
+    known = dict(registry._specs)
+    words = ["train", "rft", "--env", "mine/Where-v0", "--load", str(tmp_path / "where_env.py"), "-q"]
+    words += ["--model", "tiny:bandit", "--tasks", "4", "--budget", "4", "--set", "iterations=1"]
+    words += ["--set", "objective.epochs=1", "--set", "sampling.max_tokens=4", "-o", str(tmp_path / "run")]
+    try:
+        assert command([*words, "--ray", cluster.address]) == 0
+    finally:
+        registry._specs.clear()
+        registry._specs.update(known)
+    with EpisodeStore(tmp_path / "run" / "episodes.sqlite", mode="r") as store:
+        made = list(store.episodes())
+    assert {episode.start.task.split for episode in made} == {"train", "test"}
+    processes = {episode.turns[0].observation for episode in made}
+    assert f"{os.getpid()} is my process." not in processes
+    assert len(made) == 8  # two tests before, four rollouts, two tests after
+
+
 def test_the_command_tells_in_one_line_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +300,7 @@ def test_the_command_tells_in_one_line_what_is_wrong(
     from palaestra.cli import run as command
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    words = ["collect", "bandit", "-p", "random", "-t", "1", "-o", str(tmp_path / "run"), "-q"]
+    words = ["collect", "bandit", "-p", "random", "-t", "1", "-o", str(tmp_path / "none"), "-q"]
     for more, told in (
         (["--ray", "127.0.0.1:1"], "--ray 127.0.0.1:1: no Ray cluster answers there"),
         (["--replicas", "2"], "give --ray as well"),
@@ -257,3 +309,16 @@ def test_the_command_tells_in_one_line_what_is_wrong(
         said = capsys.readouterr().err.strip()
         assert told in " ".join(said.split())
         assert "Traceback" not in said
+    for words in (
+        ["eval", "bandit", "-p", "random", "-t", "1"],
+        ["train", "rft", "--env", "bandit", "--model", "tiny:bandit", "--budget", "4"],
+    ):
+        assert command([*words, "-q", "-o", str(tmp_path / "none"), "--ray", "127.0.0.1:1"]) == 2
+        assert "--ray 127.0.0.1:1: no Ray cluster answers there" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "none").exists(), "nothing is begun"
+
+
+def test_training_takes_no_replicas_of_a_model_that_it_changes(tmp_path: Path) -> None:
+    config = config_of(RFTConfig, {"env": "bandit", "model": "tiny:bandit", "budget": 4})
+    with pytest.raises(BadInput, match="replicas hold one model, and training makes new ones; use servers"):
+        RFT(config, tmp_path / "run", ray=RayCluster("auto", replicas=1))
