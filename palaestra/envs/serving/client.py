@@ -24,6 +24,7 @@ from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, NoOracle, ReplayDiverged
 from palaestra.envs.serving.connection import Address, Connection, ForeignSnapshot, UnknownType
 from palaestra.envs.serving.openenv import OpenEnvDialect, OpenEnvSession
+from palaestra.envs.serving.several import agree
 from palaestra.envs.serving.wire import MEGABYTE, PAGE, TOKEN_VARIABLE, WIRE, About, frame
 
 _LONGEST = 1_000_000
@@ -88,7 +89,7 @@ class RemoteEnv(TextEnv[Standing]):
         if not url:
             raise BadInput("remote stands for what a server serves, so it needs its address: -s url=http://HOST:PORT")
         servers = [Address(each.strip()) for each in url.split(",")] if isinstance(url, str) else [Address(url)]
-        self._address = servers[next(_TURNS) % len(servers)]
+        self._servers, self._address = servers, servers[next(_TURNS) % len(servers)]
         self._deadline = float(deadline)
         self._token_variable = token_variable
         self._foreign = (action_field, observation_field, solved)
@@ -317,28 +318,52 @@ class RemoteEnv(TextEnv[Standing]):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        connection: Connection | OpenEnvSession = Connection(self._address, self._token_variable, self._deadline)
-        dialect: OpenEnvDialect | None = None
+        connection, dialect, about = self._greet(self._address)
         try:
-            try:
-                about = connection.ask("hello", {"wire": WIRE})
-            except UnknownType:
-                dialect = OpenEnvDialect(self._address, self._token_variable, self._deadline, *self._foreign)
-                assert isinstance(connection, Connection)
-                connection, about = dialect.over(connection), dialect.about
             self._agree(about)
-            self._dialect = dialect
+            agree(self._servers, self._address, about, self._said)
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        self._connection, self._dialect = connection, dialect
         return connection
+
+    def _greet(self, address: Address) -> tuple[Connection | OpenEnvSession, OpenEnvDialect | None, dict[str, Any]]:
+        """A new session with a server, and what it says of itself."""
+        connection = Connection(address, self._token_variable, self._deadline)
+        try:
+            try:
+                return connection, None, connection.ask("hello", {"wire": WIRE})
+            except UnknownType:
+                dialect = OpenEnvDialect(address, self._token_variable, self._deadline, *self._foreign)
+                return dialect.over(connection), dialect, dialect.about
+        except BaseException:
+            connection.close()
+            raise
+
+    def _said(self, address: Address) -> Mapping[str, Any]:
+        """What another server of the list says of itself."""
+        connection, _, about = self._greet(address)
+        connection.close()
+        self._understood(address, about)
+        return about
 
     def _agree(self, about: dict[str, Any]) -> None:
         """Take what the server says of itself. Raises BadInput for nonsense, another version or environment."""
+        self._understood(self._address, about)
+        before, same = self._about, ("env", "settings", "fingerprint")
+        if before is not None and any(before[key] != about[key] for key in same):
+            was, now = (" ".join(str(one[key]) for key in same) for one in (before, about))
+            raise BadInput(f"{self._address.http} now serves {now}, before it was {was}; make the environment anew")
+        self._about = about
+        # What other classes say of all their instances is said here of each, once its server is known.
+        self.__dict__.update(fidelity=Fidelity(about["fidelity"]), loose_listing=float(about["loose_listing"]))
+
+    @staticmethod
+    def _understood(address: Address, about: Mapping[str, Any]) -> None:
         if about.get("wire") != WIRE:
             raise BadInput(
-                f"{self._address.http} speaks version {about.get('wire')} of the protocol (Palaestra "
+                f"{address.http} speaks version {about.get('wire')} of the protocol (Palaestra "
                 f"{about.get('palaestra')}), this client version {WIRE}; install the same Palaestra on both sides"
             )
         try:
@@ -347,16 +372,8 @@ class RemoteEnv(TextEnv[Standing]):
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = ".".join(str(part)[:40] for part in first["loc"])
             raise BadInput(
-                f"{self._address.http} is no environment server: what it says of itself is wrong at {where!r}: "
-                f"{first['msg']}"
+                f"{address.http} is no environment server: what it says of itself is wrong at {where!r}: {first['msg']}"
             ) from None
-        before, same = self._about, ("env", "settings", "fingerprint")
-        if before is not None and any(before[key] != about[key] for key in same):
-            was, now = (" ".join(str(one[key]) for key in same) for one in (before, about))
-            raise BadInput(f"{self._address.http} now serves {now}, before it was {was}; make the environment anew")
-        self._about = about
-        # What other classes say of all their instances is said here of each, once its server is known.
-        self.__dict__.update(fidelity=Fidelity(about["fidelity"]), loose_listing=float(about["loose_listing"]))
 
 
 def served_oracle(env: TextEnv[Any]) -> str:

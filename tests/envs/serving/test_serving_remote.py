@@ -68,6 +68,26 @@ def test_instances_take_turns_among_several_servers(crafting: Server) -> None:
             env.close()
 
 
+def test_servers_of_one_list_must_serve_the_same(crafting: Server, bandit: Server) -> None:
+    with serving("crafting", "-s", "max_steps=3") as shorter:
+        for other in (bandit, shorter):
+            env = palaestra.make("remote", url=f"{crafting.url},{other.url}")
+            with pytest.raises(
+                BadInput, match=r"all servers of a list serve the same, but .* serves palaestra/"
+            ) as told:
+                env.reset()
+            assert "\n" not in str(told.value)
+            env.close()
+    made = [palaestra.make("remote", url=f"{crafting.url},{shorter.url}") for _ in range(2)]  # the second is gone now
+    for env in made:
+        if vars(env)["_address"].http == crafting.url:
+            assert env.reset(seed=1)[0].startswith("Goal:")
+        else:
+            with pytest.raises(EnvFault, match="no environment server answers"):
+                env.reset(seed=1)
+        env.close()
+
+
 def test_forks_of_remote_episodes_are_collected(crafting: Server, tmp_path: Path) -> None:
     settings = {"url": crafting.url}
     with EpisodeStore(tmp_path / "store") as store:
