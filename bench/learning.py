@@ -85,9 +85,9 @@ class Study:
 MODEL = {"hidden": 128, "layers": 2, "heads": 4}
 START = {"learning_rate": 3e-3, "batch": 4}
 JUDGING = {"learning_rate": 2e-3, "batch": 8}
-FIT = {"learning_rate": 5e-4, "batch": 8}
+FIT = {"learning_rate": 2e-4, "batch": 8}
 # The papers' preference and policy-gradient rates are for models ten thousand times as large.
-GRADIENT = {"learning_rate": 1e-3, "batch": 16, "micro_tokens": 4096}
+GRADIENT = {"learning_rate": 3e-4, "batch": 16, "micro_tokens": 4096}
 ONLINE = {"policy": GRADIENT, "prompts": 8}
 BUFFER = {**ONLINE, "minimum": 32, "capacity": 256}
 IMPROVED = ("grpo", "exit")
@@ -132,7 +132,7 @@ def crafting_settings(depths: Sequence[int], steps: int, slip: float, each: int)
         "sampling": {"temperature": 1.0, "max_tokens": 32},
         "experts": {"oracle": "default", "slip": slip},  # which fails the longer plans
         "budget": 12 * len(tasks),
-        "objective": {**FIT, "tokens": 90_000, "micro_tokens": 4096},
+        "objective": {**FIT, "tokens": 60_000, "micro_tokens": 4096},
         "evaluation": {**MEASURED, "tasks": list(crafting(depths, range(10))), "samples": 2},
     }
 
@@ -146,10 +146,10 @@ STUDIES = {
         (1200, 200),
         crafting((1, 2), range(100, 200)),
         2_500_000,
-        crafting_settings((1, 2), 10, 0.5, 5),
-        own({"width": 4, "iterations": 8, "depth": 7}, 4096, searched=15),
-        judgements=2000,
-        judging=1_100_000,
+        crafting_settings((1, 2), 8, 0.3, 4),
+        own({"width": 4, "iterations": 8, "depth": 6}, 4096, searched=12),
+        judgements=900,
+        judging=480_000,
     ),
     "webshop": Study(
         "WebShop, the official 1,000 products",
@@ -180,7 +180,7 @@ STUDIES = {
         (1200, 200),
         (),
         0,
-        crafting_settings((2, 3), 14, 0.4, 5),
+        crafting_settings((2, 3), 14, 0.3, 4),
         own({"width": 4, "iterations": 8, "depth": 10}, 4096, searched=10),
         CLAIMED,
         "crafting",
@@ -226,13 +226,13 @@ def cloned_model(study: Study, out: Path) -> Path:
 
 
 def told_to_judge(study: Study, out: Path, cloned: Path, model: Path) -> None:
-    """Go on from a cloned model with judgements, among the clones so that these are not forgotten."""
+    """Go on from a cloned model with judgements, among every third clone so that these are not forgotten."""
     from palaestra.agents.policies.hf import HFPolicy
 
     file = out / "judgements.jsonl"
     write_judgements(judged(study.env, study.settings["env_settings"], study.taught, study.judgements), file)
     with gzip.open(cloned / "samples.jsonl.gz", "rt") as lines:
-        samples = [Sample.model_validate_json(line) for line in lines]
+        samples = [Sample.model_validate_json(line) for line in lines][::3]
     samples += read_chats(str(file), HFPolicy(cloned / "model").template, "train")
     objective = objective_of({**study.settings["objective"], **JUDGING, "tokens": study.judging})
     fit(cloned / "model", samples, objective, model, seed=0, splits=("train",), name="start-model")
