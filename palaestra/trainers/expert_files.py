@@ -111,6 +111,8 @@ def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any], *, 
         if start.parent not in known:
             return f"is a fork of {start.parent}, which is not in the file or was left out"
         parent = known[start.parent]
+        if parent.start.task != episode.start.task:
+            return f"is a fork of {start.parent}, an episode of another task"
         before[:0] = parent.actions[: start.fork_step - parent.start.fork_step]
         start = parent.start
     seen, info = env.reset(options={"task": episode.start.task})

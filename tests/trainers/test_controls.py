@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start, TokenRecord, Turn
 from palaestra.agents.store import EpisodeStore
+from palaestra.agents.template import NotTokenExact
 from palaestra.envs import BadInput, Fidelity, Reply, Task, register
 from palaestra.trainers.best_of_k import BestOfK, BestOfKConfig, likelihood
 from palaestra.trainers.config import config_of
@@ -165,6 +167,31 @@ def test_what_is_measured_inside_episodes_needs_rewind_as_well(
     (key,) = asked
     with pytest.raises(BadInput, match=rf"cannot go back .* and evaluation\.{key} begins inside .* without"):
         RFT(config_of(RFTConfig, whole), tmp_path / "run", progress="quiet").train()
+    assert not (tmp_path / "run").exists()
+
+
+# -- templates ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def inexact(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A start model whose template shows an earlier answer otherwise once another one has come."""
+    folder = tmp_path_factory.mktemp("models") / "inexact"
+    shutil.copytree(model, folder)
+    said = "{{ m['role'] }}: {{ m['content'] if loop.last else m['content'] | upper }}\n"
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}" + said + "{% endfor %}")
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_template_that_cannot_be_token_exact_is_refused_before_anything_is_made(
+    tmp_path: Path, inexact: Path, name: str
+) -> None:
+    own = {"prompts": 2, "group": 2} if name in ("grpo", "exit") else {}
+    config = config_of(METHODS[name].config_type, {**settings(inexact), **own})
+    with pytest.raises(NotTokenExact) as refusal:
+        METHODS[name](config, tmp_path / "run", progress="quiet").train()
+    assert "\n" not in str(refusal.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -115,6 +115,21 @@ def test_an_episode_that_claims_a_higher_score_than_it_had_is_left_out(
     assert f"it says that it is worth 0.99, and the environment {recorded[lost].score:.3g}" in problem
 
 
+def test_a_fork_of_another_tasks_episode_is_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
+    """Its path would begin in one task and end in another."""
+    file = tmp_path / "experts.jsonl"
+    records = list(lines(file, recorded))
+    fork = json.loads(json.dumps(records[1]))
+    fork.update(
+        id="0" * 16, start={**fork["start"], "parent": records[0]["id"], "fork_step": 1}, turns=fork["turns"][1:]
+    )
+    file.write_text("\n".join(json.dumps(record) for record in [*records, fork]))
+    trained(tmp_path / "run", model, file)
+    assert used(tmp_path / "run") == 6
+    (problem,) = problems(tmp_path / "run")
+    assert f"is a fork of {records[0]['id']}, an episode of another task" in problem
+
+
 def test_nothing_but_bad_records_is_an_error(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
     file = tmp_path / "experts.jsonl"
     records = list(lines(file, recorded))
