@@ -21,7 +21,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -288,14 +288,29 @@ def finished(folder: Path) -> set[Path]:
     return {file.parent for file in folder.glob("*/report.html")}
 
 
+def shown(names: Sequence[str], ends: Collection[str]) -> tuple[list[str], int]:
+    """Which contestants a page shows, and how many seeds of them: as many runs as fit, of equal seeds for all.
+
+    Args:
+        names: all contestants, the reference first.
+        ends: the runs that are finished, as "eef-0".
+
+    Returns:
+        The names in their order and the number of seeds; none where there is nothing to set beside the reference.
+    """
+    best: tuple[list[str], int] = ([], 0)
+    for seeds in range(1, len(ends) + 1):
+        done = [name for name in names if all(f"{name}-{seed}" in ends for seed in range(seeds))]
+        if len(done) > 1 and done[0] == names[0] and len(done) * seeds >= len(best[0]) * best[1]:
+            best = done, seeds
+    return best
+
+
 def write_section(study: Study, out: Path, name: str, names: Sequence[str]) -> None:
-    """A study's part of the page: of all seeds that every contestant has finished, or of those that have the first."""
-    folder, seeds, begins = out / name, 0, STUDIES[study.begins or name]
-    trained = finished(folder)
-    while all(folder / f"{each}-{seeds}" in trained for each in names):
-        seeds += 1
-    done = [each for each in names if folder / f"{each}-{max(seeds, 1) - 1}" in trained]
-    if len(done) < 2:
+    """A study's part of the page (see `shown`)."""
+    folder, begins = out / name, STUDIES[study.begins or name]
+    done, seeds = shown(names, {path.name for path in finished(folder)})
+    if not done:
         return
     said = {
         **study.settings,
@@ -306,7 +321,7 @@ def write_section(study: Study, out: Path, name: str, names: Sequence[str]) -> N
         "judging": {"judgements": begins.judgements, "ids": begins.judging, **JUDGING} if begins.judgements else None,
     }
     missing = [each for each in names if each not in done]
-    text = section(study.title, study.why, folder, done, max(seeds, 1), said, missing)
+    text = section(study.title, study.why, folder, done, seeds, said, missing)
     write_whole(folder / "section.md", text.encode())
 
 

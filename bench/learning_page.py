@@ -189,7 +189,7 @@ def section(
     Args:
         why: what the study is for, in a few sentences.
         out: its directory. names: the contestants, the reference first. seeds: how many are finished.
-        said: its settings. missing: contestants that have not finished the first seed.
+        said: its settings. missing: contestants that have not finished these seeds.
     """
     ends = {name: {seed: out / f"{name}-{seed}" for seed in range(seeds)} for name in names}
     standings = standings_of([CONTESTANTS[name] for name in names], ends)

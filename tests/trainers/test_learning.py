@@ -59,6 +59,18 @@ def test_what_improvements_add_is_the_change_of_score_task_by_task() -> None:
     assert changes([]) == {}
 
 
+def test_a_page_shows_as_many_runs_as_have_equal_seeds() -> None:
+    """Of RFT three seeds, of EEF two, of GRPO one: four runs of two contestants are more than three runs of three; with
+    another contestant's first seed it is four against four, and more seeds are preferred."""
+    ends = {"rft-0", "rft-1", "rft-2", "eef-0", "eef-1", "grpo-0"}
+    names = ["rft", "eef", "grpo", "exit"]
+    assert learning.shown(names, ends) == (["rft", "eef"], 2)
+    assert learning.shown(names, ends | {"exit-0"}) == (["rft", "eef"], 2)
+    assert learning.shown(names, {"rft-0", "eef-0", "grpo-0", "rft-1"}) == (["rft", "eef", "grpo"], 1)
+    assert learning.shown(names, {"rft-0", "rft-1"}) == ([], 0)
+    assert learning.shown(names, {"eef-0", "grpo-0"}) == ([], 0)
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names = ["rft", "eef", "grpo", "exit"]
