@@ -2,10 +2,10 @@
 
     python bench/worldmodel_study.py [--out DIR] [--seeds N] [--study NAME] [--worlds N] [--minutes N] [--page]
 
-The same command goes on where it was stopped. Seed by seed: a world model is trained from a fresh tiny model on real
-episodes of tasks that nobody else trains or is measured on (by the oracle, a flawed oracle, at random and by the policy
-itself) and measured on such tasks that it did not learn from; the policy plays held-out tasks alone, looking ahead in
-the world model and looking ahead in the real environment; and `webevolver` runs beside its two controls. After every
+The same command goes on where it was stopped. A world model is trained from a fresh tiny model on real episodes of
+tasks that nobody else trains or is measured on (by the oracle, a flawed oracle, at random and by the policy itself) and
+measured on such tasks that it did not learn from. Then the policy plays held-out tasks alone, looking ahead in the
+world model, and looking ahead in the real environment; then `webevolver` runs beside its two controls. After every
 step the findings are written to bench/results/worldmodel.md and into docs/results.md.
 
 The policy is a fresh model of half a million parameters that has cloned solved episodes of yet other tasks.
@@ -39,11 +39,11 @@ from palaestra.trainers.config import config_of
 from palaestra.trainers.evaluate import choose_tasks, evaluate
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.rundir import write_whole
-from palaestra.worldmodel.loading import load_world
+from palaestra.worldmodel.loading import read_card
 from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
 from palaestra.worldmodel.methods import contestant
 from palaestra.worldmodel.training import TrainConfig, train_world
-from palaestra.worldmodel.world import RealWorld, World
+from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
 
 ROOT = Path(__file__).resolve().parent.parent
 THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
@@ -54,6 +54,8 @@ CONTROLS = ("self-improve", "webevolver", "webevolver-untrained")
 JUDGED = "real pages, learnt judge, d = 1"
 ARMS = ("alone", *(f"{where}, d = {depth}" for where in ("imagined", "real") for depth in (1, 2, 3)), JUDGED)
 """Who plays the held-out tasks. The first one is the reference."""
+ORDER = tuple(ARMS[number] for number in (0, 1, 4, 7, 5, 6, 2, 3))
+"""In which order: what decides most, and what costs least, comes first."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,11 @@ class Run:
         """What is asked."""
         return STUDIES[self.name]
 
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return self.out / "worldmodel" / self.name
+
     def late(self) -> bool:
         """Is the time up."""
         return time.monotonic() > self.until
@@ -163,7 +170,7 @@ class Run:
 
 def policy_model(run: Run) -> Path:
     """The policy's weights, which all begin with; made once."""
-    study, folder = run.study, run.out / "worldmodel" / run.name
+    study, folder = run.study, run.folder
     model, fresh = folder / "policy-model", folder / "fresh-policy"
     if (model / "config.json").is_file():
         return model
@@ -200,9 +207,9 @@ def recipe_settings(study: Study, model: Path) -> dict[str, Any]:
 # -- the world model ---------------------------------------------------------------------------------------------------
 
 
-def episodes(run: Run) -> Path:
+def episodes(run: Run) -> None:
     """Real episodes to learn the world from, and to measure a world model on."""
-    study, folder = run.study, run.out / "worldmodel" / run.name
+    study, folder = run.study, run.folder
     env = make(study.env, **dict(run.study.env_settings))
     tasks = env.tasks(env.splits()[0])
     policies: list[tuple[Policy, tuple[str, ...]]] = [
@@ -217,12 +224,14 @@ def episodes(run: Run) -> Path:
             chosen = choose_tasks(tasks, names, study.env)
             collect(chosen, policy, store, env_settings=dict(run.study.env_settings), concurrency=32, progress="quiet")
     env.close()
-    return folder
 
 
 def world_model(run: Run, seed: int) -> Path:
     """A world model that was trained and measured: the run directory."""
-    study, folder = run.study, episodes(run)
+    study, folder = run.study, run.folder
+    if (folder / f"world-{seed}/fidelity.json").is_file():
+        return folder / f"world-{seed}"
+    episodes(run)
     fresh = folder / f"fresh-{seed}"
     config = {
         "env": study.env,
@@ -247,11 +256,18 @@ def world_model(run: Run, seed: int) -> Path:
 # -- acting ------------------------------------------------------------------------------------------------------------
 
 
+def imagining(world: Path) -> LearnedWorld:
+    """A trained world model, for many questions at once."""
+    card = read_card(world / "model")
+    sampling = Sampling(temperature=card.temperature, max_tokens=card.max_tokens)
+    return LearnedWorld(HFPolicy(load_model(world / "model"), sampling=sampling, batch_size=64), card.page)
+
+
 def player(run: Run, arm: str, world: Path) -> Policy:
     """One of `ARMS`."""
     if arm == ARMS[0]:
         return run.policy()
-    learned, depth = load_world(world), int(arm[-1])
+    learned, depth = imagining(world), int(arm[-1])
     imagined = arm.startswith("imagined")
     seen: World = learned if imagined else RealWorld(run.study.env, dict(run.study.env_settings))
     return LookAhead(
@@ -263,37 +279,40 @@ def player(run: Run, arm: str, world: Path) -> Policy:
     )
 
 
-def act(run: Run, folder: Path, seed: int, world: Path) -> None:
-    """All arms of one seed."""
-    for name in ARMS:
-        file = acting_file(folder, seed, name)
-        if file.is_file() or run.late():
-            continue
-        began, acting = time.process_time(), player(run, name, world)
-        with EpisodeStore(file.with_suffix(".sqlite")) as store:
-            found = evaluate(
-                run.study.env,
-                acting,
-                store,
-                split="dev",
-                tasks=run.study.tasks,
-                env_settings=dict(run.study.env_settings),
-                conversation=Conversation(),
-                seed=seed,
-                concurrency=32,
-                label=name,
-                progress="quiet",
-            )
-        spent = acting.spent.counts() if isinstance(acting, LookAhead) else {}
-        acted = Acted(evaluation=found, spent=spent, world=str(world), seconds=time.process_time() - began)
-        write_whole(file, acted.model_dump_json().encode())
-        print(f"seed {seed}, {name}: {found.success.text(percent=True)}, {acted.seconds:.0f} s", flush=True)
+def act(run: Run, seeds: int) -> None:
+    """All arms, each of all seeds."""
+    for name in ORDER:
+        for seed in range(seeds):
+            file = acting_file(run.folder, seed, name)
+            if file.is_file() or run.late():
+                continue
+            world = world_model(run, seed % run.worlds)
+            began, acting = time.process_time(), player(run, name, world)
+            with EpisodeStore(file.with_suffix(".sqlite")) as store:
+                found = evaluate(
+                    run.study.env,
+                    acting,
+                    store,
+                    split="dev",
+                    tasks=run.study.tasks,
+                    env_settings=dict(run.study.env_settings),
+                    conversation=Conversation(),
+                    seed=seed,
+                    concurrency=36,
+                    label=name,
+                    progress="quiet",
+                )
+            spent = acting.spent.counts() if isinstance(acting, LookAhead) else {}
+            acted = Acted(evaluation=found, spent=spent, world=world.name, seconds=time.process_time() - began)
+            write_whole(file, acted.model_dump_json().encode())
+            print(f"seed {seed}, {name}: {found.success.text(percent=True)}, {acted.seconds:.0f} s", flush=True)
+        write_page(run.out / "worldmodel", run.docs)
 
 
 # -- synthesis ---------------------------------------------------------------------------------------------------------
 
 
-def synthesise(run: Run, folder: Path, seed: int, world: Path) -> None:
+def synthesise(run: Run, seed: int, world: Path) -> None:
     """WebEvolver and its controls, of one seed."""
     study = run.study
     settings = {
@@ -315,7 +334,7 @@ def synthesise(run: Run, folder: Path, seed: int, world: Path) -> None:
     recipes = recipes_of(
         [contestant(name) for name in CONTROLS],
         settings,
-        folder / "synthesis",
+        run.folder / "synthesis",
         [seed],
         {},
         {"progress": "quiet", "concurrency": 32},
@@ -330,17 +349,16 @@ def synthesise(run: Run, folder: Path, seed: int, world: Path) -> None:
 
 def go(run: Run, seeds: int) -> None:
     """Run the study, or go on with it."""
-    folder = episodes(run)
-    for seed in range(seeds):
-        if run.late():
-            return
-        world = world_model(run, seed % run.worlds)
-        write_page(run.out / "worldmodel", run.docs)
-        if run.study.taught:
-            act(run, folder, seed, world)
+    for seed in range(run.worlds):
+        if not run.late():
+            world_model(run, seed)
             write_page(run.out / "worldmodel", run.docs)
-            synthesise(run, folder, seed, world)
-            write_page(run.out / "worldmodel", run.docs)
+    if run.study.taught:
+        act(run, seeds)
+        for seed in range(seeds):
+            if not run.late():
+                synthesise(run, seed, world_model(run, seed % run.worlds))
+                write_page(run.out / "worldmodel", run.docs)
 
 
 def main() -> int:
