@@ -132,6 +132,9 @@ class Runs:
             if (folder / STORE).exists():
                 with contextlib.closing(Shown(folder / STORE)) as store:
                     line |= {"episodes": store.last(), "faults": store.n_faults, "spark": store.spark(SPARK)}
+                    if "recipe" not in line:
+                        measured = (folder / "evaluation.json").exists()
+                        line |= {"made": "eval" if measured else "collect", "env": store.played()}
         except (BadInput, OSError, ValueError) as error:
             line["error"] = " ".join(str(error).split())
         return line
@@ -193,16 +196,16 @@ def locks() -> frozenset[str] | None:
 
 
 def _working(folder: Path, held: frozenset[str] | None) -> bool | None:
-    """Does a process hold a lock of the run, or of how it is getting on; None where the system does not tell.
+    """Does a process hold the run's lock, or of what is no run the lock of how it is getting on.
 
-    No lock is ever tried: a try could win.
+    None where the system does not tell. No lock is ever tried: a try could win.
     """
-    if held is None:
-        return None
-    found = False
     for name in ("run.lock", LIVE):
         try:
-            found = found or str((folder / name).stat().st_ino) in held
-        except OSError:
+            inode = (folder / name).stat().st_ino
+        except FileNotFoundError:
             continue
-    return found
+        except OSError:
+            return None
+        return None if held is None else str(inode) in held
+    return None if held is None else False

@@ -158,6 +158,11 @@ class Shown(Forest):
 
         return self._once(("curve", upto), measure)
 
+    def played(self) -> str | None:
+        """The environment of all episodes; None where there are several, or no episodes."""
+        least, most = self._query("SELECT min(env), max(env) FROM episodes")[0]
+        return str(from_column(least)) if least is not None and least == most else None
+
     def spark(self, pieces: int) -> list[float]:
         """Mean success of so many pieces of equal size at the most, in the order they were added."""
         size = max(1, -(-self.last() // pieces))

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "trainers"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "agents"))
 sys.path.insert(0, str(Path(__file__).parent.parent / "worldmodel"))
 
-from odd_texts import HOSTILE, HUGE
+from odd_texts import HOSTILE, HUGE, STEERING
 from store_cases import episode, task
 
 from palaestra.agents.collect import collect
@@ -43,12 +43,13 @@ CODE = (
 
 
 def odd(folder: Path) -> None:
-    """A store with a hostile text, a huge one, a fork, a fault."""
+    """A store with hostile texts, a huge one, a fork, a fault."""
     with EpisodeStore(folder / "episodes.sqlite") as store:
         root = episode(n=3)
         first = root.turns[0].model_copy(update={"observation": HOSTILE, "thought": HOSTILE, "completion": HOSTILE})
         second = root.turns[1].model_copy(update={"observation": HUGE})
-        root = root.model_copy(update={"turns": (first, second, root.turns[2])})
+        third = root.turns[2].model_copy(update={"observation": STEERING})
+        root = root.model_copy(update={"turns": (first, second, third)})
         branch = episode(root.fork(1), n=3, says="b", outcome=Outcome.SUCCESS, score=1.0, actor="expert")
         store.add_all([root, branch, episode(sample=1, outcome=Outcome.ENV_ERROR, error=f"Traceback\n{HOSTILE}")])
 

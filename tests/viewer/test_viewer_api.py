@@ -30,6 +30,8 @@ def test_the_runs_of_a_folder_are_found_with_what_they_are(ask: Ask) -> None:
     assert found["cmp"]["comparison"] is True
     assert found["eef"]["recipe"] == "eef"
     assert found["eef"]["working"] is False
+    assert [found["odd"]["made"], found["odd"]["env"]] == ["collect", "mine/Lab-v0"]
+    assert found["world"]["env"] is None, "of two environments: the real one, and what was imagined of it"
     assert found["odd"]["episodes"] == 2
     assert found["odd"]["faults"] == 1
 

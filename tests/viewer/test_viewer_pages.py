@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 from made import HOSTILE_NAME, HOSTILE_RUN
-from odd_texts import HOSTILE, HUGE
+from odd_texts import HOSTILE, HUGE, STEERING_SEEN
 
 from palaestra.agents.counted import Counted
 from palaestra.agents.store import EpisodeStore
@@ -154,6 +154,8 @@ def test_what_an_environment_said_is_shown_as_text_and_never_runs(browser: Brows
     page = seen.open(url, f"episode?run=odd&id={root}")
     shown = page.locator("#turn-0 pre.seen").first.inner_text()
     assert shown.replace("\ufffd", "\ud800").strip() == HOSTILE
+    steering = page.locator("#turn-2 pre.seen").first.evaluate("e => e.textContent")
+    assert steering.split("\r\n") == [STEERING_SEEN, "\tan end"], "written out, so that it steers nothing"
     seen.open(url, f"branches?run=odd&a={root}&b={branch}")
     seen.open(url, "episode?run=odd&fault=1")
     assert HOSTILE[:60] in page.locator("main").inner_text()
@@ -283,7 +285,9 @@ def test_an_imagined_page_stands_beside_the_real_one_with_the_words_that_differ(
     assert seen.wrong == []
 
 
-def test_a_comparison_is_a_plot_with_intervals_against_the_first_method(browser: Browser, url: str) -> None:
+def test_a_comparison_is_a_plot_with_intervals_against_the_first_method(
+    browser: Browser, url: str, place: Path
+) -> None:
     seen = Seen(browser)
     page = seen.open(url, "run?run=cmp")
     plots = page.locator("figure.plot:has(line.interval)")
@@ -298,6 +302,11 @@ def test_a_comparison_is_a_plot_with_intervals_against_the_first_method(browser:
     )
     assert spans[0] == pytest.approx(spans[1])
     assert page.locator("a[data-stop]").all_inner_texts() == ["eef-0", "rft-0"]
+    learning = page.locator("figure.plot:has(polyline)")
+    measured = len(list((place / "cmp" / "eef-0").glob("*/evaluation.json")))
+    points = learning.locator("polyline").evaluate_all("all => all.map(e => e.getAttribute('points').split(' '))")
+    assert [len(each) for each in points] == [measured] * 2, "the start model's figure is no other weights'"
+    assert {"start", "iteration 1"} <= set(learning.locator("svg text").all_text_contents())
     assert seen.wrong == []
 
 

@@ -27,12 +27,18 @@ export async function showBranches({ run, a, b }) {
   const cut = data.differences.some((each) => each.cut), same = data.differences.filter((each) => each.same).length;
   return { page: [
     h("div", { class: "title" }, h("h1", {}, imagined[0] !== imagined[1] ? "Real and imagined" : "Two branches"), h("a", { class: "button", href: link("forest", { run, id: b }) }, "forest")),
-    h("p", { class: "soft" }, data.parting ? `They share ${many(data.parting, "turn")} and part after turn ${data.parting - 1}. ` : "They part at the first turn. ",
-      data.differences.length ? `${same} of ${many(data.differences.length, "page")} after equally many actions are equal.` : "", cut ? " Of long texts the beginnings are compared." : ""),
+    h("p", { class: "soft" }, parted(data), pages(same, data.differences.length), cut ? " Of long texts the beginnings are compared." : ""),
     shared && h("details", { class: "shared" }, h("summary", {}, `the last turn they share (${shared.step})`), turn(shared, { run, id: left.id })),
     h("div", { class: "sides" }, data.sides.map((side, which) => h("div", { class: "side-head" }, h("h2", {}, h("span", { class: "pill" }, "AB"[which]), " ", imagined[which] ? "imagined: " : "", h("a", { href: link("episode", { run, id: side.id }) }, side.id), " ", outcome(side.outcome), ` ${short(side.score)}`),
       h("p", { class: "soft small" }, `${side.provenance.actor} · ${side.provenance.policy} · ${many(side.length, "turn")}`))), rows.flat(), tail)] };
 }
+
+function parted({ parting, sides }) {
+  if (sides.every((side) => side.length === parting)) return `All ${many(parting, "turn")} are the same. `;
+  return parting ? `They share ${many(parting, "turn")} and part after turn ${parting - 1}. ` : "They part at the first turn. ";
+}
+
+const pages = (same, all) => (all ? `${same} of ${many(all, "page")} after equally many actions ${same === 1 ? "is" : "are"} equal.` : "");
 
 const end = (run, side, which, seen) => side.final.text ? h("div", { class: "turn end" }, h("div", { class: "label" }, `${"AB"[which]}, at the end`),
   seen(side.length, which) ?? text(side.final, { run, id: side.id, step: -1, field: "final" })) : null;

@@ -1,7 +1,7 @@
 // What `palaestra compare` found: every method with its intervals, against the first one, by difficulty, and its runs.
 
 import { h, count, link, many, percent, short, table } from "./make.js";
-import { curve, intervals } from "./plots.js";
+import { curve, intervals, round } from "./plots.js";
 import { state } from "./runs.js";
 
 const points = (value, digits = 1) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(100 * value).toFixed(digits)}`;
@@ -42,7 +42,7 @@ function learning(runs, name) {
   const methods = new Map();
   for (const run of runs) {
     const method = within(run.name, name).replace(/-\d+$/, "");
-    methods.set(method, [...(methods.get(method) ?? []), ...run.points.map((point) => [Math.max(0, point.iteration), point.success.mean])]);
+    methods.set(method, [...(methods.get(method) ?? []), ...run.points.map((point) => [point.iteration, point.success.mean])]);
   }
   const series = [...methods].slice(0, 8).map(([method, found]) => {
     const by = new Map();
@@ -50,5 +50,5 @@ function learning(runs, name) {
     return { name: method, points: [...by].sort((a, b) => a[0] - b[0]).map(([iteration, values]) => [iteration, values.reduce((a, b) => a + b) / values.length]) };
   }).filter((each) => each.points.length > 1);
   return series.length > 0 && h("div", { class: "cards two" }, curve("success on held-out tasks, by iteration", series,
-    { format: percent, axis: (value) => percent(value, 0), top: 1, broad: true, note: "means over seeds; 0 is the start model" }));
+    { format: percent, axis: (value) => percent(value, 0), top: 1, broad: true, xformat: round, note: "means over seeds" }));
 }

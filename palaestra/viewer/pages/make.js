@@ -1,6 +1,13 @@
 // Makes elements. Text only ever enters through text nodes, so nothing that an environment said is read as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
+const UNSEEN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+
+// Signs that steer a terminal or turn the order of letters round are written out, so that what is there is what is seen.
+const written = (text) => text.replace(UNSEEN, (sign) => {
+  const code = sign.charCodeAt(0);
+  return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16)}`;
+});
 
 function build(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -10,7 +17,7 @@ function build(element, attributes, children) {
   }
   for (const child of children.flat(Infinity))
     if (child !== null && child !== undefined && child !== false)
-      element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+      element.append(child instanceof Node ? child : document.createTextNode(written(String(child))));
   return element;
 }
 
@@ -42,6 +49,7 @@ export function ago(time) {
 }
 
 export function span(seconds) {
+  if (seconds < 10) return `${short(seconds, 1)} s`;
   if (seconds < 100) return `${Math.round(seconds)} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")} min`;
   return `${Math.floor(seconds / 3600)}:${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")} h`;

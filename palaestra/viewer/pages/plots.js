@@ -3,6 +3,8 @@
 import { h, s, short, percent } from "./make.js";
 
 const LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 22;
+// A measured iteration by its number: the start model's is -1, that of what cloned the experts 0.
+export const round = (number) => ({ "-1": "start", 0: "cloned" }[number] ?? `iteration ${number}`);
 // Drawn about as large as it is shown, so that letters keep their size: `broad` is half a page where there is room.
 const size = (broad) => (broad && innerWidth > 900 ? [600, 210] : [380, 170]);
 const known = (value) => value !== null && value !== undefined && Number.isFinite(value);

@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { h, ago, brief, card, count, envName, link, many, outcome, percent, short, span, stacked, table } from "./make.js";
-import { curve, intervals } from "./plots.js";
+import { curve, intervals, round } from "./plots.js";
 import { comparison } from "./comparison.js";
 import { live } from "./redraw.js";
 import { state } from "./runs.js";
@@ -13,7 +13,7 @@ export const showRun = ({ run: name }) => live(async () => {
 });
 
 function draw(name, run) {
-  const about = [run.recipe, envName(run.env), run.model?.split("/").at(-1)].filter(Boolean).join(" · ");
+  const about = [run.recipe ?? run.made, envName(run.env), run.model?.split("/").at(-1)].filter(Boolean).join(" · ");
   return [
     h("div", { class: "title" }, h("h1", {}, run.title), state(run), h("span", { class: "soft" }, about)),
     run.problems.map((problem) => h("p", { class: "alert", role: "alert" }, problem)),
@@ -86,8 +86,8 @@ function evaluations(done) {
       done[0].card.protocol ? `protocol ${done[0].card.protocol}` : "no named protocol",
       "; figures of other protocols are not comparable."),
     h("div", { class: "cards two" }, intervals("success, 95 % intervals", done.map((e) => ({ label: e.label, ...e.success }))),
-      done.length > 4 && curve("success by iteration", [{ name: "success", points: done.map((e) => [Math.max(0, e.iteration), e.success.mean]),
-        band: done.map((e) => [Math.max(0, e.iteration), e.success.low, e.success.high]) }], { format: percent, axis: (v) => percent(v, 0), top: 1, broad: true })),
+      done.length > 4 && curve("success by iteration", [{ name: "success", points: done.map((e) => [e.iteration, e.success.mean]),
+        band: done.map((e) => [e.iteration, e.success.low, e.success.high]) }], { format: percent, axis: (v) => percent(v, 0), top: 1, broad: true, xformat: round })),
     table(["weights", "success (95 %)", "score", ["episodes", "number"], ["invalid actions", "number"], ["rollouts won", "number"], ["faults", "number"]], done.map((e) => [
       e.label, held(e), short(e.score.mean), e.episodes, percent(e.invalid),
       e.collected ? `${e.collected.successes} of ${e.collected.episodes}` : "–", e.collected ? e.collected.faults : e.missing]))];

@@ -24,12 +24,12 @@ export const showRuns = () => live(async () => {
 function draw({ runs, place }) {
   const rows = h("div", {});
   const fill = () => {
-    const seen = runs.filter((run) => [run.title, run.recipe, run.env, run.model].join(" ").toLowerCase().includes(wanted.toLowerCase()));
+    const seen = runs.filter((run) => [run.title, run.recipe, run.made, run.env, run.model].join(" ").toLowerCase().includes(wanted.toLowerCase()));
     rows.replaceChildren(seen.length ? table(["run", "state", ["method", "less"], ["environment", "less"], ["episodes", "number"], ["success", "less"],
       ["faults", "number less"], ["last written", "less"]], seen.map((run) => [
       [h("a", { href: link("run", { run: run.name }), "data-stop": true, class: "strong name" }, run.title),
         run.error && h("div", { class: "error small" }, run.error)],
-      state(run), run.recipe ?? "–", h("span", { title: run.env }, envName(run.env) || "–"),
+      state(run), run.recipe ?? run.made ?? "–", h("span", { title: run.env }, envName(run.env) || "–"),
       count(run.episodes), spark(run.spark), count(run.faults), h("span", { title: run.updated ? new Date(1000 * run.updated).toLocaleString() : "" }, ago(run.updated))]))
       : h("p", { class: "soft" }, "None of the runs is called so."));
   };
