@@ -204,10 +204,18 @@ def two_way(values: Values, bounds: tuple[float, float], draws: int = DRAWS, lev
         low, high = (float((1 - other) * mean + other * bound) for bound in bounds)
         return Interval(mean=mean, low=low, high=high, clusters=len(tasks), level=level)
     rng = np.random.Generator(np.random.PCG64(0))
-    means = np.empty(draws)
-    for draw in range(draws):
-        rows = rng.integers(0, len(table), len(table))
-        columns = rng.integers(0, len(tasks), len(tasks))
-        means[draw] = np.nanmean(table[np.ix_(rows, columns)])
+    drawn = [(rng.integers(0, len(table), len(table)), rng.integers(0, len(tasks), len(tasks))) for _ in range(draws)]
+    seeds, columns = (
+        _counts(np.stack(part), size) for part, size in zip(zip(*drawn, strict=True), table.shape, strict=True)
+    )
+    known = ~np.isnan(table)
+    sums, cells = ((seeds @ each * columns).sum(axis=1) for each in (np.where(known, table, 0.0), known.astype(float)))
+    means = np.divide(sums, cells, out=np.full(draws, np.nan), where=cells > 0)
     low, high = (float(bound) for bound in np.nanquantile(means, [tail, 1 - tail]))
     return Interval(mean=mean, low=low, high=high, clusters=len(tasks), level=level)
+
+
+def _counts(drawn: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """How often each of `size` places was drawn, [draws, size], of the places that were, [draws, any]."""
+    places = drawn + np.arange(len(drawn))[:, None] * size
+    return np.bincount(places.ravel(), minlength=len(drawn) * size).reshape(len(drawn), size)

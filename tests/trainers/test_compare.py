@@ -119,6 +119,17 @@ def test_intervals_are_wider_where_seeds_disagree() -> None:
     assert certain.low < 0.8  # ten of ten is not certainty
 
 
+def test_a_draw_of_tasks_and_seeds_is_the_mean_of_what_was_drawn_and_is_known() -> None:
+    """Three seeds of four tasks, one of which the last seed has not, against draw by draw as the definition says."""
+    values = {s: {str(t): [float((3 * s + t) % 5)] for t in range(4) if (s, t) != (2, 3)} for s in range(3)}
+    table = np.array([[of.get(str(t), [np.nan])[0] for t in range(4)] for of in values.values()])
+    rng = np.random.Generator(np.random.PCG64(0))
+    means = [np.nanmean(table[np.ix_(rng.integers(0, 3, 3), rng.integers(0, 4, 4))]) for _ in range(200)]
+    found = two_way(values, (0.0, 4.0), draws=200)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert found.mean == pytest.approx(np.nanmean(table))
+
+
 def test_two_way_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     """200 worlds of 5 seeds and 30 tasks, success 0.5 with effects of seed and task: about 95 % of them hold it."""
     rng = np.random.Generator(np.random.PCG64(7))
