@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from palaestra import __version__
 from palaestra.cli.options import Json
+from palaestra.cli.printed import screen
 from palaestra.envs import specs
 from palaestra.envs.data import cache_folder
 from palaestra.envs.errors import BadInput
@@ -71,7 +71,7 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
         return
-    console = Console()
+    console = screen()
     for finding in findings:
         mark = "[green]ok[/]     " if finding.ok else "[yellow]missing[/]"
         console.print(f"{mark} [bold]{finding.name}[/]  {escape(finding.detail)}")
