@@ -17,6 +17,9 @@ from palaestra.envs.errors import EnvFault
 _PATIENCE = 20.0
 """Seconds that an action may take, at least."""
 
+_KEY_SECONDS = 10.0
+"""Seconds that a key is waited for: one that leads to another page may be answered when that is there, or never."""
+
 _TYPED = 400
 """Characters that are typed key by key; longer texts are put in at once."""
 
@@ -98,14 +101,13 @@ async def perform(
     Raises:
         EnvFault: the page or the browser broke.
     """
+    most = session.plan.load_seconds * (2 if action.verb in ("goto", "restart") else 1)
     try:
-        problem = await asyncio.wait_for(
-            _perform(session, action, element, onto, start), max(_PATIENCE, 2 * session.plan.load_seconds)
-        )
+        problem = await asyncio.wait_for(_perform(session, action, element, onto, start), max(_PATIENCE, most))
         await session.settle()
     except EnvFault:
         raise
-    except TimeoutError:  # keys wait for the page that they lead to
+    except TimeoutError:
         await session.settle()
         return "That took too long."
     except Exception as error:
@@ -135,7 +137,7 @@ async def _perform(
             pass
         return await session.goto(start)
     if action.verb == "press":
-        await session.tab.page.keyboard.press(action.text)
+        await _press(session, action.text)
     return None  # wait
 
 
@@ -196,8 +198,18 @@ async def _type(session: Session, action: Action, element: Element) -> str | Non
     else:
         await page.keyboard.insert_text(action.text)
     if action.enter:
-        await page.keyboard.press("Enter")
+        await _press(session, "Enter")
     return None
+
+
+async def _press(session: Session, key: str) -> None:
+    """Press a key; whether it leads to another page is seen afterwards, as after a click."""
+    pressed = asyncio.ensure_future(session.tab.page.keyboard.press(key))
+    done, _ = await asyncio.wait({pressed}, timeout=min(_KEY_SECONDS, session.plan.load_seconds))
+    if done:
+        pressed.result()
+    else:
+        pressed.cancel()
 
 
 async def _choose(session: Session, element: Element, wanted: str | None) -> str | None:

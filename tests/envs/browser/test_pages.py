@@ -188,6 +188,22 @@ def test_a_later_page_that_never_loads_is_told_to_the_agent(folder: Path, silent
     env.close()
 
 
+@pytest.mark.parametrize("form", ["type [{}] [words] [1]", "press [Enter]"])
+def test_a_key_that_leads_to_a_page_that_never_loads_is_as_a_click_that_does(
+    folder: Path, silent: Silent, form: str
+) -> None:
+    (folder / "index.html").write_text(
+        f"<form action='http://{silent.host}/'><input aria-label='Words' autofocus></form>"
+    )
+    env = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder), hosts=silent.host, load_seconds=1)
+    env.reset(options={"task": "a"})
+    observation, _, over, _, _ = env.step(form.format(find(env, "Words")))
+    assert observation.startswith("The page did not load within 1 s.")
+    assert not over
+    assert "textbox 'Words'" in env.step("restart")[0]
+    env.close()
+
+
 LOOPS = {
     "once": "<h1>Loop</h1><script>while (true) {}</script>",
     "again": "<h1>Loop</h1><script>setInterval(() => { while (true) {} }, 0)</script>",
