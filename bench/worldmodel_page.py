@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from worldmodel_judged import FILE, Judged
 
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import TextEnv, make
@@ -92,16 +93,19 @@ def trust(folder: Path) -> str:
             cells.append(two_way(values, (-1.0 if name == "gain" else 0.0, 1.0)).text())
         rows.append(cells)
     losses = ", ".join(f"{each.report.losses[0]:.2f} to {each.report.losses[-1]:.2f}" for each in learnt)
-    reward = [row.reward for of in found for row in of.horizons[:1] if row.reward is not None]
-    said = f" The judged score of an end is right in {reward[0].text(percent=True)} (first world)." if reward else ""
+    ends = {row.steps: row.reward.text() for row in found[0].horizons if row.reward is not None}
+    for cells in rows:
+        cells.append(ends.get(int(cells[0]), "-"))
+    file = runs[0] / FILE
+    said = " " + read_record(file, Judged).text() if file.is_file() else ""
     return (
         f"{len(runs)} world model(s), each a fresh model of {learnt[0].report.trainable_parameters:,} parameters with "
         f"{learnt[0].transitions:,} transitions and as many judgements to learn from, {learnt[0].report.tokens_seen:,} "
         f"ids through it in {learnt[0].report.seconds / 60:.0f} minutes (loss {losses}). Measured on "
         f"{found[0].episodes} real episodes of {found[0].tasks} tasks that it did not learn from:\n\n"
-        + table(["steps", "pages", "cut", *measures], rows)
+        + table(["steps", "pages", "cut", *measures, "score of ends (first one)"], rows)
         + f"\n\nTrusted for {', '.join(str(of.trusted) for of in found)} steps (similarity of at least 0.5 and a gain "
-        f"over copying, at the lower ends).{said}"
+        f"over copying, at the lower ends). Of ends, a judged score within 0.25 of the real one is right.{said}"
     )
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worldmodel_judged import FILE, judged
 from worldmodel_page import Acted, acting_file, write_page
 
 from palaestra.agents.collect import collect
@@ -351,7 +352,11 @@ def go(run: Run, seeds: int) -> None:
     """Run the study, or go on with it."""
     for seed in range(run.worlds):
         if not run.late():
-            world_model(run, seed)
+            world = world_model(run, seed)
+            if not (world / FILE).is_file():
+                known = set(read_card(world / "model").tasks)
+                found = judged(imagining(world), run.folder / "episodes.sqlite", known)
+                write_whole(world / FILE, found.model_dump_json().encode())
             write_page(run.out / "worldmodel", run.docs)
     if run.study.taught:
         act(run, seeds)
