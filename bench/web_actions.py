@@ -5,8 +5,9 @@
 The actions go to MiniWoB++, WebShop's site and the library in equal parts. Half of them are well formed and aim at
 elements that are there, the others are verbs with arbitrary pieces, and noise. An episode goes on until it ends or for
 25 actions; each begins with another task. What an action raises is counted and shown, and the next episode begins; so
-is a step of more than 30 s. Memory is that of this process, its driver and its browsers together (PSS, which counts
-shared pages once), each time with one fresh page open: after the first tenth of a family's actions and at its end.
+is a step of more than 30 s, with its action. Memory is that of this process, its driver and its browsers together
+(PSS, which counts shared pages once), each time with one fresh page open: after the first tenth of a family's actions
+and at its end.
 Where the seconds run out, fewer actions were run; the figures printed are those that were.
 Writes bench/results/web_actions.json.
 """
@@ -72,7 +73,7 @@ def play(name: str, actions: int, end: float, rng: Random) -> dict[str, Any]:
     """A family's part."""
     env: TextEnv[Any] = make(name)
     tasks = [task for split in env.splits() for task in env.tasks(split)]
-    found: dict[str, Any] = {"actions": 0, "valid": 0, "episodes": 0, "raised": [], "slow": 0, "longest_s": 0.0}
+    found: dict[str, Any] = {"actions": 0, "valid": 0, "episodes": 0, "raised": [], "slow": [], "longest_s": 0.0}
     took, warm = 0.0, 0.0
 
     def begin() -> None:
@@ -94,7 +95,8 @@ def play(name: str, actions: int, end: float, rng: Random) -> dict[str, Any]:
         spent = time.monotonic() - began
         took += spent
         found["longest_s"] = max(found["longest_s"], round(spent, 2))
-        found["slow"] += spent > SLOW
+        if spent > SLOW:
+            found["slow"].append([info_of(env), repr(action)[:200], round(spent, 1)])
         found["actions"] += 1
         if over:
             begin()
