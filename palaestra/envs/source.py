@@ -41,11 +41,15 @@ def load(reference: str) -> None:
 
 def _name_for(path: Path) -> str:
     known = sys.modules.get(path.stem)
-    if path.stem.isidentifier() and (
-        getattr(known, "__file__", None) == str(path) or (known is None and util.find_spec(path.stem) is None)
-    ):
+    if path.stem.isidentifier() and (getattr(known, "__file__", None) == str(path) or (known is None and _free(path))):
         return path.stem
     return re.sub(r"\W", "_", str(path.with_suffix("")))
+
+
+def _free(path: Path) -> bool:
+    """Is its stem no other module's name. Python may find the file itself, as in the current directory."""
+    found = util.find_spec(path.stem)
+    return found is None or found.origin == str(path)
 
 
 def _import_file(name: str, file: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -171,3 +173,18 @@ def test_an_environment_that_was_never_registered_still_plays_a_given_task() -> 
 def test_palaestras_own_environments_are_registered() -> None:
     assert "palaestra/Bandit-v0" in palaestra.specs()
     assert "palaestra/Bandit-v0" in gymnasium.registry
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_file_has_the_same_name_whether_python_would_find_it_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    """As `python -m palaestra` in its folder does: fingerprints hold the name, so figures would depend on it."""
+    from palaestra.envs.source import load
+
+    name = f"lone_{'found' if found else 'hidden'}"
+    (tmp_path / f"{name}.py").write_text("here = __name__\n")
+    if found:
+        monkeypatch.syspath_prepend(tmp_path)
+    load(str(tmp_path / f"{name}.py"))
+    assert sys.modules.pop(name).here == name
