@@ -151,7 +151,7 @@ class ClippedTrainer(PlannedTrainer, GRPOTrainer):
         if self.loss_type != "dapo":  # which TRL divides by the weight of the whole step itself
             # a mean over the transcripts of a micro-batch becomes its part of the mean over the step's
             loss = loss * self._batch["share"] * self.accelerator.num_processes
-        return loss
+        return loss * self.counts
 
 
 def plan_rows(

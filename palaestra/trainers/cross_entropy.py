@@ -134,7 +134,7 @@ class WeightedTrainer(PlannedTrainer, SFTTrainer):
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
         summed, _ = weighted_loss(model, head, inputs)
         # DDP averages gradients over processes, while `num_items_in_batch` is the weight of all of them
-        loss: Tensor = summed * self.accelerator.num_processes / num_items_in_batch
+        loss: Tensor = summed * self.counts * self.accelerator.num_processes / num_items_in_batch
         return loss
 
 

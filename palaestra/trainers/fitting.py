@@ -33,15 +33,21 @@ SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "
 """Our names of learning rate schedules, and the trainers'."""
 
 
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+"""Ways in which every process holds a part of the model."""
+
+
 class PlannedTrainer(Trainer):
     """To be put before one of TRL's trainers: a step is one row of the dataset, sent on in micro-batches.
 
     Attributes:
         step_losses: loss of each step so far, over all processes.
+        counts: what the loss of a micro-batch is multiplied by: 1, or 0 where it only keeps other processes company.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.step_losses: list[float] = []
+        self.counts = 1.0
         super().__init__(*args, **kwargs)
 
     def step_total(self, micros: Sequence[dict[str, Tensor]], given: Any) -> Any:
@@ -59,13 +65,22 @@ class PlannedTrainer(Trainer):
         micros: list[dict[str, Tensor]] = inputs["micro_batches"]
         total = self.step_total(micros, num_items_in_batch)
         loss = torch.zeros((), device=self.args.device)
-        for number, micro in enumerate(micros):
-            last = number == len(micros) - 1
+        passes = self._passes(len(micros))
+        for number in range(passes):
+            self.counts = float(number < len(micros))
+            micro = micros[min(number, len(micros) - 1)]
+            last = number == passes - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                loss += super().training_step(model, micro, num_items_in_batch=total)
+                loss += super().training_step(model, dict(micro), num_items_in_batch=total)
         # every process has scaled its part by the number of processes: the mean over processes is the step's loss
         self.step_losses.append(float(self.accelerator.gather(loss.reshape(1)).mean()))
         return loss
+
+    def _passes(self, own: int) -> int:
+        """Passes through the model in a step: where processes hold parts of it, all take part in each one's passes."""
+        if self.accelerator.distributed_type not in SHARDED:
+            return own
+        return int(self.accelerator.gather(torch.tensor([own], device=self.args.device)).max())
 
 
 class StepReport(TrainerCallback):
@@ -167,7 +182,7 @@ def _gathered(trainer: PlannedTrainer, lora: Lora | None) -> Any:
     """The trained model as one piece; where processes hold parts of it, the first process gets all of it."""
     accelerator = trainer.accelerator
     trained = accelerator.unwrap_model(trainer.model)
-    if accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+    if accelerator.distributed_type not in SHARDED:
         return trained
     if lora is not None:
         raise BadInput("adapters (lora) are small: train them with a configuration that does not shard the model")

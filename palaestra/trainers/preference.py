@@ -103,7 +103,7 @@ class PairTrainer(PlannedTrainer, DPOTrainer):
         mean: Tensor = self._compute_loss(model, inputs, return_outputs=False)  # type: ignore[no-untyped-call]
         # DDP averages gradients over processes, while `num_items_in_batch` is the pairs of all of them
         scale = len(inputs["input_ids"]) / 2 * self.accelerator.num_processes / num_items_in_batch
-        return torch.mul(mean, scale)
+        return torch.mul(mean, scale * self.counts)
 
 
 def plan_rows(pairs: Sequence[Pair], config: Preference, seed: int, ranks: int) -> list[list[Group]]:
