@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ from served import Way
 import palaestra
 from palaestra.agents.collect import collect
 from palaestra.agents.engine import Engine
-from palaestra.agents.episode import Actor, Episode
+from palaestra.agents.episode import Actor, Episode, Outcome
 from palaestra.agents.models import load_model, version_of
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.vllm import VLLMPolicy
-from palaestra.agents.policy import Policy, Request, Sampling
+from palaestra.agents.policy import Completion, Policy, Request, Sampling
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.streaming import StreamingPolicy
 from palaestra.agents.tiny import make_tiny
 from palaestra.cli import run
-from palaestra.envs import BadInput, Task
+from palaestra.envs import BadInput, Task, keeper
 from palaestra.trainers.config import config_of
 from palaestra.trainers.rft import RFT, RFTConfig
 
@@ -271,9 +273,56 @@ def test_the_command_line_takes_a_found_server(
         assert [episode.turns[0].valid for episode in store.episodes()] == [True] * 3
 
 
-def test_trained_weights_flow_into_the_engine(
-    policy: VLLMPolicy, engine: Engine, models: tuple[Path, Path], tmp_path: Path
+class Eventful(VLLMPolicy):
+    """Does something when so many episodes are stored, just before the next request."""
+
+    store: EpisodeStore
+    plan: dict[int, Callable[[], None]]
+
+    def submit(self, request: Request, done: Callable[[Completion], None]) -> None:
+        for stored in [stored for stored in self.plan if len(self.store) >= stored]:
+            self.plan.pop(stored)()
+        super().submit(request, done)
+
+
+@pytest.mark.timeout(1500)  # the engine starts twice
+def test_weights_change_and_the_core_is_killed_in_mid_collection(
+    engine: Engine, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    """Every turn has the log-probs of the weights that it is recorded with, and what was lost is made again."""
+    made = Eventful(engine, sampling=Sampling(max_tokens=12, seed=3))
+    if made.version != version_of(models[0]):
+        made.update(models[0])
+    starts = engine.starts
+
+    def kill() -> None:
+        assert engine.starts == starts + 1, "a CPU engine takes new weights by a restart"
+        for pid in keeper.descendants(engine.pid):  # the core, where the model is, not the server before it
+            os.kill(pid, signal.SIGKILL)
+
+    made.plan = {6: lambda: made.update(models[1]), 20: kill}
+    with EpisodeStore(tmp_path / "e.sqlite") as store:
+        made.store = store
+        report = gather(made, store, bandits(40), concurrency=6)
+        assert (report.episodes, report.given_up, made.plan) == (40, 0, {})
+        assert engine.starts == starts + 2
+        versions = [version_of(folder) for folder in models]
+        begun = Counter[str]()
+        for episode in store.episodes():
+            assert not episode.outcome.is_fault
+            begun[episode.provenance.policy_version] += 1
+            later = episode.labels.get("written_by", {})
+            for number, seen, ids, told in spoken(episode):
+                version = later.get(str(number), episode.provenance.policy_version)
+                assert near(told, served.logprobs(models[versions.index(version)], seen, ids))
+        assert set(begun) == set(versions)
+        assert {fault.outcome for fault in store.faults()} == {Outcome.POLICY_ERROR}  # what was asked just then
+    assert made.faults >= 1
+    made.close()
+    assert engine.running  # it was there before the policy, and stays
+
+
+def test_trained_weights_flow_into_the_engine(engine: Engine, models: tuple[Path, Path], tmp_path: Path) -> None:
     settings: dict[str, Any] = {"env": "bandit", "model": str(models[0]), "env_settings": {"max_steps": 3}, "tasks": 4}
     settings |= {"experts": {"oracle": "ucb"}, "budget": 8, "iterations": 2, "threshold": 0.0}
     settings |= {"objective": {"epochs": 1, "batch": 4}, "sampling": {"max_tokens": 4}, "evaluation": {"tasks": 2}}
@@ -287,17 +336,3 @@ def test_trained_weights_flow_into_the_engine(
     assert {head.sampling["engine"] for head in by_model} == {"vllm"}
     assert {head.policy_version for head in by_model} == {version_of(models[0]), *fitted}
     assert VLLMPolicy(engine).version == fitted[-1]  # the server says whose weights it has
-
-
-def test_new_weights_answer_and_nothing_of_the_old_ones_is_left(engine: Engine, models: tuple[Path, Path]) -> None:
-    made = VLLMPolicy(engine, sampling=Sampling(max_tokens=12, seed=3))
-    asked = served.requests(made.template, 8, seed=4)
-    made.act(asked)
-    made.update(models[1])
-    assert made.version == version_of(models[1])
-    for request, answer in zip(asked, made.act(asked), strict=True):
-        assert near(answer.logprobs, served.logprobs(models[1], request.prompt_ids, answer.ids))
-        assert answer.version == made.version
-    assert made.faults == 0
-    made.close()
-    assert engine.running  # it was there before the policy, and stays

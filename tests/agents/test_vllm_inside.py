@@ -1,0 +1,67 @@
+"""vLLM's engine inside the process that asks: exact as a server is, restarted where it hangs, and gone with its owner.
+
+It runs in a process of its own here, for whoever imports vLLM has other packages find it, too.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import inside_engine
+import pytest
+import served
+
+from palaestra.agents.models import version_of
+from palaestra.agents.policies.vllm import template_of
+from palaestra.envs import keeper
+
+pytestmark = pytest.mark.xdist_group("vllm")
+
+
+@pytest.mark.timeout(1500)  # the engine starts twice
+def test_an_engine_inside_answers_exactly_comes_back_when_it_hangs_and_ends_with_its_owner(tmp_path: Path) -> None:
+    model, _ = served.models(tmp_path)
+    with (tmp_path / "log").open("wb") as log:
+        owner = subprocess.Popen(
+            [sys.executable, inside_engine.__file__, str(model)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+
+    def told() -> dict[str, Any]:
+        assert owner.stdout is not None
+        for line in owner.stdout:
+            if line.startswith("{"):  # vLLM says something in between
+                found: dict[str, Any] = json.loads(line)
+                return found
+        raise AssertionError((tmp_path / "log").read_text()[-3000:])
+
+    try:
+        before = told()
+        asked = served.requests(template_of(model), 6)
+        assert (before["version"], before["limit"]) == (version_of(model), served.CONTEXT)
+        for request, answer in zip(asked, before["answers"], strict=True):
+            assert answer["error"] is None
+            expected = served.logprobs(model, request.prompt_ids, answer["ids"])
+            assert answer["logprobs"] == pytest.approx(expected, abs=2e-4)
+        restricted = {answer["text"] for answer in told()["answers"]}
+        assert restricted <= set(inside_engine.ACTIONS)
+        [lost] = told()["answers"]
+        assert "the engine in this process: it hangs" in lost["error"]
+        after = told()
+        assert [answer["ids"] for answer in after["answers"]] == [answer["ids"] for answer in before["answers"]]
+        assert after["faults"] == 1
+        assert len(after["processes"]) >= 3  # the core, its worker, the guard
+        since = {pid: keeper.started(pid) for pid in after["processes"]}
+    finally:
+        owner.kill()
+        owner.communicate()
+    while any(since[pid] and keeper.started(pid) == since[pid] for pid in since):
+        threading.Event().wait(0.05)
