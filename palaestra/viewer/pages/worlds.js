@@ -17,7 +17,7 @@ export async function showWorlds({ run, world, order = "place", from = "0" }) {
     chosen ? fidelity(chosen.fidelity) : h("p", {}, "No world model of this run was measured on held-out tasks."),
     data.synthesis.map(synthesis(run)),
     pages && [h("h2", {}, "Imagined pages beside the real ones"), h("div", { class: "bar" }, choice("order", "order", ORDERS, order, (value) => go({ order: value })), h("span", { class: "soft" }, many(pages.total, "page"))),
-      table([["#", "number"], "action", ["imagined steps", "number"], "similarity", ["copying", "less"], ["task", "less"], ["what is wrong", "less"]], pages.rows.map((row) => [
+      table([["#", "number"], "action", ["steps", "number"], "similarity", ["copying", "less"], ["task", "less"], ["what is wrong", "less"]], pages.rows.map((row) => [
         h("a", { href: link("page", { run, world: chosen.name, number: row.number }), "data-stop": true }, row.number), h("code", { class: "clip" }, row.action), row.steps,
         meter(row.similarity, row.problem ? "bad" : ""), meter(row.copying, "quiet"), h("span", { class: "clip" }, row.task), row.problem ?? (row.over !== row.ended ? (row.ended ? "missed the end" : "ended too early") : "")])),
       h("p", { class: "pager" }, Number(from) > 0 && h("a", { rel: "prev", href: link("worlds", { run, world: chosen.name, order, from: Math.max(0, from - PAGE) }) }, "← earlier"),
