@@ -152,7 +152,7 @@ def own(runs: Sequence[Path]) -> str:
         return f"wins from s_0, s_1, ...: {shares} %"
     if trees := _records(runs, "reflection.json", Reflection):
         splices = [splice for tree in trees for splice in tree.splices]
-        judged = Counter({key: value for tree in trees for key, value in tree.verdicts.items()})
+        judged = sum((Counter(tree.verdicts) for tree in trees), Counter[str]())
         kept = sum(splice.accepted for splice in splices)
         said = "; judged " + ", ".join(f"{n} {key}" for key, n in judged.items()) if judged else ""
         return f"{len(splices) / len(runs):.0f} splices a seed, {kept / len(runs):.0f} accepted{said}"

@@ -12,6 +12,7 @@ from palaestra.agents.judge import question
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.envs import find
+from palaestra.trainers.agent_r import Reflection
 from palaestra.trainers.chat_data import read_chats
 from palaestra.trainers.improvement import Improvement
 from palaestra.trainers.methods import CONTESTANTS
@@ -57,6 +58,14 @@ def test_what_improvements_add_is_the_change_of_score_task_by_task() -> None:
     steps = [after(0, a=(0.0, 0.5), b=(1.0,)), after(1, a=(0.0, 0.0), b=(0.0,)), after(2, a=(0.5, 1.0), b=(0.5,))]
     assert changes(steps) == {"a": 0.5, "b": -0.5}
     assert changes([]) == {}
+
+
+def test_judgements_are_counted_over_all_iterations(tmp_path: Path) -> None:
+    for number, good in ((1, 2), (2, 1)):
+        record = Reflection(good=(), splices=(), verdicts={"good": good, "bad": 1, "uncertain": 0})
+        (tmp_path / f"iteration-{number}").mkdir()
+        (tmp_path / f"iteration-{number}/reflection.json").write_text(record.model_dump_json())
+    assert learning_page.own([tmp_path]) == "0 splices a seed, 0 accepted; judged 3 good, 2 bad"
 
 
 def test_a_page_shows_as_many_runs_as_have_equal_seeds() -> None:
