@@ -193,7 +193,7 @@ async def _type(session: Session, action: Action, element: Element) -> str | Non
     await page.keyboard.press("Control+a")
     if not action.text:
         await page.keyboard.press("Delete")
-    elif len(action.text) <= _TYPED:
+    elif len(action.text) <= _TYPED and not {"\n", "\r"} & set(action.text):  # as keys these would send a form off
         await page.keyboard.type(action.text)
     else:
         await page.keyboard.insert_text(action.text)
