@@ -172,8 +172,8 @@ def test_a_bandit_is_played_stored_and_measured(empty: Path) -> None:
 
 
 def test_the_viewer_starts_and_answers(empty: Path) -> None:
+    in_empty(empty, "palaestra", "collect", "bandit", "--policy", "random", "--tasks", "1", "--out", "runs/seen", "-q")
     program = [str(empty / "venv" / "bin" / "palaestra"), "view", "runs", "--port", "0"]
-    (empty / "runs").mkdir(exist_ok=True)
     server = subprocess.Popen(program, cwd=empty, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

@@ -7,9 +7,11 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pid_env import Inside, Make, tasks
 
@@ -114,11 +116,20 @@ class Kills(Counts):
     def act(self, requests: Sequence[Request]) -> list[Completion]:
         if len(self.store) >= self.after and not self.killed.is_set():
             self.killed.set()
-            self.cluster.remove_node(self.cluster.nodes.pop(), allow_graceful=False)
+            node = self.cluster.nodes.pop()
+            (coordinator,) = node.all_processes["raylet"]
+            # A machine takes its workers with it at once; left alone, they go on until they see that it is gone.
+            for worker in psutil.Process(coordinator.process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
+            self.cluster.remove_node(node, allow_graceful=False)
         return super().act(requests)
 
 
-def test_a_node_that_is_killed_takes_nothing_with_it_and_the_plan_completes(cluster: Any, tmp_path: Path) -> None:
+def test_a_node_that_is_killed_takes_nothing_with_it_and_the_plan_completes(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palaestra.agents.ray_cluster._ASSEMBLY", 240.0)  # hosts on both nodes before the first step
     plan = tasks("slow", 60)
     with EpisodeStore(tmp_path / "calm") as calm:
         collect(plan, Counts(), calm, env_factory=InThreads(), progress="quiet", concurrency=60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def running(engine: Engine) -> int:
     return len(engine.client.containers.list(ignore_removed=True))
 
 
+def started(engine: Engine, since: int) -> int:
+    """Containers that the engine has started since a second of the clock."""
+    kinds = {"type": "container", "event": "start"}
+    return len(list(engine.client.events(since=since, until=int(time.time()) + 1, filters=kinds, decode=True)))
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from palaestra.agents.tiny import make_tiny
@@ -55,6 +62,7 @@ def test_a_model_and_the_oracle_are_measured_in_containers(
         (OraclePolicy(find(name)), {"sandbox": "docker"}),
     ]
     found = []
+    before = int(time.time())
     for policy, env_settings in policies:
         with EpisodeStore(tmp_path / f"{policy.name.replace(':', '-')}.sqlite") as store:
             found.append(
@@ -67,7 +75,7 @@ def test_a_model_and_the_oracle_are_measured_in_containers(
     model, oracle = found
     assert (model.episodes, model.missing) == (2, 0)
     assert (oracle.episodes, oracle.outcomes) == (2, {"success": 2})
-    assert running(docker_engine) > 0
+    assert started(docker_engine, before) >= 4, "a container for each episode"
 
 
 def test_the_command_line_leaves_no_container_behind(docker_engine: Engine, tiny: Path, tmp_path: Path) -> None:
