@@ -10,12 +10,15 @@ from functools import lru_cache
 import numpy as np
 
 from palaestra.envs.core import Reply, Task, TextEnv
+from palaestra.envs.crafting.books import variation_of
 from palaestra.envs.crafting.worlds import MOST, World, world_of
+from palaestra.envs.errors import BadInput
 
 LARGEST = 99
 """No command may name a larger number."""
 
 _LONGEST = 400
+_UNTOLD = "The recipes are the same in every task and not listed. A crafting that is wrong is told its recipe."
 _FORM = "Answer like: get 2 THING, craft 1 THING using 2 THING, 1 THING, or inventory."
 _GET = re.compile(r"get ([0-9]{1,4}) ([^,]+)")
 _CRAFT = re.compile(r"craft ([0-9]{1,4}) ([^,]+?) using ([^()]+?)(?: ?\([^()]*\))?")
@@ -54,20 +57,44 @@ class Crafting(TextEnv[State]):
     A recipe that needs a station works once you have that thing; it is not used up.
     """
 
+    # The docstring is what an agent is told, so the setting is explained at `__init__`.
     # Score: 1 - (least number of commands that are still needed) / (least number from the start). It falls when what
     # was needed is used up for something else. Success: the target was crafted; the score is then 1.
 
+    def __init__(self, recipes: str = "task") -> None:
+        """A world.
+
+        Args:
+            recipes: whose they are. "task": drawn anew for every task and listed in its first observation, to be read.
+                "theme": every theme has one book, the same in all tasks, and it is not listed: what leads where is
+                learnt, or found out, as a crafting that is wrong is told its recipe. Targets of the same depth are
+                the same few in all splits; what differs is the target together with what one has at the start, and
+                no such pair is in two splits (two tasks of one split may be alike). The two themes that only `test`
+                has are books that no training task shows.
+
+        Raises:
+            BadInput: `recipes` is neither.
+        """
+        super().__init__()
+        if recipes not in ("task", "theme"):
+            raise BadInput(f"recipes={recipes!r:.60} of Crafting is not known; it is 'task' or 'theme'")
+        self._world_of = world_of if recipes == "task" else variation_of
+        self._untold = "" if recipes == "task" else f"\n{_UNTOLD}"
+
     def begin(self, task: Task, rng: np.random.Generator) -> tuple[State, str]:
         """Start a world. Raises BadInput for a name that is none."""
-        world = world_of(task)
-        return State(world), world.text()
+        world = self._world_of(task)
+        return State(world, dict(world.given)), world.text()
+
+    def instructions(self, task: Task) -> str:
+        return super().instructions(task) + self._untold
 
     def act(self, state: State, action: str) -> Reply:
         command = understand(action) if len(action) <= _LONGEST else None
         if command is None:
             return Reply(f"That is no command. {_FORM}", valid=False)
         if command.verb == "inventory":
-            return Reply(f"You have {_listed(state.have)}.")
+            return Reply(state.world.having(state.have))
         said, done = _get(state, command) if command.verb == "get" else _craft(state, command)
         if not done:
             return Reply(said, valid=False)
@@ -138,7 +165,3 @@ def understand(action: str) -> Command | None:
             return None
         uses[match[2]] = uses.get(match[2], 0) + int(match[1])
     return Command("craft", found[2], int(found[1]), uses)
-
-
-def _listed(have: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in have.items()) or "nothing"

@@ -1,6 +1,7 @@
 """The words of the crafting worlds: eight themes, each with raw materials, stations to work at, and goods.
 
 Which good is made of what is drawn anew for every world, so that no recipe can be learnt by heart: it must be read.
+With `recipes="theme"` it is drawn once for a theme instead, to be learnt.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 
 import numpy as np
 
@@ -62,7 +63,10 @@ class World:
         recipes: good -> its recipe, in the order of the recipe book.
         raw: everything that can be fetched.
         route: everything that the target needs, itself first, each thing before what it is made of.
+        given: what one has at the start.
     """
+
+    given: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, task: Task, target: str, recipes: Mapping[str, Recipe], raw: Sequence[str]) -> None:
         self.task, self.target, self.recipes, self.raw = task, target, dict(recipes), tuple(raw)
@@ -118,6 +122,11 @@ class World:
         """The least number of commands that craft the target from nothing."""
         return len(self.missing({}))
 
+    @staticmethod
+    def having(things: Mapping[str, int]) -> str:
+        """A sentence that says what one has."""
+        return f"You have {', '.join(f'{count} {name}' for name, count in things.items()) or 'nothing'}."
+
     def text(self) -> str:
         """The goal and the recipe book."""
         book = "\n".join(str(recipe) for recipe in self.recipes.values())
@@ -141,13 +150,13 @@ def world_of(task: Task) -> World:
     depth, theme, _ = parse(task.name)
     rng = task.rng()
     while True:  # a draw in which too many of one thing are needed is drawn again, every third at depth 6
-        draft = _Draft(theme, depth, rng)
+        draft = Draft(theme, depth, rng)
         world = World(task, draft.target, draft.book(), draft.raw)
-        if _most_needed(world) <= MOST:
+        if most_needed(world) <= MOST:
             return world
 
 
-class _Draft:
+class Draft:
     """A world while it is drawn."""
 
     def __init__(self, theme: str, depth: int, rng: np.random.Generator) -> None:
@@ -234,7 +243,7 @@ def _closure(target: str, recipes: Mapping[str, Recipe]) -> set[str]:
     return found
 
 
-def _most_needed(world: World) -> int:
+def most_needed(world: World) -> int:
     """How often the most needed thing of the shortest plan is needed, or crafted."""
     needed = world.missing({})
     return max(count * (world.recipes[name].amount if name in world.recipes else 1) for name, count in needed.items())
@@ -253,4 +262,5 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "test": names(tuple(THEMES), (1, 2, 3, 4, 5, 6), 10),
 }
 """Worlds differ between splits though names repeat: a world follows from the whole task, its split included. The test
-split has two themes more, whose words no training world uses, and goes two levels deeper."""
+split has two themes more, whose words no training world uses, and goes two levels deeper. With one book a theme
+(`books.py`), tasks of all splits share the book; a target with the same things at the start is in one split only."""
