@@ -29,7 +29,7 @@ _MODULES = {
     "parquet": ("pyarrow",),
     "docker": ("docker",),
     "ray": ("ray",),
-    "serve": ("starlette", "uvicorn"),
+    "serve": ("starlette", "uvicorn", "websockets", "httpx"),
     "webshop": ("regex", "rapidfuzz", "spacy"),
     "alfworld": ("alfworld", "textworld"),
     "tools": ("mcp",),

@@ -152,7 +152,7 @@ def register(id: str, entry_point: type[TextEnv[Any]] | str, *, splits: Mapping[
     Raises:
         BadInput: the id is not of the form `namespace/Name-v0`, is taken by another entry point, or has no splits.
     """
-    if not re.fullmatch(r"[\w-]+/[\w.-]+-v\d+", id):  # what Gymnasium takes, too
+    if not isinstance(id, str) or not re.fullmatch(r"[\w-]+/[\w.-]+-v\d+", id):  # what Gymnasium takes, too
         raise BadInput(f"environment id {id!r} is not of the form 'namespace/Name-v0'")
     namespace, name = id.split("/")
     if not splits:
@@ -213,8 +213,10 @@ def find(name: str) -> EnvSpec:
     (`code/humaneval`), in any case.
 
     Raises:
-        BadInput: unknown or ambiguous, with the nearest names.
+        BadInput: unknown or ambiguous, with the nearest names; or no text at all.
     """
+    if not isinstance(name, str):
+        raise BadInput(f"an environment is named by a text such as 'bandit', not by {name!r:.80}; see `palaestra envs`")
     known = specs()
     if name in known:
         return known[name]

@@ -82,6 +82,8 @@ class WorldModelEnv(TextEnv[Imagined]):
             raise BadInput(f"{spec.id} is imagined itself; a world model imagines a real environment")
         if not isinstance(model, str) or not isinstance(judge, str | None):
             raise BadInput("WorldModel: 'model' and 'judge' are folders, given as texts")
+        if not isinstance(env_settings, Mapping | None) or any(not isinstance(key, str) for key in env_settings or ()):
+            raise BadInput(f"WorldModel: 'env_settings' are settings by name, not {env_settings!r:.80}")
         self.registration = find(ID)
         self.real = (spec.id, dict(env_settings or {}))
         self._spec: EnvSpec = spec

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.envs import BadInput
@@ -39,8 +39,8 @@ class WorldCard(BaseModel):
     env_settings: dict[str, Any]
     env_fingerprint: str
     page: PageFormat
-    max_tokens: int
-    temperature: float
+    max_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0.0)
     judges: bool
     transitions: int
     tasks: tuple[str, ...]
@@ -75,9 +75,12 @@ def card_of(folder: str | Path, env_id: str | None) -> WorldCard:
 
 
 def world_folder(folder: str | Path) -> Path:
-    """The model's folder of a run directory, or the folder itself."""
+    """The model's folder of a run directory, or the folder itself. Raises BadInput for what cannot be a path."""
     place = Path(folder).expanduser()
-    return place / "model" if not (place / CARD).is_file() and (place / "model" / CARD).is_file() else place
+    try:
+        return place / "model" if not (place / CARD).is_file() and (place / "model" / CARD).is_file() else place
+    except OSError as error:  # a name too long, a folder that may not be read
+        raise BadInput(f"world model {str(folder)!r:.80}: {error.strerror}; name the folder of one") from error
 
 
 def untrained_world(model: str, page: PageFormat, sampling: Sampling) -> LearnedWorld:

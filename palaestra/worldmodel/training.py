@@ -312,8 +312,12 @@ def held_out_episodes(store: Forest, env: TextEnv[Any], card: WorldCard, page: P
 def store_file(name: str) -> Path:
     """The episode store of a run directory, or the file itself. Raises BadInput where there is none."""
     place = Path(name).expanduser()
-    file = place / "episodes.sqlite" if place.is_dir() else place
-    if not file.is_file():
+    try:
+        file = place / "episodes.sqlite" if place.is_dir() else place
+        found = file.is_file()
+    except OSError as error:  # a name too long, a folder that may not be read
+        raise BadInput(f"episode store {name!r:.80}: {error.strerror}; name a run directory or a store") from error
+    if not found:
         raise BadInput(f"{name} is neither an episode store nor a run directory with one")
     return file
 

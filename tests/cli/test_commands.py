@@ -91,3 +91,4 @@ def test_doctor_knows_java_and_the_environments(palaestra: Run) -> None:
     assert findings["java"]["ok"] is True
     assert findings["palaestra/ScienceWorld-v0"]["ok"] is True
     assert "torch" in findings["torch"]["name"]
+    assert "websockets" in findings["extra serve"]["detail"]

@@ -122,6 +122,15 @@ def test_an_ambiguous_short_name_lists_the_candidates() -> None:
         find("echo")
 
 
+@pytest.mark.parametrize("name", [5, None, True, ["bandit"], {"env": "bandit"}, b"bandit"])
+def test_a_name_that_is_no_text_is_one_line(name: Any) -> None:
+    for ask in (find, make):
+        with pytest.raises(BadInput, match="an environment is named by a text such as 'bandit', not by "):
+            ask(name)
+    with pytest.raises(BadInput, match="is not of the form 'namespace/Name-v0'"):
+        register(name, Echo, splits=SPLITS)
+
+
 @pytest.mark.parametrize(
     ("entry_point", "message"),
     [

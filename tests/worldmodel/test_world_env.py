@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,3 +283,49 @@ def test_the_real_world_goes_anywhere_and_remembers_where_it_was() -> None:
     assert (world.calls, world.replayed) == (8, 0)
     (found,) = world.predict([Asked(start, "", "", tuple(actions[:3]), "", actions[3])])
     assert (world.calls, world.replayed) == (9, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"env": 5}, "named by a text"),
+        ({"env": []}, "named by a text"),
+        ({"env": ID}, "imagined itself"),
+        ({"env_settings": 5}, "'env_settings' are settings by name"),
+        ({"env_settings": [1]}, "'env_settings' are settings by name"),
+        ({"env_settings": "abc"}, "'env_settings' are settings by name"),
+        ({"env_settings": {1: 1}}, "'env_settings' are settings by name"),
+        ({"env_settings": {"colour": 1}}, "has no setting 'colour'"),
+        ({"env_settings": {"max_steps": "x"}}, "max_steps must be at least 1"),
+        ({"model": 5}, "folders, given as texts"),
+        ({"judge": {}}, "folders, given as texts"),
+        ({"model": "nowhere"}, "holds no world model"),
+        ({"model": "w" * 5000}, "too long"),
+    ],
+)
+def test_an_odd_setting_is_one_line(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message) as said:
+        make("worldmodel", **settings)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("wrong", [{"max_tokens": -5}, {"temperature": -1.0}, {"temperature": "nan"}, {"page": 5}])
+def test_a_card_that_nothing_can_be_asked_by_is_one_line(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    card = {
+        "env": "palaestra/Crafting-v0",
+        "env_settings": {},
+        "env_fingerprint": "some",
+        "page": {},
+        "max_tokens": 64,
+        "temperature": 0.0,
+        "judges": True,
+        "transitions": 1,
+        "tasks": [],
+        "seed": 0,
+        "held_out": 0.2,
+    }
+    (tmp_path / "world.json").write_text(json.dumps(card))
+    make("worldmodel", model=str(tmp_path)).close()
+    (tmp_path / "world.json").write_text(json.dumps(card | wrong))
+    with pytest.raises(BadInput, match=f"world.json cannot be read .{next(iter(wrong))}: "):
+        make("worldmodel", model=str(tmp_path))
