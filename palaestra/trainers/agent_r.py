@@ -120,14 +120,14 @@ class AgentR(Recipe[AgentRConfig]):
             agent += self.samples_of(spliced(splice, self.store, self.config.conversation), kind="revision")
         if self.config.general is None:
             return agent
-        chats = read_chats(self.config.general, self._template(), self.splits[0])
+        chats = read_chats(self.config.general, self.acting.template, self.splits[0])
         return mixed(agent, chats, self.config.eta)
 
     # -- collecting: search, judge, splice ---------------------------------------------------------------------------
 
     def rollouts(self, number: int) -> list[str]:
         config = self.config
-        policy = self._policy(self.model(number - 1), config.sampling)
+        policy = self.acting.policy(self.model(number - 1), config.sampling)
         calls = self._plan(number).rollouts * self.run.load("start/evaluation.json", Evaluation).steps
         report = search(
             self.searched(number),
@@ -137,7 +137,7 @@ class AgentR(Recipe[AgentRConfig]):
             iteration=number,
             **self.collecting(),
         )
-        judge_by = self._policy(self.model(number - 1), Sampling(temperature=0.0, max_tokens=config.judge_tokens))
+        judge_by = self.acting.policy(self.model(number - 1), Sampling(temperature=0.0, max_tokens=config.judge_tokens))
         alpha = config.alpha[min(number, len(config.alpha)) - 1]
         pairs = [pair for tree in report.trees for pair in self._pairs(tree, alpha)]
         kept, verdicts = self._kept(pairs, judge_by)

@@ -177,7 +177,7 @@ class GRPO(Online[G], Generic[G]):
         return found
 
     def _overlong(self, episode: Episode) -> bool:
-        template = self._template()
+        template = self.acting.template
         said = [turn.tokens.completion for turn in episode.turns if turn.tokens is not None]
         return episode.labels.get("truncated_by") == "context" or not all(template.ends(ids) for ids in said)
 

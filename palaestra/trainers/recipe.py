@@ -19,19 +19,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar, Generic, cast
+from typing import Any, ClassVar, Generic
 
 from pydantic import BaseModel
 
 from palaestra.agents import episode as episodes
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start
-from palaestra.agents.policies.vllm_serving import Serving
-from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.progress import Shown, under
 from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, MissingExtra, Task, TextEnv, find, make
+from palaestra.envs import BadInput, Task, TextEnv, find, make
+from palaestra.trainers.acting import Acting
 from palaestra.trainers.config import C, RecipeConfig
 from palaestra.trainers.evaluate import (
     Evaluation,
@@ -74,6 +73,7 @@ class Recipe(ABC, Generic[C]):
         run: the run directory, while `train` runs.
         store: all episodes.
         tasks: the training tasks.
+        acting: makes policies of the run's weights.
     """
 
     name: ClassVar[str]
@@ -116,9 +116,7 @@ class Recipe(ABC, Generic[C]):
         if config.experts is not None:
             config.experts.check(self.spec)
         self._stage = ""  # what the progress says before the name of what is collected
-        self._acting: tuple[str, Any] | None = None
-        self._serving = Serving(config.engine) if config.engine is not None else None
-        self._rendered: Any = None
+        self.acting = Acting(config.model, engine=config.engine, constrain=config.constrain)
 
     # -- what a method writes ----------------------------------------------------------------------------------------
 
@@ -222,7 +220,7 @@ class Recipe(ABC, Generic[C]):
         return sample_of(
             path,
             self.config.conversation,
-            self._template(),
+            self.acting.template,
             self.env.instructions(path.episode.start.task),
             train,
             kind=kind,
@@ -249,7 +247,7 @@ class Recipe(ABC, Generic[C]):
         self._grown()
         self._must_rewind()
         if not (self.out / "run.json").exists():
-            self._template()  # one that cannot be token-exact is told before anything is made
+            _ = self.acting.template  # one that cannot be token-exact is told before anything is made
         with self._opened():
             self._stage = "start model"
             self._evaluate(-1, "start model")
@@ -311,9 +309,7 @@ class Recipe(ABC, Generic[C]):
                 yield
             finally:
                 self.progress, self.fitting = live.shown, live.fitting
-                self._acting = None
-                if self._serving is not None:
-                    self._serving.close()
+                self.acting.close()
                 self.env.close()
 
     def _store(self) -> EpisodeStore:
@@ -397,7 +393,7 @@ class Recipe(ABC, Generic[C]):
 
     def rollouts(self, number: int) -> list[str]:
         """Make an iteration's rollouts; their ids in an order that depends on the plan alone."""
-        policy = self._policy(self.model(number - 1), self.config.sampling)
+        policy = self.acting.policy(self.model(number - 1), self.config.sampling)
         plan = list(self.starts(number, self._plan(number).rollouts))
         if plan:
             starts, counts = zip(*plan, strict=True)
@@ -416,7 +412,7 @@ class Recipe(ABC, Generic[C]):
             self.run.save(f"{folder}/fit.json", Fitted(base="", model=kept, samples=0, report=None))
             return
         base = self.base(number)
-        self._acting = None  # one model in memory at a time
+        self.acting.release()
         self.run.log("fit", iteration=number, base=base, samples=len(data))
         method = self.name if number else "experts"  # clones of the same experts are one policy, whoever made them
         report = fit_once(
@@ -460,7 +456,7 @@ class Recipe(ABC, Generic[C]):
         sampling = self.config.sampling.model_copy(update={"temperature": temperature})
         return evaluate(
             self.measured.spec.id,
-            self._policy(model, sampling),
+            self.acting.policy(model, sampling),
             self.store,
             split=plan.split,
             tasks=list(plan.tasks) if isinstance(plan.tasks, tuple) else plan.tasks,
@@ -497,37 +493,7 @@ class Recipe(ABC, Generic[C]):
         }
         ray = collecting.pop("cluster")
         before = self.run.load("start/evaluation.json", Evaluation)
-        policy = self._policy(
+        policy = self.acting.policy(
             self.model(last), self.config.sampling.model_copy(update={"temperature": plan.temperature})
         )
         self.run.save(file, recover(before, self.store, policy, cluster=plan.cluster, ray=ray, **collecting))
-
-    # -- models ------------------------------------------------------------------------------------------------------
-
-    def _loaded(self, model: str) -> Any:
-        from palaestra.agents.models import load_model
-
-        if self._acting is None or self._acting[0] != model:
-            self._acting = None
-            self._acting = (model, load_model(model))
-        return self._acting[1]
-
-    def _policy(self, model: str, sampling: Sampling) -> Policy:
-        if self._serving is not None:
-            return self._serving.policy(model, sampling, constrain=self.config.constrain)
-        try:
-            from palaestra.agents.policies.hf import HFPolicy
-        except ImportError as error:
-            raise MissingExtra(f"a model needs the Python module {error.name!r}, which", "train") from error
-        policy = HFPolicy(self._loaded(model), sampling=sampling, constrain=self.config.constrain)
-        return cast(Policy, policy)  # its attributes are narrower than the protocol's, which are mutable
-
-    def _template(self) -> Any:
-        if self._rendered is None and self._serving is not None:
-            from palaestra.agents.policies.vllm import template_of
-
-            self._rendered = template_of(self.config.model)
-        if self._rendered is None:
-            self._rendered = self._policy(self.config.model, self.config.sampling).template
-        assert self._rendered is not None
-        return self._rendered

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -110,7 +110,7 @@ class WebEvolver(RFT):
         folder = f"iteration-{number}"
         if not self.run.has(f"{folder}/synthesis.json"):
             self.run.save(f"{folder}/synthesis.json", self._synthesis(number))
-            self._acting = None
+            self.acting.release()
         if not self.run.has(f"{folder}/collected.json"):  # no real episode was collected in this iteration
             self.run.save(f"{folder}/plan.json", Plan(rollouts=0, before=0))
             self.run.save(f"{folder}/collected.json", Collected(episodes=(), successes=0, faults=0))
@@ -127,7 +127,7 @@ class WebEvolver(RFT):
             real = path.episode.start.task.model_copy(update={"env": self.spec.id})
             understood = [step for step, turn in enumerate(path.turns) if turn.valid]
             told = self.env.instructions(real)
-            how = (self.config.conversation, self._template(), told, understood)
+            how = (self.config.conversation, self.acting.template, told, understood)
             samples += sample_of(path, *how, kind="imagined", splits=self.splits)
         return samples
 
@@ -143,7 +143,7 @@ class WebEvolver(RFT):
         folder, config = f"iteration-{number}/world", self.config
         if self.run.has(f"{folder}/done.json"):
             return
-        self._acting = None  # one model in memory at a time
+        self.acting.release()
         episodes = [id for round in range(1, number + 1) for id in self.collected(round).episodes] + self.experts()
         seed = config.seed * 1000 + 500  # the same tasks are set aside in every round
         shared = (self.run, folder, self.store, self.env, config.world)
@@ -164,13 +164,7 @@ class WebEvolver(RFT):
 
     def _player(self, model: str, sampling: Sampling, listed: bool) -> Policy:
         """Who plays in imagination: as in the real environment, but freely where the world model lists no actions."""
-        if listed or not self.config.constrain:
-            return self._policy(model, sampling)
-        if self._serving is not None:
-            return self._serving.policy(model, sampling, constrain=False)
-        from palaestra.agents.policies.hf import HFPolicy
-
-        return cast(Policy, HFPolicy(self._loaded(model), sampling=sampling))
+        return self.acting.policy(model, sampling, constrain=None if listed else False)
 
     # -- synthesis ---------------------------------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ QUIET: dict[str, Any] = {"progress": "quiet", "recipe": "agent-r", "iteration": 
 
 def trained(agent: AgentR, sample: Any) -> str:
     ids = [id for id, weight in zip(sample.ids, sample.weights, strict=True) if weight]
-    return "".join(agent._template().tokenizer.decode(ids, skip_special_tokens=True).split())
+    return "".join(agent.acting.template.tokenizer.decode(ids, skip_special_tokens=True).split())
 
 
 # -- pairs ------------------------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def test_an_iteration_searches_so_many_tasks_and_the_next_one_goes_on(tmp_path: 
 
 def test_general_chat_has_its_share_of_the_weight(tmp_path: Path, model: Path) -> None:
     agent = method(tmp_path / "run", model)
-    chats = read_chats("own", agent._template(), "train")
+    chats = read_chats("own", agent.acting.template, "train")
     assert len(chats) >= 20
     store, found = ends(tmp_path, "a b c", "stop")
     own = agent.samples_of(store.path(found["a b c"].head.id), range(3))
@@ -311,7 +311,7 @@ def test_general_chat_has_its_share_of_the_weight(tmp_path: Path, model: Path) -
     assert ours / sum(sum(sample.weights) for sample in whole) == pytest.approx(0.2)
     (tmp_path / "bad.jsonl").write_text('{"messages": [{"role": "assistant", "content": "hello"}]}\n')
     with pytest.raises(BadInput, match="line 1: message 1 is an answer to nothing"):
-        read_chats(str(tmp_path / "bad.jsonl"), agent._template(), "train")
+        read_chats(str(tmp_path / "bad.jsonl"), agent.acting.template, "train")
 
 
 def test_agent_r_runs_from_trees_to_weights(tmp_path: Path, model: Path) -> None:

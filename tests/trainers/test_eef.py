@@ -63,7 +63,7 @@ def explored(
             record = Collected(episodes=tuple(e.id for e in made), successes=0, faults=0)
             method.run.save(f"iteration-{number}/collected.json", record)
         samples = method.mine(1)
-        tokenizer = method._template().tokenizer
+        tokenizer = method.acting.template.tokenizer
         trained: dict[str, list[str]] = {}
         for sample in samples:
             ids = [id for id, weight in zip(sample.ids, sample.weights, strict=True) if weight]

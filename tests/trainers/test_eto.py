@@ -61,7 +61,7 @@ def compared(
             record = Collected(episodes=tuple(e.id for e in made), successes=0, faults=0)
             method.run.save(f"iteration-{number}/collected.json", record)
         pairs = method.mine(1)
-        tokenizer = method._template().tokenizer
+        tokenizer = method.acting.template.tokenizer
         found = set()
         for pair in pairs:
             assert isinstance(pair, Pair)

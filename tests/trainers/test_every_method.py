@@ -114,7 +114,7 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[tuple[str, An
 def test_no_id_of_an_environment_or_of_an_untrained_turn_ever_has_a_weight(trained: Recipe[Any]) -> None:
     """Every run of ids with a weight is one whole answer of an episode that the sample says it was made of."""
     seen = set()
-    template = trained._template()
+    template = trained.acting.template
     with EpisodeStore(trained.out / "episodes.sqlite", mode="r") as store:
         for number, datum in mined(trained):
             for sample in sides(datum):

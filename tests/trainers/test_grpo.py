@@ -47,7 +47,7 @@ def mined(
         method.run.save("iteration-1/collected.json", Collected(episodes=ids, successes=0, faults=0))
         method.run.save("iteration-1/groups.json", Groups(groups=tuple(groups)))
         samples = [sample for sample in method.mine(1) if isinstance(sample, Graded)]
-        tokenizer = method._template().tokenizer
+        tokenizer = method.acting.template.tokenizer
         texts = []
         for sample in samples:
             text, before = "", 0.0
