@@ -94,7 +94,7 @@ class BrowserEnv(TextEnv[PageState]):
     def __init__(self, screenshots: str | None = None, load_seconds: float = 30.0) -> None:
         super().__init__()
         if isinstance(load_seconds, bool) or not isinstance(load_seconds, int | float) or not 0 < load_seconds <= 600:
-            raise BadInput(f"load_seconds must be a number from 0 to 600, got {load_seconds!r}")
+            raise BadInput(f"load_seconds must be a number above 0, at most 600, got {load_seconds!r}")
         self.load_seconds = float(load_seconds)
         self.screenshots = _folder(screenshots) if screenshots is not None else None
         self._session: Session | None = None
