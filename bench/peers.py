@@ -120,6 +120,8 @@ def vllm(model: Path, concurrency: int) -> Iterator[str]:
     command = [found.python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--port", str(port)]
     command += ["--served-model-name", "stub", "--dtype", "float32", "--max-num-seqs", str(concurrency)]
     command += ["--logprobs-mode", "processed_logprobs", "--max-model-len", "2048"]
+    # A CPU's core dies where a prompt is read in parts and its request has a seed; see docs/vllm.md.
+    command += ["--no-enable-chunked-prefill"]
     log = cache_dir() / "peers" / "vllm.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as out:

@@ -249,6 +249,10 @@ class Engine:
         flags = ["--enable-prefix-caching"]
         flags += ["--enable-lora"] if self.adapters else []
         flags += [] if self._compiled else ["--enforce-eager"]
+        if self.device == "cpu":
+            # Where a prompt is read in parts, vLLM 0.32 takes one random number of its request back, which a CPU's
+            # generator cannot ("does not use offset"): the core dies of it.
+            flags.append("--no-enable-chunked-prefill")
         return [*(word for pair in settings.items() for word in pair), *flags, *self._options]
 
     def environ(self) -> dict[str, str]:

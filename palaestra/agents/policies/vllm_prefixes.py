@@ -128,6 +128,8 @@ def choose(job: Job, servers: Sequence[Server], known: Sequence[Known], limit: i
 
 def at_home(job: Job, servers: Sequence[Server], known: Sequence[Known], limit: int) -> bool:
     """Has a replica with room read as much of a job as any that is busy but well."""
+    if len(servers) == 1:
+        return True
     room, busy = -1, -1
     for server, read in zip(servers, known, strict=True):
         if server.ready and server.in_flight < limit:

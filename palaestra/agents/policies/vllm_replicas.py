@@ -221,9 +221,18 @@ class Replicas:
         try:
             return await server.complete(body, self._deadline)
         except Down as error:
-            hangs = "hangs" in str(error)
-            if not hangs and server.ready and await server.healthy():
-                return await server.complete(body, self._deadline)  # a connection broke, not the server
+            if "hangs" not in str(error) and server.ready and await server.healthy():
+                return await self._ask_again(body, server)  # perhaps a connection broke, not the server
+            self._mend(server, self._patience)
+            raise
+
+    async def _ask_again(self, body: dict[str, object], server: Server) -> Answer:
+        """The second and last try: a server that fails at one token too is mended, whatever it says of its health."""
+        try:
+            return await server.complete(body, self._deadline)
+        except Down as error:
+            if server.ready and await server.answers():
+                raise Refused(f"{error}; twice, though the server answers others") from error
             self._mend(server, self._patience)
             raise
 
