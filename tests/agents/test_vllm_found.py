@@ -6,6 +6,7 @@ The server is the test's own: what vLLM fails at cannot be had on demand. All el
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ import pytest
 from palaestra.agents.policies.vllm import VLLMPolicy
 from palaestra.agents.policy import Request
 from palaestra.agents.tiny import make_tiny
+from palaestra.cli import run
 
 PAGES: dict[str, Any] = {
     "/v1/models": {"data": [{"id": "tiny", "root": "tiny", "max_model_len": 256}]},
@@ -31,6 +33,7 @@ class Ailing(ThreadingHTTPServer):
     Attributes:
         fails: is told how many completions were asked before, and the prompt.
         asked: prompts, in the order in which they came.
+        pages: what else it answers.
     """
 
     daemon_threads = True
@@ -39,7 +42,12 @@ class Ailing(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.fails: Callable[[int, list[int]], bool] = lambda number, prompt: False
         self.asked: list[list[int]] = []
+        self.pages = dict(PAGES)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        page = PAGES.get(self.path.partition("?")[0])
+        page = self.server.pages.get(self.path.partition("?")[0])
         self.say(404 if page is None else 200, page)
 
     def do_POST(self) -> None:
@@ -77,10 +85,15 @@ def ailing() -> Iterator[Ailing]:
     made.server_close()
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("found") / "tiny"
+    return make_tiny(["A door. A key."], folder, vocab=300, hidden=64, layers=1, heads=2)
+
+
 @pytest.fixture
-def policy(ailing: Ailing, tmp_path: Path) -> Iterator[VLLMPolicy]:
-    folder = make_tiny(["A door. A key."], tmp_path / "tiny", vocab=300, hidden=64, layers=1, heads=2)
-    made = VLLMPolicy(f"http://127.0.0.1:{ailing.server_address[1]}", tokenizer=folder, version="1")
+def policy(ailing: Ailing, model: Path) -> Iterator[VLLMPolicy]:
+    made = VLLMPolicy(ailing.url, tokenizer=model, version="1")
     ailing.asked.clear()  # what it was asked to see what it is
     yield made
     made.close()
@@ -112,3 +125,56 @@ def test_a_request_that_a_server_cannot_bear_fails_alone(ailing: Ailing, policy:
     assert answer.error is None
     assert ailing.asked == [[11, 12], [11, 12], [0], [13, 14]]
     assert policy.faults == 0
+
+
+# -- typed on the command line -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str]:
+    """The one line by which a collection with some policy is refused; nothing of it is begun by then."""
+    monkeypatch.setenv("COLUMNS", "500")
+
+    def typed(policy: str) -> str:
+        capsys.readouterr()
+        assert run(["collect", "bandit", "-p", policy, "-t", "1", "-q", "-o", str(tmp_path / "out")]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return typed
+
+
+def test_the_command_says_what_is_wrong_with_a_server(ailing: Ailing, refused: Callable[[str], str]) -> None:
+    policy = f"vllm:@{ailing.url}"
+    assert "http://127.0.0.1:9 cannot be reached" in refused("vllm:@http://127.0.0.1:9")
+    ailing.pages["/version"] = {"version": "0.9.1"}
+    assert "is version 0.9.1, which cannot be used" in refused(policy)
+    del ailing.pages["/version"]
+    assert "an OpenAI-compatible server, but not vLLM" in refused(policy)
+    del ailing.pages["/v1/models"]
+    assert "lists no models (status 404); is it the base URL of a vLLM server" in refused(policy)
+
+
+def test_the_command_says_that_a_model_has_no_chat_template(
+    ailing: Ailing, model: Path, tmp_path: Path, refused: Callable[[str], str]
+) -> None:
+    bare = Path(shutil.copytree(model, tmp_path / "bare"))
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((bare / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (bare / "tokenizer_config.json").write_text(json.dumps(settings))
+    ailing.pages["/v1/models"] = {"data": [{"id": "tiny", "root": str(bare), "max_model_len": 256}]}
+    for policy in (f"vllm:@{ailing.url}", f"vllm:{bare}", str(bare)):
+        assert "no chat template" in refused(policy)
+
+
+def test_the_command_says_that_a_prompt_is_too_long_for_the_engine(
+    ailing: Ailing, model: Path, refused: Callable[[str], str]
+) -> None:
+    ailing.pages["/v1/models"] = {"data": [{"id": "tiny", "root": str(model), "max_model_len": 70}]}
+    line = refused(f"vllm:@{ailing.url}")
+    assert "its first prompt has" in line
+    assert "the context holds 70; use a longer context or fewer max_tokens" in line
