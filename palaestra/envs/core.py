@@ -294,6 +294,8 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
             BadInput: unknown option, unknown task, or a task of another environment.
         """
         super().reset(seed=seed)
+        if not isinstance(options, Mapping | None):
+            raise BadInput(f"reset: options are {{'task': TASK}}, not {options!r:.80}")
         unknown = set(options or ()) - {"task"}
         if unknown:
             raise BadInput(f"reset: unknown option {sorted(unknown)[0]!r}; the only option is 'task'")
@@ -392,6 +394,8 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
             BadInput: the snapshot is of another environment or settings, or of another version of its code or data.
             ReplayDiverged: (replay only) the environment answered otherwise than when the snapshot was made.
         """
+        if not isinstance(snapshot, Snapshot):
+            raise BadInput(f"restore takes what snapshot() gave, not {snapshot!r:.80}")
         here = _settings_text(self.settings)
         if snapshot.settings != here:
             raise BadInput(f"snapshot was made with settings {snapshot.settings}, this instance has {here}")

@@ -90,7 +90,7 @@ class EnvSpec:
 
     def split(self, name: str) -> Sequence[Task]:
         """The tasks of a split. Raises BadInput for an unknown one."""
-        if name not in self.splits:
+        if not isinstance(name, str) or name not in self.splits:
             raise BadInput(f"{self.id} has no split {name!r}; it has: {', '.join(self.splits)}")
         if name not in self._tasks:  # made once: `reset` asks for them every time
             self._tasks[name] = tuple(Task(env=self.id, name=str(task), split=name) for task in self.splits[name])

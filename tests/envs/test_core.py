@@ -132,10 +132,13 @@ def test_a_task_is_found_by_name_in_any_split(env: TextEnv[Any]) -> None:
         ({"task": "no such"}, "no task 'no such'"),
         ({"task": Task(env="mine/Other-v0", name="1", split="train")}, "belongs to mine/Other-v0"),
         ({"task": Task(env=BANDIT, name=TASK.name, split="trian")}, "of no split"),
+        ({"task": 5}, "5"),
+        (5, "options are .'task': TASK., not 5"),
+        ([1], "options are .'task': TASK., not .1."),
     ],
 )
 def test_a_wrong_option_is_one_line_and_leaves_no_half_begun_episode(
-    env: TextEnv[Any], options: dict[str, Any], message: str
+    env: TextEnv[Any], options: Any, message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
         env.reset(options=options)
@@ -359,6 +362,11 @@ def test_a_snapshot_of_other_settings_or_another_environment_is_refused(env: Tex
         palaestra.make("bandit", show="table").restore(snapshot)
     with pytest.raises(BadInput, match="this instance is"):
         Adder().restore(snapshot)
+    odd: Any
+    for odd in (5, None, "step 3", {"task": TASK}):
+        with pytest.raises(BadInput, match=r"restore takes what snapshot\(\) gave, not "):
+            env.restore(odd)
+    assert env.restore(snapshot)[1]["task"] == TASK
 
 
 @pytest.mark.usefixtures("clean_registry")

@@ -158,6 +158,9 @@ def test_unknown_splits_and_oracles_are_one_line() -> None:
     spec = register("mine/Echo-v0", Echo, splits=SPLITS)
     with pytest.raises(BadInput, match="no split 'tset'; it has: train, test"):
         make("echo").tasks("tset")
+    odd: Any = ["train"]
+    with pytest.raises(BadInput, match=r"no split \['train'\]; it has: train, test"):
+        make("echo").tasks(odd)
     with pytest.raises(BadInput, match="has no oracle"):
         spec.oracle()
     with pytest.raises(BadInput, match="has no oracle 'ucp'; it has: ucb"):
