@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +18,10 @@ from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import find
+from palaestra.envs import BadInput, find, make
 from palaestra.envs.sandbox import pool
 from palaestra.envs.sandbox.engine import Engine
+from palaestra.envs.sandbox.image import NAME
 from palaestra.trainers.evaluate import evaluate
 
 pytestmark = pytest.mark.xdist_group("docker")
@@ -107,3 +110,36 @@ def test_a_fork_begins_in_another_container_where_its_parent_stood(tmp_path: Pat
         (fork,) = store.episodes(parent=parent.id)
         assert fork.turns[0].observation == parent.turns[2].observation
         assert fork.turns[1].observation == parent.turns[1].observation
+
+
+@pytest.fixture
+def image_with_a_letter(docker_engine: Engine) -> str:
+    """An image of somebody's own: the sandbox's, and a letter in it. It ends with the tests' engine."""
+    name, context = "letters:1", io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for path, text in {"Dockerfile": f"FROM {NAME}\nCOPY letter /srv/letter\n", "letter": "dear me\n"}.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(text), 0o644
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    context.seek(0)
+    docker_engine.client.images.build(fileobj=context, custom_context=True, tag=name)
+    return name
+
+
+def test_a_shell_task_with_an_image_of_its_own_is_played_in_it(image_with_a_letter: str, tmp_path: Path) -> None:
+    task = 'statement = "Copy the letter of /srv to here."\nsplit = "test"\ncheck = "cmp /srv/letter letter"\n'
+    for name, image in {"there": image_with_a_letter, "gone": "letters:0"}.items():
+        (tmp_path / f"{name}.toml").write_text(f'{task}commands = ["cp /srv/letter ."]\nimage = "{image}"\n')
+    settings = {"folder": str(tmp_path), "sandbox": "docker"}
+    oracle = OraclePolicy(find("shell"))
+    with EpisodeStore(tmp_path / "e.sqlite") as store:
+        found = evaluate("shell", oracle, store, tasks=["there"], env_settings=settings, progress="quiet")
+    assert found.outcomes == {"success": 1}
+    env = make("shell", **settings)
+    try:
+        assert env.reset(options={"task": "there"})[0].startswith("Copy the letter")
+        assert env.step("cat /srv/letter")[0] == "dear me"
+        with pytest.raises(BadInput, match="no image letters:0 on the Docker engine"):
+            env.reset(options={"task": "gone"})
+    finally:
+        env.close()
