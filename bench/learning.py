@@ -21,22 +21,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from learning_page import page, section
 from learning_start import judged, write_judgements
+from learning_studies import IMPROVED, IMPROVEMENTS, JUDGING, MODEL, START, STUDIES, Study
 
 from palaestra.agents.tiny import env_texts, make_tiny
 from palaestra.envs import find
 from palaestra.trainers.chat_data import read_chats
 from palaestra.trainers.compare import compare_methods
 from palaestra.trainers.config import config_of
-from palaestra.trainers.methods import CONTESTANTS, contestant
+from palaestra.trainers.methods import contestant
 from palaestra.trainers.objective import fit, objective_of
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rft import RFT, RFTConfig
@@ -44,148 +44,6 @@ from palaestra.trainers.rundir import write_whole
 from palaestra.trainers.sample import Sample
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-CLAIMED = ("rft", "eef", "agent-r", "direct-revision", "grpo", "exit")
-
-
-@dataclass(frozen=True)
-class Study:
-    """One environment with its settings.
-
-    Attributes:
-        title, why: of its part of the page, and what it is for.
-        vocabulary: ids of the start model's tokenizer, and episodes whose texts it is made from.
-        taught: training tasks whose solved episodes the start model clones; `ids`: through the model in that.
-        settings: of all contestants. own: of some.
-        only: the contestants, RFT first; all where it is empty.
-        begins: another study whose start model it takes.
-        judgements: how many actions the start model sees judged; `judging`: ids through it in that, clones among them.
-    """
-
-    title: str
-    why: str
-    env: str
-    vocabulary: tuple[int, int]
-    taught: tuple[str, ...]
-    ids: int
-    settings: Mapping[str, Any]
-    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    only: tuple[str, ...] = ()
-    begins: str = ""
-    judgements: int = 0
-    judging: int = 0
-
-    @property
-    def names(self) -> list[str]:
-        """The contestants; RFT, the reference, is the first one, and those that the papers' claims name come next."""
-        return list(self.only) or [*CLAIMED, *(name for name in CONTESTANTS if name not in CLAIMED)]
-
-
-MODEL = {"hidden": 128, "layers": 2, "heads": 4}
-START = {"learning_rate": 3e-3, "batch": 4}
-JUDGING = {"learning_rate": 2e-3, "batch": 8}
-FIT = {"learning_rate": 2e-4, "batch": 8}
-# The papers' preference and policy-gradient rates are for models ten thousand times as large.
-GRADIENT = {"learning_rate": 3e-4, "batch": 16, "micro_tokens": 4096}
-ONLINE = {"policy": GRADIENT, "prompts": 8}
-BUFFER = {**ONLINE, "minimum": 32, "capacity": 256}
-IMPROVED = ("grpo", "exit")
-"""The contestants that are also asked to improve on their attempts."""
-IMPROVEMENTS = 2
-
-
-def own(search: Mapping[str, Any], micro_tokens: int, searched: int) -> dict[str, dict[str, Any]]:
-    """Settings of single contestants, for so many trees an iteration that grow so, and for rows so long."""
-    trees = {"search": search, "searched": searched, "judge_tokens": 40, "later_epochs": None}
-    of: list[tuple[tuple[str, ...], dict[str, Any]]] = [
-        (("eef", "eef-random", "eef-initial"), {"states": 5}),
-        (("agent-r", "direct-revision", "textual-splice"), trees),
-        (("exit", "exit-plain", "exit-improve", "exit-curriculum"), BUFFER),
-        (("grpo",), ONLINE),
-        (("eto",), {"preference": {**FIT, "learning_rate": 1e-4, "micro_tokens": micro_tokens}}),
-    ]
-    return {name: settings for names, settings in of for name in names}
-
-
-# A greedy tiny model often repeats itself to the step limit, so that what it has learnt does not show.
-MEASURED = {"split": "dev", "temperature": 1.0, "recovery": True, "between": False}
-
-THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
-
-
-def crafting(depths: Sequence[int], numbers: range) -> tuple[str, ...]:
-    """Tasks of the crafting world, theme by theme; every split has its own of these names."""
-    return tuple(f"d{depth}/{theme}-{n}" for n in numbers for depth in depths for theme in THEMES)
-
-
-def crafting_settings(depths: Sequence[int], steps: int, slip: float, each: int) -> dict[str, Any]:
-    """What all contestants are told in the crafting world: as many rollouts as EEF with five states makes at the most.
-
-    Args:
-        each: training tasks of a depth and theme.
-    """
-    tasks = crafting(depths, range(each))
-    return {
-        "env_settings": {"max_steps": steps},
-        "tasks": list(tasks),
-        "sampling": {"temperature": 1.0, "max_tokens": 32},
-        "experts": {"oracle": "default", "slip": slip},  # which fails the longer plans
-        "budget": 12 * len(tasks),
-        "objective": {**FIT, "tokens": 60_000, "micro_tokens": 4096},
-        "evaluation": {**MEASURED, "tasks": list(crafting(depths, range(10))), "samples": 2},
-    }
-
-
-STUDIES = {
-    "crafting": Study(
-        "Crafting",
-        "Targets of depth 1 and 2: plans of two to seven commands among some fifty that are possible. An episode ends "
-        "only with the target or at the step limit, so a wrong command costs a step and often the material.",
-        "palaestra/Crafting-v0",
-        (1200, 200),
-        crafting((1, 2), range(100, 200)),
-        2_500_000,
-        crafting_settings((1, 2), 8, 0.3, 4),
-        own({"width": 4, "iterations": 8, "depth": 6}, 4096, searched=12),
-        judgements=900,
-        judging=480_000,
-    ),
-    "webshop": Study(
-        "WebShop, the official 1,000 products",
-        "Synthetic goals; `search` asks for the instruction's own words. An episode ends with the purchase and has a "
-        "graded score; success is a score of 1. Pages are cut in the middle to the length that the settings say.",
-        "palaestra/WebShop-v0",
-        (3000, 120),
-        tuple(f"webshop-synthetic/{n}" for n in range(2000, 2400)),
-        2_000_000,
-        {
-            "env_settings": {"max_steps": 8},
-            "conversation": {"max_observation": 450},
-            "sampling": {"temperature": 1.0, "max_tokens": 96},
-            "tasks": [f"webshop-synthetic/{n}" for n in range(1500, 1520)],
-            "experts": {"oracle": "default", "slip": 0.3},
-            "budget": 160,  # 20 tasks, each with s_0 and some four states of its expert: 100 starts
-            "objective": {**FIT, "tokens": 60_000, "micro_tokens": 1300},
-            "evaluation": {**MEASURED, "tasks": 50},
-        },
-        own({"width": 4, "iterations": 8, "depth": 6}, 1300, searched=5),
-    ),
-    "crafting-deep": Study(
-        "Crafting, where exploring is hard",
-        "The same start model on targets of depth 2 and 3, which it was taught only in part and seldom reaches from "
-        "the start of a task. Where rollouts from there hardly ever win, rejection sampling has little to learn from, "
-        "and what the papers are about, to begin inside another episode, should tell.",
-        "palaestra/Crafting-v0",
-        (1200, 200),
-        (),
-        0,
-        crafting_settings((2, 3), 14, 0.3, 4),
-        own({"width": 4, "iterations": 8, "depth": 10}, 4096, searched=10),
-        CLAIMED,
-        "crafting",
-    ),
-}
 
 
 def start_model(study: Study, out: Path) -> Path:
@@ -205,14 +63,15 @@ def start_model(study: Study, out: Path) -> Path:
 
 
 def cloned_model(study: Study, out: Path) -> Path:
-    """A fresh model that has cloned the oracle; the folder of that iteration."""
+    """A fresh model, or that of another study, that has cloned the oracle; the folder of that iteration."""
     fresh = out / "fresh-model"
-    if not (fresh / "config.json").is_file():
+    if study.onward:
+        fresh = start_model(STUDIES[study.onward], out.parent / study.onward)
+    elif not (fresh / "config.json").is_file():
         vocab, episodes = study.vocabulary
         make_tiny(env_texts(study.env, episodes=episodes), fresh, vocab=vocab, name="tiny", **MODEL)
     settings = {
         **shared(study, fresh),
-        "env_settings": {"max_steps": 8},
         "tasks": list(study.taught),
         "budget": 0,
         "experts": {"oracle": "default"},

@@ -1,0 +1,182 @@
+"""What `learning.py` studies: the environments with their settings, and what all contestants are told.
+
+A study's start model has cloned solved episodes of tasks that nobody trains or is measured on (`taught`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from palaestra.trainers.methods import CONTESTANTS
+
+CLAIMED = ("rft", "eef", "agent-r", "direct-revision", "grpo", "exit")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One environment with its settings.
+
+    Attributes:
+        title, why: of its part of the page, and what it is for.
+        vocabulary: ids of the start model's tokenizer, and episodes whose texts it is made from.
+        taught: training tasks whose solved episodes the start model clones; `ids`: through the model in that.
+        settings: of all contestants. own: of some.
+        only: the contestants, RFT first; all where it is empty.
+        begins: another study whose start model it takes.
+        onward: another study whose start model is taught further here; a fresh model where it is empty.
+        judgements: how many actions the start model sees judged; `judging`: ids through it in that, clones among them.
+    """
+
+    title: str
+    why: str
+    env: str
+    vocabulary: tuple[int, int]
+    taught: tuple[str, ...]
+    ids: int
+    settings: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    begins: str = ""
+    onward: str = ""
+    judgements: int = 0
+    judging: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """The contestants; RFT, the reference, is the first one, and those that the papers' claims name come next."""
+        return list(self.only) or [*CLAIMED, *(name for name in CONTESTANTS if name not in CLAIMED)]
+
+
+MODEL = {"hidden": 128, "layers": 2, "heads": 4}
+START = {"learning_rate": 3e-3, "batch": 4}
+JUDGING = {"learning_rate": 2e-3, "batch": 8}
+FIT = {"learning_rate": 2e-4, "batch": 8}
+# The papers' preference and policy-gradient rates are for models ten thousand times as large.
+GRADIENT = {"learning_rate": 3e-4, "batch": 16, "micro_tokens": 4096}
+ONLINE = {"policy": GRADIENT, "prompts": 8}
+BUFFER = {**ONLINE, "minimum": 32, "capacity": 256}
+IMPROVED = ("grpo", "exit")
+"""The contestants that are also asked to improve on their attempts."""
+IMPROVEMENTS = 2
+
+
+def own(search: Mapping[str, Any], micro_tokens: int, searched: int) -> dict[str, dict[str, Any]]:
+    """Settings of single contestants, for so many trees an iteration that grow so, and for rows so long."""
+    trees = {"search": search, "searched": searched, "judge_tokens": 40, "later_epochs": None}
+    of: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+        (("eef", "eef-random", "eef-initial"), {"states": 5}),
+        (("agent-r", "direct-revision", "textual-splice"), trees),
+        (("exit", "exit-plain", "exit-improve", "exit-curriculum"), BUFFER),
+        (("grpo",), ONLINE),
+        (("eto",), {"preference": {**FIT, "learning_rate": 1e-4, "micro_tokens": micro_tokens}}),
+    ]
+    return {name: settings for names, settings in of for name in names}
+
+
+# A greedy tiny model often repeats itself to the step limit, so that what it has learnt does not show.
+MEASURED = {"split": "dev", "temperature": 1.0, "recovery": True, "between": False}
+
+THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
+
+
+def crafting(depths: Sequence[int], numbers: range, themes: Sequence[str] = THEMES) -> tuple[str, ...]:
+    """Tasks of the crafting world, theme by theme; every split has its own of these names."""
+    return tuple(f"d{depth}/{theme}-{n}" for n in numbers for depth in depths for theme in themes)
+
+
+def crafting_settings(depths: Sequence[int], steps: int, slip: float, each: int) -> dict[str, Any]:
+    """What all contestants are told in the crafting world: as many rollouts as EEF with five states makes at the most.
+
+    Args:
+        each: training tasks of a depth and theme.
+    """
+    tasks = crafting(depths, range(each))
+    return {
+        "env_settings": {"max_steps": steps},
+        "tasks": list(tasks),
+        "sampling": {"temperature": 1.0, "max_tokens": 32},
+        "experts": {"oracle": "default", "slip": slip},  # which fails the longer plans
+        "budget": 12 * len(tasks),
+        "objective": {**FIT, "tokens": 60_000, "micro_tokens": 4096},
+        "evaluation": {**MEASURED, "tasks": list(crafting(depths, range(10))), "samples": 2},
+    }
+
+
+def book_settings(depths: Sequence[int], steps: int) -> dict[str, Any]:
+    """What all contestants are told where the bakery's recipes are the same in all tasks."""
+    tasks, held_out = (crafting(depths, range(10), ("bakery",)) for _ in range(2))  # of the splits train and dev
+    return {
+        **crafting_settings(depths, steps, 0.3, 1),
+        "env_settings": {"recipes": "theme", "max_steps": steps},
+        "tasks": list(tasks),
+        "budget": 12 * len(tasks),
+        "objective": {**FIT, "learning_rate": 1e-3, "tokens": 60_000, "micro_tokens": 4096},
+        "evaluation": {**MEASURED, "tasks": list(held_out), "samples": 6},
+    }
+
+
+STUDIES = {
+    "crafting": Study(
+        "Crafting",
+        "Targets of depth 1 and 2: plans of two to seven commands among some fifty that are possible. An episode ends "
+        "only with the target or at the step limit, so a wrong command costs a step and often the material.",
+        "palaestra/Crafting-v0",
+        (1200, 200),
+        crafting((1, 2), range(100, 200)),
+        2_500_000,
+        crafting_settings((1, 2), 8, 0.3, 4),
+        own({"width": 4, "iterations": 8, "depth": 6}, 4096, searched=12),
+        judgements=900,
+        judging=480_000,
+    ),
+    "crafting-book": Study(
+        "Crafting, one book of recipes",
+        "The bakery's recipes are the same in all tasks, as the rules of the papers' environments are, and are not "
+        "listed: they are learnt. Targets of depth 1, 2 and 3; a held-out task is a target with other things at the "
+        "start than any training task has. The start model was taught some targets of depth 1 and 2 and none of depth "
+        "3, which it seldom reaches.",
+        "palaestra/Crafting-v0",
+        (1200, 200),
+        crafting((1, 2), range(20, 120), ("bakery",)),
+        500_000,
+        book_settings((1, 2, 3), 12),
+        own({"width": 4, "iterations": 8, "depth": 8}, 4096, searched=12),
+        onward="crafting",
+    ),
+    "webshop": Study(
+        "WebShop, the official 1,000 products",
+        "Synthetic goals; `search` asks for the instruction's own words. An episode ends with the purchase and has a "
+        "graded score; success is a score of 1. Pages are cut in the middle to the length that the settings say.",
+        "palaestra/WebShop-v0",
+        (3000, 120),
+        tuple(f"webshop-synthetic/{n}" for n in range(2000, 2400)),
+        2_000_000,
+        {
+            "env_settings": {"max_steps": 8},
+            "conversation": {"max_observation": 450},
+            "sampling": {"temperature": 1.0, "max_tokens": 96},
+            "tasks": [f"webshop-synthetic/{n}" for n in range(1500, 1520)],
+            "experts": {"oracle": "default", "slip": 0.3},
+            "budget": 160,  # 20 tasks, each with s_0 and some four states of its expert: 100 starts
+            "objective": {**FIT, "tokens": 60_000, "micro_tokens": 1300},
+            "evaluation": {**MEASURED, "tasks": 50},
+        },
+        own({"width": 4, "iterations": 8, "depth": 6}, 1300, searched=5),
+    ),
+    "crafting-deep": Study(
+        "Crafting, where exploring is hard",
+        "The same start model on targets of depth 2 and 3, which it was taught only in part and seldom reaches from "
+        "the start of a task. Where rollouts from there hardly ever win, rejection sampling has little to learn from, "
+        "and what the papers are about, to begin inside another episode, should tell.",
+        "palaestra/Crafting-v0",
+        (1200, 200),
+        (),
+        0,
+        crafting_settings((2, 3), 14, 0.3, 4),
+        own({"width": 4, "iterations": 8, "depth": 10}, 4096, searched=10),
+        CLAIMED,
+        "crafting",
+    ),
+}
