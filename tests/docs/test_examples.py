@@ -1,10 +1,11 @@
-"""Every example runs: against real servers, records, a real kernel. Those that need a GPU or a cluster are read."""
+"""Every example runs: against real servers, records, a real kernel; the one for a GPU with a tiny model."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,13 @@ from typing import Any
 import pytest
 import yaml
 
+from palaestra.envs import find
+from tests.docs.blocks import blocks_of
 from tests.docs.play import configured
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
+MAIN = "from palaestra.cli import main; main()"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -81,8 +85,16 @@ def test_a_model_behind_an_api_is_evaluated(server: str, tmp_path: Path) -> None
     assert "3 episodes" in again
 
 
+def test_the_command_for_such_a_model_runs(server: str, tmp_path: Path) -> None:
+    block = next(block for block in blocks_of(ROOT / "docs" / "examples.md") if "openai:" in block.text)
+    (line,) = [command.text for command in block.commands() if command.text.startswith("palaestra ")]
+    line = line.replace("MODEL@https://HOST/v1", f"last-action@{server}").replace("--tasks 50", "--tasks 3")
+    assert server in line
+    said = run("-c", MAIN, *shlex.split(line)[1:], "--json", "-q", cwd=tmp_path)
+    assert json.loads(said.splitlines()[-1])["episodes"] == 3
+
+
 def test_the_recorded_experts_are_what_the_commands_write(tmp_path: Path) -> None:
-    program = "from palaestra.cli import main; main()"
     load = ("--load", str(EXAMPLES / "parcels.py"))
     collect = (
         "collect",
@@ -96,8 +108,8 @@ def test_the_recorded_experts_are_what_the_commands_write(tmp_path: Path) -> Non
         "recorded",
         "-q",
     )
-    run("-c", program, *collect, cwd=tmp_path)
-    run("-c", program, "export", "recorded", "made.jsonl", "--form", "eto", *load, cwd=tmp_path)
+    run("-c", MAIN, *collect, cwd=tmp_path)
+    run("-c", MAIN, "export", "recorded", "made.jsonl", "--form", "eto", *load, cwd=tmp_path)
     made, kept = (
         sorted((json.loads(line) for line in file.read_text().splitlines()), key=lambda record: record["task"]["name"])
         for file in (tmp_path / "made.jsonl", EXAMPLES / "parcels_experts.jsonl")
@@ -106,22 +118,81 @@ def test_the_recorded_experts_are_what_the_commands_write(tmp_path: Path) -> Non
     assert sum(record["reward"] == 1 for record in kept) < len(kept) / 2  # most of them failed
 
 
-def test_the_configuration_of_a_7b_model_is_valid() -> None:
+def test_the_configuration_of_a_7b_model_runs_with_a_tiny_one_in_its_place(tmp_path: Path) -> None:
+    """Whole, on recorded experts, in a shop of our own; not its model, engine and bfloat16, and less of everything."""
     config = configured("eef", EXAMPLES / "eef_7b_vllm_lora.toml")
-    assert config.objective.lora is not None
-    assert config.objective.gradient_checkpointing
     assert config.engine == "vllm"
-
-
-def test_the_cluster_file_is_what_ray_reads() -> None:
-    cluster = yaml.safe_load((EXAMPLES / "ray_cluster.yaml").read_text())
-    assert {"cluster_name", "provider", "auth", "available_node_types", "head_node_type"} <= set(cluster)
-    assert cluster["head_node_type"] in cluster["available_node_types"]
-    for kind in cluster["available_node_types"].values():
-        assert set(kind) <= {"resources", "node_config", "min_workers", "max_workers", "worker_setup_commands"}
-    assert (
-        sum(kind.get("max_workers", 0) for kind in cluster["available_node_types"].values()) <= cluster["max_workers"]
+    assert config.objective.bf16
+    assert config.protocol in find(config.env).protocols
+    experts = ("collect", "webshopsmall", "--policy", "flawed:0.5", "--tasks", "4", "--out", "recorded", "-q")
+    run("-c", MAIN, *experts, cwd=tmp_path)
+    run(
+        "-c",
+        MAIN,
+        "export",
+        "recorded",
+        "webshop_experts.jsonl",
+        "--form",
+        "eto",
+        "--style",
+        "react",
+        "-q",
+        cwd=tmp_path,
     )
+    smaller = {
+        "env": "webshopsmall",
+        "protocol": "null",
+        "model": "tiny",
+        "engine": "null",
+        "objective.bf16": "false",
+        "budget": "4",
+    }
+    smaller |= {"tasks": "2", "states": "1", "iterations": "1", "objective.epochs": "1", "evaluation.tasks": "1"}
+    smaller |= {"env_settings.max_steps": "8", "sampling.max_tokens": "4", "experts.score": "0.5"}
+    words = [word for key, value in smaller.items() for word in ("--set", f"{key}={value}")]
+    command = (
+        "train",
+        "eef",
+        "--config",
+        str(EXAMPLES / "eef_7b_vllm_lora.toml"),
+        "--out",
+        "runs/eef-7b",
+        "-q",
+        *words,
+    )
+    run("-c", MAIN, *command, cwd=tmp_path)
+    fitted = tmp_path / "runs" / "eef-7b" / "iteration-1"
+    assert (tmp_path / "runs" / "eef-7b" / "report.html").is_file()
+    assert fitted.is_dir()
+
+
+LOADER = """
+import sys, yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+made = prepare_config(yaml.safe_load(open(sys.argv[1])))
+validate_config(made)
+print(made["max_workers"], len(made["provider"]["worker_ips"]))
+"""
+
+
+def test_the_cluster_file_is_read_by_rays_own_loader_and_its_commands_are_rays(tmp_path: Path) -> None:
+    """As `ray up` reads it before it logs in anywhere: its schema, its defaults, its checks of own machines."""
+    file = EXAMPLES / "ray_cluster.yaml"
+    assert run("-c", LOADER, str(file), cwd=tmp_path).split() == ["4", "4"]
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(file.read_text().replace("max_workers", "max_wokers"))
+    refused = subprocess.run([sys.executable, "-c", LOADER, str(wrong)], capture_output=True, text=True, timeout=120)
+    assert "max_wokers" in refused.stderr
+    cluster = yaml.safe_load(file.read_text())
+    lines = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
+    starts = [shlex.split(line.partition("ray start ")[2]) for line in lines if "ray start " in line]
+    assert len(starts) == 2
+    program = "from ray.scripts.scripts import start; import sys; start(sys.argv[1:])"
+    for words in starts:
+        command = [sys.executable, "-c", program, *words, "--no-such-option"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=120).stderr
+        assert "No such option" in told
+        assert "--no-such-option" in told
 
 
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
