@@ -104,15 +104,15 @@ def crafting_settings(depths: Sequence[int], steps: int, slip: float, each: int)
     }
 
 
-def book_settings(depths: Sequence[int], steps: int) -> dict[str, Any]:
-    """What all contestants are told where the bakery's recipes are the same in all tasks."""
-    tasks, held_out = (crafting(depths, range(10), ("bakery",)) for _ in range(2))  # of the splits train and dev
+def book_settings(depths: Sequence[int], steps: int, slip: float, each: int) -> dict[str, Any]:
+    """What all contestants are told where the bakery's recipes are the same in all tasks; `each`: tasks of a depth."""
+    tasks, held_out = crafting(depths, range(each), ("bakery",)), crafting(depths, range(10), ("bakery",))
     return {
-        **crafting_settings(depths, steps, 0.3, 1),
+        **crafting_settings(depths, steps, slip, each),
         "env_settings": {"recipes": "theme", "max_steps": steps},
-        "tasks": list(tasks),
+        "tasks": list(tasks),  # of the split train, where those with whom the start model was taught are, too
         "budget": 12 * len(tasks),
-        "objective": {**FIT, "learning_rate": 1e-3, "tokens": 60_000, "micro_tokens": 4096},
+        "objective": {"learning_rate": 1e-3, "batch": 4, "tokens": 60_000, "micro_tokens": 4096},
         "evaluation": {**MEASURED, "tasks": list(held_out), "samples": 6},
     }
 
@@ -134,16 +134,18 @@ STUDIES = {
     "crafting-book": Study(
         "Crafting, one book of recipes",
         "The bakery's recipes are the same in all tasks, as the rules of the papers' environments are, and are not "
-        "listed: they are learnt. Targets of depth 1, 2 and 3; a held-out task is a target with other things at the "
-        "start than any training task has. The start model was taught some targets of depth 1 and 2 and none of depth "
-        "3, which it seldom reaches.",
+        "listed: they are learnt. Targets of depth 2 and 3; a held-out task is a target with other things at the "
+        "start than any training task has. The start model was taught targets of depth 1 and 2 and none of depth 3, "
+        "which it seldom reaches.",
         "palaestra/Crafting-v0",
         (1200, 200),
         crafting((1, 2), range(20, 120), ("bakery",)),
-        500_000,
-        book_settings((1, 2, 3), 12),
-        own({"width": 4, "iterations": 8, "depth": 8}, 4096, searched=12),
+        400_000,
+        book_settings((2, 3), 10, 0.2, 20),
+        own({"width": 4, "iterations": 8, "depth": 8}, 4096, searched=14),
         onward="crafting",
+        judgements=300,
+        judging=100_000,
     ),
     "webshop": Study(
         "WebShop, the official 1,000 products",
