@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -43,10 +44,10 @@ LARGEST = 100_000  # bytes: our own shop of 120 products is the largest
 pytestmark = pytest.mark.xdist_group("package")
 
 
-def build(target: str, out: Path) -> Path:
-    """A wheel or an sdist of the checkout, by its own build backend, without a network."""
+def build(target: str, out: Path, source: Path = ROOT) -> Path:
+    """A wheel or an sdist of the checkout or of a package, by its own build backend, without a network."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (made,) = out.glob("*.whl" if target == "wheel" else "*.tar.gz")
     return made
@@ -169,6 +170,21 @@ def test_a_bandit_is_played_stored_and_measured(empty: Path) -> None:
     )
     assert measured["card"]["env"] == "palaestra/Bandit-v0"
     assert "Bandit" in in_empty(empty, "palaestra", "show", "runs/bandit")
+
+
+def test_an_installed_package_brings_its_environment(empty: Path) -> None:
+    """The commands of docs/examples.md; the wheel that pip would have built in passing is built before."""
+    page = (ROOT / "docs" / "examples.md").read_text()
+    assert "$ pip install ./examples/own_package\n$ palaestra check towers\n" in page
+    package = shutil.copytree(ROOT / "examples" / "own_package", empty / "own_package")
+    wheel = build("wheel", empty / "own_wheel", package)
+    command = [sys.executable, "-m", "pip", "--python", str(empty / "venv" / "bin" / "python"), "install", "--quiet"]
+    done = subprocess.run(
+        [*command, "--no-deps", "--no-index", str(wheel)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "towers" in in_empty(empty, "palaestra", "envs")
+    assert "FAILED" not in in_empty(empty, "palaestra", "check", "towers", "--fast")
 
 
 def test_the_viewer_starts_and_answers(empty: Path) -> None:

@@ -16,6 +16,7 @@ from palaestra.agents.models import need_train, quiet, save_model
 from palaestra.agents.template import CHATML
 from palaestra.envs import BadInput, TextEnv, find, make
 from palaestra.envs.data import cache_dir, cache_folder
+from palaestra.envs.errors import MissingExtra
 
 _SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -119,10 +120,20 @@ def folder(env_id: str, *, seed: int = 0) -> Path:
     """The tiny model of an environment, made on the first call and kept in the user's cache.
 
     Raises:
-        BadInput: no such environment, or the cache cannot be written to. MissingExtra: `train`.
+        BadInput: no such environment, one that cannot be made without settings or data, or the cache cannot be written
+            to. MissingExtra: `train`, or what the environment needs.
     """
     spec = find(env_id)
-    env: TextEnv[Any] = make(spec.id)
+    try:
+        env: TextEnv[Any] = make(spec.id)
+    except MissingExtra:
+        raise
+    except BadInput as error:
+        told = "cannot be made without settings or data"
+        raise BadInput(
+            f"tiny:{env_id}: a tiny model is made of an environment's own texts, and {spec.id} {told} ({error}); "
+            "name an environment that can: tiny:ENV"
+        ) from error
     key = hashlib.sha256(f"{spec.id} {env.fingerprint()} {seed}".encode()).hexdigest()[:8]
     env.close()
     target = cache_dir() / "models" / f"tiny-{spec.family}-{key}"

@@ -110,15 +110,20 @@ def _plan_export(
     else:
         sizes = [len(exporting.episode_line(each).encode()) for each in islice(forest.episodes(**chosen), _LOOKED_AT)]
     forks = "with what they were forked from" if form == "episodes" else "each a whole path from its reset"
-    mean = sum(sizes) / len(sizes) if sizes else 0
     packed = ", as packed as in the store" if file.suffix == ".parquet" and form == "episodes" else ""
+    return _plan(f"export {forest.file} as {form}", file, total, f"forks {forks}", sizes, packed)
+
+
+def _plan(does: str, out: Path, count: int, told: str, sizes: list[int], more: str) -> Estimate:
+    """What carrying episodes costs: the mean of the sizes of the first ones stands for that of all."""
+    mean = sum(sizes) / len(sizes) if sizes else 0
     return Estimate(
-        does=f"export {forest.file} as {form}",
-        out=str(file),
-        parts=(Part(what="episodes", episodes=total, model=False, told=f"forks {forks}"),),
-        episode_bytes=round(total * mean),
+        does=does,
+        out=str(out),
+        parts=(Part(what="episodes", episodes=count, model=False, told=told),),
+        episode_bytes=round(count * mean),
         model_bytes=0,
-        basis=(f"{len(sizes):,} of its episodes: {mean:,.0f} bytes each{packed}",),
+        basis=(f"{len(sizes):,} of its episodes: {mean:,.0f} bytes each{more}",),
     )
 
 
@@ -185,12 +190,7 @@ def _plan_import(file: Path, out: Path, step: Callable[[], None]) -> Estimate:
             sizes.append(sum(map(len, pack(episode))))
     store = out if out.is_file() else out / STORE
     there = held(store, keys) if store.is_file() else 0
-    new, mean = len(set(keys)) - there, sum(sizes) / len(sizes) if sizes else 0
-    return Estimate(
-        does=f"import {file}",
-        out=str(store),
-        parts=(Part(what="episodes", episodes=new, model=False, told=f"of {len(keys):,}; {there:,} are there"),),
-        episode_bytes=round(new * mean),
-        model_bytes=0,
-        basis=(f"{len(sizes):,} of its episodes: {mean:,.0f} bytes each; every line was read, and none is wrong",),
+    told = f"of {len(keys):,}; {there:,} are there"
+    return _plan(
+        f"import {file}", store, len(set(keys)) - there, told, sizes, "; every line was read, and none is wrong"
     )
