@@ -11,6 +11,7 @@ import asyncio
 import atexit
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -63,6 +64,7 @@ class Replicas:
         self._known = [Known() for _ in places]
         self._limit, self._deadline, self._patience = concurrency, deadline, patience
         self._waiting, self._lost = Waiting(), dict[Server, str]()
+        self._come, self._called = deque[Job](), False
         self._tasks: set[asyncio.Task[None]] = set()
         self._mending: dict[Server, asyncio.Task[None]] = {}
         self._changing = self._closed = False
@@ -87,7 +89,10 @@ class Replicas:
         if self._closed:
             job.done(_CLOSED)
             return
-        self._loop.call_soon_threadsafe(self._take, job)
+        self._come.append(job)
+        if not self._called:  # the loop is woken once for all that comes until it looks
+            self._called = True
+            self._loop.call_soon_threadsafe(self._take)
 
     def load(self, folder: Path, version: str, name: str, *, adapter: bool = False) -> None:
         """Change the weights of all servers, once what is under way is answered. Blocks until it is done.
@@ -158,11 +163,14 @@ class Replicas:
 
     # -- in the loop: requests ---------------------------------------------------------------------------------------
 
-    def _take(self, job: Job) -> None:
-        if self._closed:
-            job.done(_CLOSED)
-            return
-        self._waiting.add(job)
+    def _take(self) -> None:
+        self._called = False  # before it looks: what comes from now on calls again
+        while self._come:
+            job = self._come.popleft()
+            if self._closed:
+                job.done(_CLOSED)
+            else:
+                self._waiting.add(job)
         self._soon()
 
     def _soon(self) -> None:
