@@ -130,6 +130,16 @@ def test_a_short_answer_can_be_asked_for(policy: VLLMPolicy) -> None:
     assert len(answer.ids) <= 2
 
 
+def test_prompts_that_do_not_fit_into_one_pass_take_the_engine_not_down(engine: Engine, policy: VLLMPolicy) -> None:
+    """vLLM's core would read one of them in parts, and on a CPU it dies of that: see `Engine.words`."""
+    starts, long = engine.starts, served.CONTEXT - 32
+    asked = [Request((), seed, [5 + (seed + place) % 300 for place in range(long)]) for seed in range(16)]
+    assert len(asked) * long > 3 * 2048  # ids that the core reads in one pass
+    answers = policy.act(asked)
+    assert [answer.error for answer in answers] == [None] * len(asked)
+    assert (engine.starts, policy.faults) == (starts, 0)
+
+
 def test_answers_can_be_restricted_to_the_admissible_actions(engine: Engine, models: tuple[Path, Path]) -> None:
     made = VLLMPolicy(engine, sampling=Sampling(max_tokens=40), constrain=True)
     actions = ["pull 1", "pull 2", "pull 12", 'say "ünï 漢"', "look at the door (slowly)"]
@@ -320,6 +330,30 @@ def test_weights_change_and_the_core_is_killed_in_mid_collection(
     assert made.faults >= 1
     made.close()
     assert engine.running  # it was there before the policy, and stays
+
+
+@pytest.mark.timeout(1500)  # the engine starts again
+def test_a_core_that_hangs_behind_its_server_is_noticed_by_deadline_and_its_episodes_are_made_again(
+    engine: Engine, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The server itself goes on to say that it is well."""
+    made = Eventful(engine, sampling=Sampling(max_tokens=12, seed=3), deadline=10)
+    starts = engine.starts
+
+    def stop() -> None:
+        for pid in keeper.descendants(engine.pid):
+            os.kill(pid, signal.SIGSTOP)
+
+    made.plan = {3: stop}
+    with EpisodeStore(tmp_path / "e.sqlite") as store:
+        made.store = store
+        report = gather(made, store, bandits(8), concurrency=2, retries=20)
+        assert (report.episodes, report.given_up, made.plan) == (8, 0, {})
+        faults = list(store.faults())
+    assert engine.starts > starts
+    assert {fault.outcome for fault in faults} == {Outcome.POLICY_ERROR}
+    assert any("it hangs (no answer within 10 s, none to one token either)" in str(fault.error) for fault in faults)
+    made.close()
 
 
 def test_trained_weights_flow_into_the_engine(engine: Engine, models: tuple[Path, Path], tmp_path: Path) -> None:
