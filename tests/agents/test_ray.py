@@ -25,6 +25,7 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Needs, find, registry
 from palaestra.trainers.config import config_of
 from palaestra.trainers.rft import RFT, RFTConfig
+from tests.docs import small
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]  # one cluster for all of them
 
@@ -264,6 +265,21 @@ def test_an_evaluation_there_finds_what_one_here_does(cluster: Any, tmp_path: Pa
     here, there = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("here", "there"))
     assert len(here["tasks"]) == 6
     assert (here["tasks"], here["score"]) == (there["tasks"], there["score"])
+
+
+def test_the_commands_of_the_documents_run_there(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In small, without GPUs, on bandits. Those that ask vLLM as well are in test_vllm."""
+    from palaestra.cli import run as command
+
+    monkeypatch.chdir(tmp_path)
+    found = [line for page in small.PAGES for line in small.commands(page) if small.place(line) == "ray"]
+    assert len(found) == 2
+    for line in found:
+        line = small.small(line, cluster=cluster.address, model="tiny:bandit").replace("webshop", "bandit")
+        assert command([*small.words(line), "-q"]) == 0, line
+    with EpisodeStore(tmp_path / "runs" / "e" / "episodes.sqlite", mode="r") as store:
+        assert len(store) == 2
+    assert len(json.loads((tmp_path / "runs" / "f" / "evaluation.json").read_text())["tasks"]) == 2
 
 
 WHERE = """

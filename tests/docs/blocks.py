@@ -5,6 +5,7 @@ A block's language says what it is: `python` is run, `console` holds commands be
 
     In `parcels.py`:                                  the block is written to this file, where later blocks find it
     *Not run in the tests: it needs a GPU.*           the block is only read: commands parsed, configurations loaded
+    *The tests run it with `--budget 4`.*             the block's commands get these options more, which override theirs
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _FILE = re.compile(r"`([\w./-]+\.\w+)`[^`]*:$")
+_MORE = re.compile(r"^\*The tests run it with `(.+)`\.\*$")
 _REASON = re.compile(r"^\*Not run in the tests: (.+)\.\*$")
 LANGUAGES = ("python", "console", "toml", "json", "yaml", "text")
 
@@ -41,6 +43,7 @@ class Block:
         text: what is in it.
         reason: why it is not run; None: it is.
         file: what it is written to, if it is a file.
+        more: options that the tests add to its commands of `palaestra`, which make them small; empty for none.
     """
 
     page: Path
@@ -49,6 +52,7 @@ class Block:
     text: str
     reason: str | None = None
     file: str | None = None
+    more: str = ""
 
     @property
     def where(self) -> str:
@@ -61,6 +65,7 @@ class Block:
         for line in joined.splitlines():
             if line.startswith("$ "):
                 text = re.sub(r"\s+#\s.*$", "", line[2:]).strip()
+                text += f" {self.more}" if self.more and text.startswith("palaestra ") else ""
                 found.append(Command(" ".join(text.split()) if "'" not in text and '"' not in text else text))
             else:
                 assert found, f"{self.where}: a console block begins with a command behind '$'"
@@ -74,9 +79,12 @@ def blocks_of(page: Path) -> list[Block]:
     above, opened, inside = "", None, []
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
         if opened is None and (fence := re.fullmatch(r"```(\w*)", line)):
-            reason, file = _REASON.match(above), _FILE.search(above)
+            reason, file, more = _REASON.match(above), _FILE.search(above), _MORE.match(above)
             opened = Block(
-                page, number, fence[1], "", reason=reason[1] if reason else None, file=file[1] if file else None
+                *(page, number, fence[1], ""),
+                reason=reason[1] if reason else None,
+                file=file[1] if file else None,
+                more=more[1] if more else "",
             )
             assert opened.language in LANGUAGES, f"{opened.where}: a block's language is one of {LANGUAGES}"
         elif opened is not None and line == "```":

@@ -19,6 +19,7 @@ import tempfile
 import time
 import tomllib
 import traceback
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ class Player:
     def __init__(self) -> None:
         self.names: dict[str, Any] = {"__name__": "__page__"}
         self.running: list[subprocess.Popen[str]] = []
+        self.ports: dict[str, str] = {}  # that a page names, and those that its servers listen at
 
     def play(self, block: Block) -> None:
         """Do what a block says. Raises what goes wrong."""
@@ -120,18 +122,23 @@ class Player:
 
     def command(self, command: Command) -> None:
         """Run a command and compare its output."""
-        words = shlex.split(command.text.removesuffix(" &"))
+        line = re.sub(r"(127\.0\.0\.1|localhost):(\d+)", self._at, command.text)
+        words = shlex.split(line.removesuffix(" &"))
         if command.background:
             said, status = self.started(words), 0
-        elif words[0] == "palaestra" and not re.search(r"[|>;<]", command.text):
+        elif words[0] == "palaestra" and not re.search(r"[|>;<]", line):
             status, said = palaestra(words[1:])
         else:
-            done = subprocess.run(["bash", "-c", command.text], capture_output=True, text=True, timeout=120)
+            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120)
             status, said = done.returncode, done.stdout + (done.stderr if done.returncode else "")
         refused = any(line.startswith("error: ") for line in command.output)
         assert status == (2 if refused else 0), f"$ {command.text}\nended with {status}: {said}"
         shown = "\n".join(command.output)
         assert agrees(command.output, said), f"$ {command.text}\nthe page shows:\n{shown}\nit said:\n{said}"
+
+    def _at(self, address: re.Match[str]) -> str:
+        """The address of a page's own server, where one was started that listens there in the page."""
+        return f"{address[1]}:{self.ports.get(address[2], address[2])}"
 
     def started(self, words: list[str]) -> str:
         """Start a server on a free port and ask it for its first page. Returns the line with its address."""
@@ -143,13 +150,19 @@ class Player:
         while "http://" not in line:
             line = server.stdout.readline()
             assert line, f"{words} ended without an address"
-        address = re.search(r"http://[\w.:/-]+", line)
-        assert address is not None
-        for _ in range(100):
-            with contextlib.suppress(OSError), urllib.request.urlopen(address[0], timeout=10) as answer:
-                assert answer.status == 200
-                return line
-            time.sleep(0.1)
+        address = re.search(r"http://[\w.-]+:(\d+)[\w./-]*", line)
+        assert address is not None, line
+        self.ports[words[words.index("--port") + 1] if "--port" in words else "8000"] = address[1]
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(address[0], timeout=10):
+                    return line
+            except urllib.error.HTTPError as refused:
+                if (words[1], refused.code) == ("serve", 404):  # a served environment has no first page
+                    return line
+                raise
+            except OSError:
+                time.sleep(0.1)
         raise AssertionError(f"{address[0]} does not answer")
 
     def end(self) -> None:

@@ -20,19 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 READ = {"command-line", "design", "environments", "results", "scale", "security", "serving", "strategies", "viewer"}
 READ |= {"vllm", "world-model"}
-"""Pages whose commands are read by tests/test_documents.py: they need data sets, browsers, engines, GPUs or hours."""
+"""Pages whose commands run in small (`small`): they need data sets, browsers, engines, GPUs or hours."""
 RUN = sorted(
     page.relative_to(DOCS).as_posix()
     for page in DOCS.rglob("*.md")
     if page.stem not in READ and re.search(r"^```(console|python)$", page.read_text(), re.MULTILINE)
 )
-
-LIGHT = re.compile(
-    r"^palaestra (?:check (?:bandit|mine/Till-v0)"
-    r"|eval (?:crafting|bandit|webshopsmall|alfworldgenerated) --policy oracle)\b"
-)
-"""Commands of the other pages that need no data set, browser or sandbox: they run as well."""
-OTHERS = "of-other-pages.md"
 
 pytestmark = pytest.mark.xdist_group("pages")
 
@@ -41,27 +34,13 @@ pytestmark = pytest.mark.xdist_group("pages")
 def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What went wrong on each page, by its path below docs; see `play`."""
     folder = tmp_path_factory.mktemp("pages")
-    told, others = folder / "told.json", folder / OTHERS
-    others.write_text("\n".join(["```console", *(f"$ {line}" for line in light()), "```", ""]))
-    pages = [*(str(DOCS / page) for page in RUN), str(others)]
+    told = folder / "told.json"
+    pages = [str(DOCS / page) for page in RUN]
     command = [sys.executable, "-m", "tests.docs.play", str(told), *pages]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(told.read_text())
-    return {name: found[page]["wrong"] for name, page in zip([*RUN, OTHERS], pages, strict=True)}
-
-
-def light() -> list[str]:
-    """The light commands of the pages that are only read, each once."""
-    pages = [ROOT / "README.md", *(DOCS / f"{name}.md" for name in sorted(READ))]
-    pages = [page for page in pages if page.is_file()]
-    lines = [line.partition("#")[0].strip() for page in pages for line in page.read_text().splitlines()]
-    return list(dict.fromkeys(line for line in lines if LIGHT.match(line)))
-
-
-def test_commands_of_other_pages_run(played: dict[str, str]) -> None:
-    assert len(light()) >= 6
-    assert played[OTHERS] == "", played[OTHERS]
+    return {name: found[page]["wrong"] for name, page in zip(RUN, pages, strict=True)}
 
 
 @pytest.mark.parametrize("page", RUN)
@@ -79,7 +58,7 @@ def test_python_blocks_of_the_other_pages_are_python() -> None:
 def test_most_blocks_run() -> None:
     blocks = [block for page in RUN for block in blocks_of(DOCS / page) if block.language != "text"]
     assert len(blocks) >= 40
-    assert sum(block.reason is None for block in blocks) >= 0.7 * len(blocks)
+    assert sum(block.reason is None for block in blocks) >= 0.8 * len(blocks)
 
 
 def test_the_first_hour_writes_the_environment_of_the_examples() -> None:
