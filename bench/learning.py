@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from learning_page import page, section
-from learning_start import judged, write_judgements
+from learning_start import judged, write_experts, write_judgements
 from learning_studies import IMPROVED, IMPROVEMENTS, JUDGING, MODEL, START, STUDIES, Study
 
 from palaestra.agents.tiny import env_texts, make_tiny
@@ -99,7 +99,7 @@ def told_to_judge(study: Study, out: Path, cloned: Path, model: Path) -> None:
 
 def shared(study: Study, model: Path) -> dict[str, Any]:
     """What all contestants are told."""
-    return {**study.settings, "env": study.env, "model": str(model), "constrain": True, "iterations": 2}
+    return {"iterations": 2, **study.settings, "env": study.env, "model": str(model), "constrain": True}
 
 
 def own_of(study: Study, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -113,6 +113,14 @@ def run_study(name: str, out: Path, seeds: Sequence[int], names: Sequence[str], 
     study, folder = STUDIES[name], out / name
     model = start_model(STUDIES[study.begins or name], out / (study.begins or name))
 
+    told = shared(study, model)
+    if study.failing:
+        experts = folder / "experts.jsonl"
+        if not experts.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_experts(study.env, told["env_settings"], told["tasks"], study.failing, experts)
+        told["experts"] = {"file": str(experts)}
+
     def train(recipe: Recipe[Any]) -> None:
         if recipe.out not in finished(folder):
             recipe.train()
@@ -123,7 +131,7 @@ def run_study(name: str, out: Path, seeds: Sequence[int], names: Sequence[str], 
     for seed in seeds:
         compare_methods(
             [contestant(each) for each in names],
-            shared(study, model),
+            told,
             folder,
             seeds=[seed],
             own=own_of(study, names),
@@ -172,8 +180,9 @@ def write_section(study: Study, out: Path, name: str, names: Sequence[str]) -> N
     if not done:
         return
     said = {
-        **study.settings,
         "iterations": 2,
+        **study.settings,
+        **({"experts": {"faultless": "half of the tasks", "failed, slip": study.failing}} if study.failing else {}),
         "own": {key: value for key, value in own_of(study, names).items() if value},
         "start": {**MODEL, **START, "vocabulary": begins.vocabulary[0]},
         "taught": {"tasks": len(begins.taught), "ids": begins.ids},

@@ -1,4 +1,4 @@
-"""What a start model is taught beside solving tasks: to judge single actions.
+"""What a start model is taught beside solving tasks, to judge single actions; and experts that win or fail.
 
 Agent-R's actor judges its own steps. The paper's actor can read and reason before it is trained; a model that begins
 with nothing has to be shown what a judgement is, on tasks that nobody trains or is measured on. An action of a flawed
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.agents.collect import collect, planned_keys
-from palaestra.agents.episode import Start, episode_id
+from palaestra.agents.episode import Episode, Start, episode_id
+from palaestra.agents.export import write_episodes
 from palaestra.agents.judge import VERDICTS, Case, judge, question
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.policy import Policy
@@ -57,3 +58,24 @@ def rightly(cases: Sequence[tuple[Case, str]], policy: Policy) -> float:
     """The share of cases that a policy judges as they are."""
     answers = judge([case for case, _ in cases], policy)
     return sum(answer.text == verdict for answer, (_, verdict) in zip(answers, cases, strict=True)) / len(cases)
+
+
+def write_experts(env: str, env_settings: Mapping[str, Any], tasks: Sequence[str], slip: float, file: Path) -> None:
+    """Experts that are faultless where they win: the oracle's way in half of the tasks, a failed one in the others.
+
+    A failed one is the first of four of an oracle that slips so often; a task where all four win has none.
+    """
+    world = make(env, **env_settings)
+    wanted = [task for task in world.tasks("train") if task.name in set(tasks)]
+    random.Random(0).shuffle(wanted)  # their order is by depth
+    world.close()
+    oracle, found = OraclePolicy(find(env)), list[Episode]()
+    with EpisodeStore(":memory:") as store:
+        for policy, samples, chosen in ((oracle, 1, wanted[::2]), (flawed(oracle, slip), 4, wanted[1::2])):
+            starts, told = [Start(task=task) for task in chosen], {"env_settings": env_settings, "progress": "quiet"}
+            collect(starts, policy, store, samples=samples, recipe="experts", concurrency=32, **told)
+            for start in starts:
+                keys = planned_keys([(start, samples)], policy, recipe="experts")
+                episodes = [store.get(episode_id(key)) for key in keys]
+                found += [each for each in episodes if (each.outcome == "success") == (policy is oracle)][:1]
+    write_episodes(found, file)

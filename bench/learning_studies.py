@@ -26,6 +26,8 @@ class Study:
         only: the contestants, RFT first; all where it is empty.
         begins: another study whose start model it takes.
         onward: another study whose start model is taught further here; a fresh model where it is empty.
+        failing: how often experts slip in half of the tasks, where they fail, and are faultless in the rest; 0 leaves
+            the experts to the settings.
         judgements: how many actions the start model sees judged; `judging`: ids through it in that, clones among them.
     """
 
@@ -40,6 +42,7 @@ class Study:
     only: tuple[str, ...] = ()
     begins: str = ""
     onward: str = ""
+    failing: float = 0.0
     judgements: int = 0
     judging: int = 0
 
@@ -104,16 +107,22 @@ def crafting_settings(depths: Sequence[int], steps: int, slip: float, each: int)
     }
 
 
-def book_settings(depths: Sequence[int], steps: int, slip: float, each: int) -> dict[str, Any]:
-    """What all contestants are told where the bakery's recipes are the same in all tasks; `each`: tasks of a depth."""
-    tasks, held_out = crafting(depths, range(each), ("bakery",)), crafting(depths, range(10), ("bakery",))
+def book_settings(depths: Sequence[int], steps: int) -> dict[str, Any]:
+    """What all contestants are told where the bakery's recipes are the same in all tasks."""
+    tasks = crafting(depths, range(160, 200), ("bakery",))  # behind those with whom the start model was taught
     return {
-        **crafting_settings(depths, steps, slip, each),
+        "iterations": 1,
         "env_settings": {"recipes": "theme", "max_steps": steps},
-        "tasks": list(tasks),  # of the split train, where those with whom the start model was taught are, too
-        "budget": 12 * len(tasks),
-        "objective": {"learning_rate": 1e-3, "batch": 4, "tokens": 60_000, "micro_tokens": 4096},
-        "evaluation": {**MEASURED, "tasks": list(held_out), "samples": 6},
+        "tasks": list(tasks),
+        "sampling": {"temperature": 0.7, "max_tokens": 32},
+        "budget": 6 * len(tasks),
+        "objective": {"learning_rate": 2e-3, "batch": 4, "tokens": 120_000, "micro_tokens": 4096},
+        "evaluation": {
+            **MEASURED,
+            "temperature": 0.7,
+            "tasks": list(crafting(depths, range(10), ("bakery",))),
+            "samples": 6,
+        },
     }
 
 
@@ -141,9 +150,10 @@ STUDIES = {
         (1200, 200),
         crafting((1, 2), range(20, 120), ("bakery",)),
         400_000,
-        book_settings((2, 3), 10, 0.2, 20),
-        own({"width": 4, "iterations": 8, "depth": 8}, 4096, searched=14),
+        book_settings((2, 3), 10),
+        own({"width": 4, "iterations": 8, "depth": 8}, 4096, searched=24),
         onward="crafting",
+        failing=0.5,
         judgements=300,
         judging=100_000,
     ),
