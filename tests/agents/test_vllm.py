@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from palaestra.agents.models import load_model, version_of
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.vllm import VLLMPolicy
 from palaestra.agents.policy import Completion, Policy, Request, Sampling
+from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.streaming import StreamingPolicy
 from palaestra.agents.tiny import make_tiny
@@ -33,6 +35,8 @@ from palaestra.cli import run
 from palaestra.envs import BadInput, Task, keeper
 from palaestra.trainers.config import config_of
 from palaestra.trainers.rft import RFT, RFTConfig
+from tests.docs import small
+from tests.docs.play import Player
 
 pytestmark = pytest.mark.xdist_group("vllm")
 CLOSE = 2e-4
@@ -370,3 +374,39 @@ def test_trained_weights_flow_into_the_engine(engine: Engine, models: tuple[Path
     assert {head.sampling["engine"] for head in by_model} == {"vllm"}
     assert {head.policy_version for head in by_model} == {version_of(models[0]), *fitted}
     assert VLLMPolicy(engine).version == fitted[-1]  # the server says whose weights it has
+
+
+# -- what the documents say to type ------------------------------------------------------------------------------------
+
+
+def test_the_commands_of_the_documents_run_with_the_running_engine(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In small, and with bandits, whose texts its context has room for; those on Ray with a cluster of this machine."""
+    monkeypatch.chdir(tmp_path)
+    found = [line for page in small.PAGES for line in small.commands(page) if small.place(line) == "vllm"]
+    assert len(found) >= 7
+    beside = Player()  # runs the environment that one of them plays elsewhere
+
+    def typed(line: str) -> None:
+        line = small.small(line, url=way.url, cluster="local", model=str(engine.folder)).replace("webshop", "bandit")
+        line = re.sub(r"url=\S+", f"url=http://127.0.0.1:{beside.ports.get('8000')}", line)
+        assert run([*small.words(line), "-q"]) == 0, line
+
+    with Way(engine) as way:
+        try:
+            beside.started(["palaestra", "serve", "bandit"])
+            for line in found:
+                if "--ray" not in line:
+                    typed(line)
+        finally:
+            beside.end()
+        with RayCluster("local").joined():
+            for line in found:
+                if "--ray" in line:
+                    typed(line)
+    for name in ("b", "c", "d", "many"):
+        with EpisodeStore(tmp_path / "runs" / name / "episodes.sqlite", mode="r") as store:
+            assert len(store) == 2
+            assert {episode.provenance.sampling["engine"] for episode in store.episodes()} == {"vllm"}
+    assert (tmp_path / "runs" / "g" / "report.html").is_file()

@@ -18,7 +18,9 @@ import served
 
 from palaestra.agents.models import version_of
 from palaestra.agents.policies.vllm import template_of
+from palaestra.cli import run
 from palaestra.envs import keeper
+from tests.docs import small
 
 pytestmark = pytest.mark.xdist_group("vllm")
 
@@ -65,3 +67,14 @@ def test_an_engine_inside_answers_exactly_comes_back_when_it_hangs_and_ends_with
         owner.communicate()
     while any(since[pid] and keeper.started(pid) == since[pid] for pid in since):
         threading.Event().wait(0.05)
+
+
+def test_an_engine_that_a_command_names_is_started_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page's command, with a tiny model; here, because no other engine runs beside it."""
+    monkeypatch.chdir(tmp_path)
+    model, _ = served.models(tmp_path)
+    line = next(line for line in small.commands("docs/vllm.md") if " eval " in line)
+    assert run([*small.words(small.small(line, model=str(model))), "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 2
