@@ -16,7 +16,7 @@ export function comparison(name, run) {
   const recovery = all.some((each) => each.recovery), bins = [...new Set(all.flatMap((each) => each.bins.map((bin) => bin.name)))];
   return [
     all.length > 0 && [h("h2", {}, "Comparison"),
-      h("p", { class: "soft" }, `The last weights of each method on the same held-out tasks, over ${many(all[0].seeds, "seed")}, at equal rollouts and equal training tokens; 95 % intervals draw tasks and seeds.`),
+      h("p", { class: "soft" }, `The last weights of each method on the same held-out tasks, over ${many(all[0].seeds, "seed")}, each with the same budget of rollouts and of ids in every fit; the table says what it used of it. 95 % intervals draw tasks and seeds.`),
       h("div", { class: "cards two" }, intervals("success", all.map((each) => ({ label: each.method, ...each.success }))),
         against.length > 0 && intervals(`success against ${first}, in points`, against.map((each) => ({ label: each.method, ...each.against })), { format: points, between: [-edge, edge], mark: 0 }),
         recovery && intervals("recovery: success from a failed episode's middle", all.filter((each) => each.recovery).map((each) => ({ label: each.method, ...each.recovery })))),
