@@ -23,6 +23,16 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What shares an engine or a cluster stays on one worker; a pytest that xdist does not know parts it silently."""
+    if getattr(session.config.option, "loadgroup", False):
+        grouped = [item for item in session.items if item.get_closest_marker("xdist_group") is not None]
+        if not all("@" in item.nodeid for item in grouped):
+            raise pytest.UsageError(
+                f"pytest {pytest.__version__} does not keep groups of tests together: see pyproject.toml"
+            )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
