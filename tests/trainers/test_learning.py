@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import learning
 import learning_page
 import learning_start
+import learning_studies
 from learning_page import Claim, changes, checked, verdict
 
 
@@ -88,10 +89,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "tasks": [f"two/{n}" for n in range(4)],
         "experts": {"oracle": "solve", "slip": 0.5},
         "budget": 16,
-        "objective": {**learning.FIT, "tokens": 1000, "micro_tokens": 2048},
+        "objective": {**learning_studies.FIT, "tokens": 1000, "micro_tokens": 2048},
         "evaluation": {"split": "test", "tasks": 6, "between": False, "recovery": True},
     }
-    online = {**learning.ONLINE, "group": 2}
+    online = {**learning_studies.ONLINE, "group": 2}
     own = {"eef": {"states": 1}, "grpo": online, "exit": {**online, "embedder": None}}
     study = learning.Study(
         "Lamps", "Why.", "toy/Lamps-v0", (400, 4), ("two/9", "two/10"), 2000, settings, own, tuple(names)
