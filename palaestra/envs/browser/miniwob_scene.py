@@ -27,7 +27,8 @@ class Scene:
 
     def __init__(self, env: BrowserEnv) -> None:
         self._env = env
-        self.query: str = env.evaluate("core.getUtterance()")
+        said = env.evaluate("core.getUtterance()")
+        self.query: str = said["utterance"] if isinstance(said, dict) else said
         self.body = _after_query(env.state.elements, self.query)
         self.done = env.history
 
