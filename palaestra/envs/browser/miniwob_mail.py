@@ -1,4 +1,4 @@
-"""Ways through MiniWoB's mail pages. What is wanted stands in the data of the page's own handlers, however it is asked."""
+"""Ways through MiniWoB's mail pages. What is wanted stands in the data of the page's own handlers."""
 
 from __future__ import annotations
 
