@@ -93,15 +93,17 @@ def trust(folder: Path) -> str:
             cells.append(two_way(values, (-1.0 if name == "gain" else 0.0, 1.0)).text())
         rows.append(cells)
     losses = ", ".join(f"{each.report.losses[0]:.2f} to {each.report.losses[-1]:.2f}" for each in learnt)
-    ends = {row.steps: row.reward.text() for row in found[0].horizons if row.reward is not None}
+    judges = learnt[0].judgements > 0
+    ends = {row.steps: row.reward.text() for row in found[0].horizons if row.reward is not None and judges}
     for cells in rows:
         cells.append(ends.get(int(cells[0]), "-"))
     file = runs[0] / FILE
     said = " " + read_record(file, Judged).text() if file.is_file() else ""
     return (
         f"{len(runs)} world model(s), each a fresh model of {learnt[0].report.trainable_parameters:,} parameters with "
-        f"{learnt[0].transitions:,} transitions and as many judgements to learn from, {learnt[0].report.tokens_seen:,} "
-        f"ids through it in {learnt[0].report.seconds / 60:.0f} minutes (loss {losses}). Measured on "
+        f"{learnt[0].transitions:,} transitions and {learnt[0].judgements:,} judgements to learn from, "
+        f"{learnt[0].report.tokens_seen:,} ids through it in {learnt[0].report.seconds / 60:.0f} minutes (loss "
+        f"{losses}). Measured on "
         f"{found[0].episodes} real episodes of {found[0].tasks} tasks that it did not learn from:\n\n"
         + table(["steps", "pages", "cut", *measures, "score of ends (first one)"], rows)
         + f"\n\nTrusted for {', '.join(str(of.trusted) for of in found)} steps (similarity of at least 0.5 and a gain "
@@ -237,7 +239,8 @@ def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[tuple[bool, boo
 
 def write_page(out: Path, docs: Path) -> None:
     """Write what is finished to bench/results/worldmodel.md, and into the page between its two markers."""
-    from worldmodel_study import ARMS, CONTROLS, STUDIES
+    from worldmodel_studies import STUDIES
+    from worldmodel_study import ARMS, CONTROLS
 
     parts = []
     for name, study in STUDIES.items():
@@ -245,7 +248,7 @@ def write_page(out: Path, docs: Path) -> None:
         found = [trust(out / name), acting(out / name, ARMS), synthesis(out / name, CONTROLS, env)]
         env.close()
         if any(found):
-            parts.append("\n\n".join([f"### {study.title}", *(part for part in found if part)]))
+            parts.append("\n\n".join([f"### {study.title}", *(part for part in (study.why, *found) if part)]))
     if not parts:
         return
     remarks = REMARKS.read_text(encoding="utf-8").strip() if REMARKS.is_file() else ""

@@ -17,13 +17,13 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from worldmodel_judged import FILE, judged
 from worldmodel_page import Acted, acting_file, write_page
+from worldmodel_studies import FIT, START, STUDIES, Study
 
 from palaestra.agents.collect import collect
 from palaestra.agents.conversation import Conversation
@@ -47,9 +47,6 @@ from palaestra.worldmodel.training import TrainConfig, train_world
 from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
 
 ROOT = Path(__file__).resolve().parent.parent
-THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
-START = {"learning_rate": 3e-3, "batch": 4, "micro_tokens": 4096}
-FIT = {"learning_rate": 5e-4, "batch": 8, "micro_tokens": 4096}
 CONTROLS = ("self-improve", "webevolver", "webevolver-untrained")
 """The reference comes first."""
 JUDGED = "real pages, learnt judge, d = 1"
@@ -57,76 +54,6 @@ ARMS = ("alone", *(f"{where}, d = {depth}" for where in ("imagined", "real") for
 """Who plays the held-out tasks. The first one is the reference."""
 ORDER = tuple(ARMS[number] for number in (0, 1, 4, 7, 5, 6, 2, 3))
 """In which order: what decides most, and what costs least, comes first."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """One environment.
-
-    Attributes:
-        title, env, env_settings: what it is called; the environment.
-        oracle, random, policy: tasks that each of them plays for the world model to learn from; the oracle also with
-            flaws, of this `slip`.
-        page: see `PageFormat`. hidden, layers: of the fresh world model. tokens: ids of its fit; max_tokens: of a page.
-        taught: tasks whose solved episodes the policy has cloned; none where there is no policy, and only the world
-            model is trained and measured. vocabulary: episodes whose words the policy knows.
-        trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks that are played.
-        after: tokens of the fits of a world model that goes on with what a recipe's own rollouts show.
-    """
-
-    title: str
-    env: str
-    oracle: tuple[str, ...]
-    random: tuple[str, ...]
-    policy: tuple[str, ...]
-    page: Mapping[str, Any]
-    tokens: int
-    max_tokens: int
-    env_settings: Mapping[str, Any]
-    slip: float = 0.5
-    hidden: int = 128
-    layers: int = 3
-    taught: tuple[str, ...] = ()
-    vocabulary: int = 200
-    trained: tuple[str, ...] = ()
-    budget: int = 216
-    tasks: tuple[str, ...] = ()
-    after: int = 150_000
-
-
-def crafting(numbers: range, depths: Sequence[int] = (1, 2)) -> tuple[str, ...]:
-    """Tasks of the crafting world."""
-    return tuple(f"d{depth}/{theme}-{n}" for n in numbers for depth in depths for theme in THEMES)
-
-
-STUDIES = {
-    "crafting": Study(
-        title="Crafting",
-        env="palaestra/Crafting-v0",
-        env_settings={"max_steps": 8},
-        taught=crafting(range(100, 200)),
-        trained=crafting(range(6)),
-        oracle=crafting(range(10, 45)),
-        random=crafting(range(10, 20)),
-        policy=crafting(range(20, 35)),
-        page={"max_page": 1200, "rules": False},
-        tokens=1_500_000,
-        max_tokens=40,
-        tasks=crafting(range(3)),
-    ),
-    "webshop": Study(
-        title="WebShop's text pages, the official 1,000 products",
-        env="palaestra/WebShop-v0",
-        oracle=tuple(f"webshop-synthetic/{n}" for n in range(2500, 2700)),
-        random=tuple(f"webshop-synthetic/{n}" for n in range(2500, 2600)),
-        policy=(),
-        page={"max_page": 400, "rules": False, "history": 4},
-        tokens=1_500_000,
-        max_tokens=260,
-        slip=0.3,
-        env_settings={"max_steps": 8},
-    ),
-}
 
 
 @dataclass
@@ -183,7 +110,7 @@ def policy_model(run: Run) -> Path:
         "tasks": list(study.taught),
         "budget": 0,
         "experts": {"oracle": "default"},
-        "objective": {**START, "tokens": 2_500_000},
+        "objective": {**START, "tokens": study.cloned},
     }
     RFT(config_of(RFTConfig, settings), folder / "policy", progress="quiet").train()
     part = folder / ".policy-model"
@@ -201,7 +128,13 @@ def recipe_settings(study: Study, model: Path) -> dict[str, Any]:
         "model": str(model),
         "constrain": True,
         "sampling": {"temperature": 1.0, "max_tokens": 32},
-        "evaluation": {"split": "dev", "temperature": 1.0, "between": False, "tasks": list(study.tasks)},
+        "evaluation": {
+            "split": "dev",
+            "temperature": 1.0,
+            "between": False,
+            "tasks": list(study.tasks),
+            "samples": study.answers,
+        },
     }
 
 
@@ -212,19 +145,27 @@ def episodes(run: Run) -> None:
     """Real episodes to learn the world from, and to measure a world model on."""
     study, folder = run.study, run.folder
     env = make(study.env, **dict(run.study.env_settings))
-    tasks = env.tasks(env.splits()[0])
-    policies: list[tuple[Policy, tuple[str, ...]]] = [
-        (OraclePolicy(study.env), study.oracle),
-        (flawed(study.env, study.slip), study.oracle),
-        (RandomPolicy(), study.random),
-    ]
-    if study.policy:
-        policies.append((run.policy(), study.policy))
+    learnt, dev = env.splits()[0], "dev" if study.measured else env.splits()[0]
+    oracles: list[Policy] = [OraclePolicy(study.env), flawed(study.env, study.slip)]
+    plays = [(oracle, learnt, study.oracle) for oracle in oracles]
+    plays += [(RandomPolicy(), learnt, study.random)]
+    plays += [(run.policy(), learnt, study.policy)] if study.policy else []
+    plays += [(who, dev, study.measured) for who in [*oracles, *([run.policy()] if study.policy else [])]]
     with EpisodeStore(folder / "episodes.sqlite") as store:
-        for policy, names in policies:
-            chosen = choose_tasks(tasks, names, study.env)
+        for policy, split, names in plays:
+            chosen = choose_tasks(env.tasks(split), names, study.env) if names else []
             collect(chosen, policy, store, env_settings=dict(run.study.env_settings), concurrency=32, progress="quiet")
     env.close()
+
+
+def seen(run: Run, most: int = 300) -> list[str]:
+    """Pages and actions of so many episodes that a world model may learn from: its words."""
+    texts: list[str] = []
+    with EpisodeStore(run.folder / "episodes.sqlite", mode="r") as store:
+        ids = sorted(head.id for head in store.heads(split=[next(iter(find(run.study.env).splits))]))
+        for path in map(store.path, ids[:most]):
+            texts += [*path.observations(), *path.actions]
+    return texts
 
 
 def world_model(run: Run, seed: int) -> Path:
@@ -241,13 +182,15 @@ def world_model(run: Run, seed: int) -> Path:
         "model": str(fresh),
         "page": dict(study.page),
         "per_kind": None,  # crafting has a few dozen kinds of action, and a fresh model must see them all often
-        "held_out": 0.1,
+        "held_out": 0.0 if study.measured else 0.1,
         "max_tokens": study.max_tokens,
+        "judge": study.judges,
+        "worth": study.worth,
         "objective": {**START, "batch": 8, "tokens": study.tokens},
         "seed": seed,
     }
     if not (fresh / "config.json").is_file():
-        words = [*env_texts(study.env, episodes=120), *(["Task: Done: Page: Action: Score: 0.5\n== going"] * 200)]
+        words = [*seen(run), *(["Task: Done: Page: Action: Score: 0.5\n== going"] * 200)]
         words += ["Write the page that comes next.", "Judge the page.", "The episode is over.", "\n== refused"] * 200
         make_tiny(words, fresh, vocab=1500, hidden=study.hidden, layers=study.layers, heads=4, seed=seed, name="world")
     train_world(config_of(TrainConfig, config), folder / f"world-{seed}")
@@ -321,23 +264,25 @@ def synthesise(run: Run, seed: int, world: Path) -> None:
         "tasks": list(study.trained),
         "budget": study.budget,
         "iterations": 2,
-        "objective": {**FIT, "tokens": 30_000},
+        "objective": dict(study.fit),
         "world": {
             "page": dict(study.page),
             "per_kind": None,
             "max_tokens": study.max_tokens,
+            "worth": study.worth,
             "horizons": 2,
             "objective": {**FIT, "tokens": study.after},
         },
         "world_model": str(world / "model"),
         "steps": 7,
+        "imagined": study.imagined,
     }
     recipes = recipes_of(
         [contestant(name) for name in CONTROLS],
         settings,
         run.folder / "synthesis",
         [seed],
-        {},
+        {CONTROLS[-1]: {"world_model": None}},  # nobody was ever trained to imagine: the start model does
         {"progress": "quiet", "concurrency": 32},
     )
     for (name, _), recipe in recipes.items():
@@ -353,7 +298,7 @@ def go(run: Run, seeds: int) -> None:
     for seed in range(run.worlds):
         if not run.late():
             world = world_model(run, seed)
-            if not (world / FILE).is_file():
+            if run.study.judges and not (world / FILE).is_file():
                 known = set(read_card(world / "model").tasks)
                 found = judged(imagining(world), run.folder / "episodes.sqlite", known)
                 write_whole(world / FILE, found.model_dump_json().encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
 
@@ -40,8 +40,9 @@ class WorldConfig(BaseModel):
         page: what it is shown and what it writes.
         per_start, per_kind: transitions of one task, and of one kind of action, at the most; None takes all. The
             defaults are the paper's.
-        judge: it also learns to judge: to say the worth of a page that hindsight knows (1 solved, half the final score
-            on the way). Without, it judges as it did before it was trained.
+        judge: it also learns to judge: to say the worth of a page. Without, it judges as it did before it was trained.
+        worth: what that is: what hindsight knows (1 solved, half the final score on the way), which hardly depends on
+            the last action; or the environment's own score there, which does where scores grow on the way.
         held_out: share of the training tasks that is set aside to measure on.
         max_tokens: tokens of a page at the most; temperature: of its sampling.
         horizons: steps that the fidelity is measured for; trust: least similarity of a trusted step.
@@ -54,6 +55,7 @@ class WorldConfig(BaseModel):
     per_start: int | None = Field(default=20, ge=1)
     per_kind: int | None = Field(default=50, ge=1)
     judge: bool = True
+    worth: Literal["hindsight", "score"] = "hindsight"
     held_out: float = Field(default=0.2, ge=0.0, lt=1.0)
     max_tokens: int = Field(default=512, ge=8)
     temperature: float = Field(default=0.0, ge=0.0)
@@ -264,7 +266,8 @@ def samples_of(
         found.append(_sample(t, config.page.messages(asked), answer, template, "transition"))
         if config.judge:
             said = question(t.case(told), config.page)
-            found.append(_sample(t, said, verdict(t.worth), template, "judgement"))
+            worth = t.score if config.worth == "score" else t.worth
+            found.append(_sample(t, said, verdict(worth), template, "judgement"))
     return found
 
 

@@ -74,6 +74,9 @@ def test_only_the_answer_has_weight(file: Path, tiny: Path) -> None:
     assert f"Task: {first.first}\nAction: {first.action}" in whole
     (alone,) = samples_of([first], config(file, tiny, judge=False), template, told)
     assert alone == page
+    graded = first.model_copy(update={"score": 0.3})
+    _, judgement = samples_of([graded], config(file, tiny, worth="score"), template, told)
+    assert "Score: 0.3" in template.decode(judgement.ids)
 
 
 def test_a_rationale_is_written_by_a_policy_and_stands_before_the_page(file: Path, tiny: Path) -> None:

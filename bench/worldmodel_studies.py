@@ -1,0 +1,147 @@
+"""What `worldmodel_study.py` studies: the environments with their settings, and who plays which tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
+START = {"learning_rate": 3e-3, "batch": 4, "micro_tokens": 4096}
+FIT = {"learning_rate": 5e-4, "batch": 8, "micro_tokens": 4096}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One environment.
+
+    Attributes:
+        title, env, env_settings: what it is called; the environment.
+        why: what its part of the page begins with.
+        oracle, random, policy: tasks that each of them plays for the world model to learn from; the oracle also with
+            flaws, of this `slip`.
+        measured: tasks of another split that oracle, flawed oracle and policy play to measure the world model on; where
+            there are none, a share of the tasks above is set aside for that.
+        page: see `PageFormat`. hidden, layers: of the fresh world model. tokens: ids of its fit; max_tokens: of a page.
+        judges, worth: does it learn to judge, and to say what (see `WorldConfig`).
+        taught: tasks whose solved episodes the policy has cloned, for so many `cloned` ids; none where there is no
+            policy, and only the world model is trained and measured. vocabulary: episodes whose words are known.
+        trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks that are played.
+        fit: of the policy, in the recipes. imagined: episodes of each task that was never solved.
+        after: ids of the fits of a world model that goes on with what a recipe's own rollouts show.
+        answers: of each held-out task, in the recipes' measurements.
+    """
+
+    title: str
+    env: str
+    oracle: tuple[str, ...]
+    random: tuple[str, ...]
+    policy: tuple[str, ...]
+    page: Mapping[str, Any]
+    tokens: int
+    max_tokens: int
+    env_settings: Mapping[str, Any]
+    why: str = ""
+    measured: tuple[str, ...] = ()
+    slip: float = 0.5
+    hidden: int = 128
+    layers: int = 3
+    judges: bool = True
+    worth: str = "hindsight"
+    taught: tuple[str, ...] = ()
+    cloned: int = 2_500_000
+    vocabulary: int = 200
+    trained: tuple[str, ...] = ()
+    budget: int = 216
+    tasks: tuple[str, ...] = ()
+    fit: Mapping[str, Any] = field(default_factory=lambda: {**FIT, "tokens": 30_000})
+    imagined: int = 1
+    after: int = 150_000
+    answers: int = 1
+
+
+def crafting(numbers: range, depths: Sequence[int] = (1, 2), themes: Sequence[str] = THEMES) -> tuple[str, ...]:
+    """Tasks of the crafting world; every split has its own of these names."""
+    return tuple(f"d{depth}/{theme}-{n}" for n in numbers for depth in depths for theme in themes)
+
+
+def bakery(numbers: range) -> tuple[str, ...]:
+    """Tasks of one book."""
+    return crafting(numbers, themes=("bakery",))
+
+
+def miniwob(seeds: range) -> tuple[str, ...]:
+    """A few pages of MiniWoB++ that take several steps."""
+    pages = ("click-button-sequence", "click-checkboxes", "enter-text", "login-user", "click-tab-2-easy")
+    return tuple(f"{page}/{seed}" for page in pages for seed in seeds)
+
+
+STUDIES = {
+    "crafting": Study(
+        title="Crafting",
+        env="palaestra/Crafting-v0",
+        env_settings={"max_steps": 8},
+        taught=crafting(range(100, 200)),
+        trained=crafting(range(6)),
+        oracle=crafting(range(10, 45)),
+        random=crafting(range(10, 20)),
+        policy=crafting(range(20, 35)),
+        page={"max_page": 1200, "rules": False},
+        tokens=1_500_000,
+        max_tokens=40,
+        tasks=crafting(range(3)),
+    ),
+    "crafting-book": Study(
+        title="Crafting, one book of recipes",
+        why="The bakery's recipes are the same in all tasks and not listed (`recipes=theme`); targets of depth 1 and "
+        "2. No held-out task has both the target and the things at the start of a training task. The judge learns the "
+        "score that the environment gives a page, which grows with every needed command.",
+        env="palaestra/Crafting-v0",
+        env_settings={"recipes": "theme", "max_steps": 8},
+        taught=bakery(range(100, 200)),
+        cloned=250_000,
+        trained=bakery(range(40)),
+        budget=160,
+        oracle=bakery(range(40, 80)),
+        random=bakery(range(40, 70)),
+        policy=bakery(range(40, 100)),
+        measured=bakery(range(100, 115)),
+        page={"max_page": 400, "rules": False},
+        tokens=500_000,
+        max_tokens=40,
+        worth="score",
+        tasks=bakery(range(20)),
+        fit={"learning_rate": 1e-3, "batch": 8, "micro_tokens": 4096, "tokens": 40_000},
+        imagined=2,
+        after=40_000,
+        answers=2,
+    ),
+    "webshop": Study(
+        title="WebShop's text pages, the official 1,000 products",
+        env="palaestra/WebShop-v0",
+        oracle=tuple(f"webshop-synthetic/{n}" for n in range(2500, 2700)),
+        random=tuple(f"webshop-synthetic/{n}" for n in range(2500, 2600)),
+        policy=(),
+        page={"max_page": 400, "rules": False, "history": 4},
+        tokens=600_000,
+        max_tokens=260,
+        judges=False,
+        slip=0.3,
+        env_settings={"max_steps": 8},
+    ),
+    "miniwob": Study(
+        title="MiniWoB++ in the real browser",
+        why="Accessibility trees of five pages, whose contents every seed draws anew.",
+        env="palaestra/MiniWoB-v0",
+        env_settings={"protocol": "solved"},
+        oracle=miniwob(range(40)),
+        random=miniwob(range(20)),
+        policy=(),
+        page={"max_page": 600, "rules": False, "history": 4},
+        tokens=400_000,
+        max_tokens=260,
+        judges=False,
+        slip=0.3,
+        vocabulary=60,
+    ),
+}
