@@ -24,6 +24,8 @@ FLAGS = (
     "--disable-quic",
     "--disable-background-networking",
     "--disable-features=WebTransport,AutofillServerCommunication,OptimizationHints,MediaRouter",
+    # A key that scrolls has then scrolled when the page is looked at next; else an animation runs in real time.
+    "--disable-smooth-scrolling",
     "--no-first-run",
     "--mute-audio",
     "--font-render-hinting=none",
