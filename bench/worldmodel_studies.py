@@ -19,7 +19,8 @@ class Study:
         title, env, env_settings: what it is called; the environment.
         why: what its part of the page begins with.
         oracle, random, policy: tasks that each of them plays for the world model to learn from; the oracle also with
-            flaws, of this `slip`.
+            flaws, of this `slip`, unless it is 0.
+        words: what is done at random where the environment does not list what can be done.
         measured: tasks of another split that oracle, flawed oracle and policy play to measure the world model on; where
             there are none, a share of the tasks above is set aside for that.
         page: see `PageFormat`. hidden, layers: of the fresh world model. tokens: ids of its fit; max_tokens: of a page.
@@ -44,6 +45,7 @@ class Study:
     why: str = ""
     measured: tuple[str, ...] = ()
     slip: float = 0.5
+    words: tuple[str, ...] | None = None
     hidden: int = 128
     layers: int = 3
     judges: bool = True
@@ -141,7 +143,8 @@ STUDIES = {
         tokens=400_000,
         max_tokens=260,
         judges=False,
-        slip=0.3,
+        slip=0.0,
+        words=tuple(f"click [{number}]" for number in range(1, 10)),
         vocabulary=60,
     ),
 }

@@ -146,9 +146,9 @@ def episodes(run: Run) -> None:
     study, folder = run.study, run.folder
     env = make(study.env, **dict(run.study.env_settings))
     learnt, dev = env.splits()[0], "dev" if study.measured else env.splits()[0]
-    oracles: list[Policy] = [OraclePolicy(study.env), flawed(study.env, study.slip)]
+    oracles: list[Policy] = [OraclePolicy(study.env), *([flawed(study.env, study.slip)] if study.slip else [])]
     plays = [(oracle, learnt, study.oracle) for oracle in oracles]
-    plays += [(RandomPolicy(), learnt, study.random)]
+    plays += [(RandomPolicy(study.words), learnt, study.random)]
     plays += [(run.policy(), learnt, study.policy)] if study.policy else []
     plays += [(who, dev, study.measured) for who in [*oracles, *([run.policy()] if study.policy else [])]]
     with EpisodeStore(folder / "episodes.sqlite") as store:
