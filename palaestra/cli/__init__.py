@@ -14,6 +14,7 @@ from typing import cast
 
 import typer
 
+from palaestra.agents.plain import plain
 from palaestra.cli import (
     carrying,
     comparing,
@@ -109,5 +110,5 @@ def _message(error: Exception) -> str:
 
 
 def _fail(line: str) -> int:
-    print("error: " + " ".join(line.split()), file=sys.stderr)
+    print("error: " + plain(" ".join(line.split())), file=sys.stderr)
     return 2

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from rich.markup import escape
+from rich.text import Text
 
 from palaestra import __version__
+from palaestra.agents.plain import plain
 from palaestra.cli.options import Json
 from palaestra.cli.printed import screen
 from palaestra.envs import specs
@@ -73,8 +74,8 @@ def doctor(as_json: Json = False) -> None:
         return
     console = screen()
     for finding in findings:
-        mark = "[green]ok[/]     " if finding.ok else "[yellow]missing[/]"
-        console.print(f"{mark} [bold]{finding.name}[/]  {escape(finding.detail)}")
+        mark = ("ok     ", "green") if finding.ok else ("missing", "yellow")
+        console.print(Text.assemble(mark, " ", (finding.name, "bold"), f"  {plain(finding.detail)}"))
 
 
 def _ask(name: str, question: Callable[[], str]) -> Finding:

@@ -7,10 +7,11 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from palaestra.agents.counted import Counted
+from palaestra.agents.plain import plain
 from palaestra.cli.options import Events, Json, Load, Quiet, Settings, load_environments, parse_settings, shown, tell
 from palaestra.cli.planning import DryRun, show_steps
 from palaestra.cli.printed import screen
@@ -50,7 +51,7 @@ def envs(
     spec = find(env)
     if split is not None:
         names = _names(spec, split, parse_settings(settings))
-        print(json.dumps(names) if as_json else "\n".join(names))
+        print(json.dumps(names) if as_json else plain("\n".join(names)))
         return
     described = describe(spec)
     if as_json:
@@ -58,7 +59,7 @@ def envs(
         return
     console = screen()
     for key, value in described.items():
-        console.print(f"[bold]{key}[/]: {escape(_plain(value))}")
+        console.print(Text.assemble((key, "bold"), ": ", plain(_words(value))))
 
 
 def _names(spec: EnvSpec, split: str, settings: dict[str, Any]) -> list[str]:
@@ -101,11 +102,11 @@ def _list_envs(as_json: bool) -> None:
         splits = ", ".join(f"{name} {size}" for name, size in row["splits"].items())
         ready = "yes" if row["ready"] else f"no: {row['problem']}"
         cells = (row["id"], splits, row["fidelity"], ", ".join(row["oracles"]) or "-", ready, row["summary"])
-        table.add_row(*(escape(cell) for cell in cells))
+        table.add_row(*(plain(cell) for cell in cells))
     screen().print(table)
 
 
-def _plain(value: object) -> str:
+def _words(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {size}" for key, size in value.items())
     if isinstance(value, list):
@@ -151,8 +152,9 @@ def check(
     else:
         console = screen()
         for result in report.results:
-            mark = "[green]ok[/]  " if result.passed else "[red]FAIL[/]"
-            console.print(f"{mark} {result.name} [dim]{result.seconds:.1f} s[/] {escape(result.detail)}")
+            mark = ("ok  ", "green") if result.passed else ("FAIL", "red")
+            took = (f"{result.seconds:.1f} s", "dim")
+            console.print(Text.assemble(mark, f" {result.name} ", took, f" {plain(result.detail)}"))
         passed = sum(result.passed for result in report.results)
         console.print(f"{passed} of {len(report.results)} checks passed")
     return 0 if report.passed else 1

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palaestra.agents.collect import collect as run_collect
+from palaestra.agents.plain import plain
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.clusters import PolicyMaker, RayAddress, ReplicaGpus, Replicas, cluster_of, joined
 from palaestra.cli.environments import Env
@@ -42,7 +43,7 @@ from palaestra.cli.options import (
     with_sandbox,
 )
 from palaestra.cli.planning import DryRun, plan_episodes, show_plan
-from palaestra.cli.printed import plain, screen
+from palaestra.cli.printed import screen
 from palaestra.cli.showing import STORE, new_store
 from palaestra.cli.strategies import Calls, StrategyName
 from palaestra.envs import find, make

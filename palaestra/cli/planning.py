@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from palaestra.agents.conversation import Conversation
+from palaestra.agents.plain import plain
 from palaestra.agents.typical import near, typical
 from palaestra.cli.options import tell
-from palaestra.cli.printed import plain, screen
+from palaestra.cli.printed import screen
 from palaestra.envs import Task, TextEnv
 from palaestra.trainers.estimate import Acting, Estimate, Part, estimate
 

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.text import Text
 
 from palaestra.agents.conversation import Conversation
+from palaestra.agents.plain import plain
 from palaestra.agents.played import Moment, Played
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.environments import Env
 from palaestra.cli.options import Load, Settings, load_environments, parse_settings
-from palaestra.cli.printed import folded, plain, print_text, screen
+from palaestra.cli.printed import folded, print_text, screen
 from palaestra.envs import EnvFault, EnvSpec, PalaestraError, Task, TextEnv, find, make
 from palaestra.envs.errors import BadInput
 

@@ -10,24 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from palaestra.agents.episode import Outcome
+from palaestra.agents.plain import plain
 
 LINES, CHARACTERS = 16, 1600
 """What of an observation is shown before it is folded."""
 
 COLOURS = {Outcome.SUCCESS: "green", Outcome.FAILURE: "red", Outcome.TRUNCATED: "yellow"}
-
-
-def plain(text: str) -> str:
-    """The text with everything written out that a terminal would obey or not show (escapes, lone surrogates, ...)."""
-    if text.isprintable():
-        return text
-    return "".join(
-        sign if sign.isprintable() or sign in "\n\t" else _escaped(sign) for sign in text.replace("\r\n", "\n")
-    )
-
-
-def _escaped(sign: str) -> str:
-    return sign.encode("unicode_escape").decode("ascii")
 
 
 def folded(text: str, *, lines: int = LINES, characters: int = CHARACTERS) -> tuple[str, str]:
@@ -45,12 +33,13 @@ def folded(text: str, *, lines: int = LINES, characters: int = CHARACTERS) -> tu
 
 
 def screen() -> Console:
-    """Where results are printed. What an environment wrote between colons is no emoji, and numbers get no colours.
+    """Where results are printed. What an environment wrote between colons is no emoji, what it wrote between brackets
+    is no style, and numbers get no colours.
 
     In a pipe there is room: nobody wants a table folded at the 80 columns of a terminal that is not there.
     """
     here = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(emoji=False, highlight=False, width=None if here else 160)
+    return Console(markup=False, emoji=False, highlight=False, width=None if here else 160)
 
 
 def print_text(console: Console, text: str, style: str = "", *, margin: int = 5, first: str = "") -> None:

@@ -17,10 +17,11 @@ from rich.text import Text
 
 from palaestra.agents import episode as episodes
 from palaestra.agents.forest import Forest
+from palaestra.agents.plain import plain
 from palaestra.agents.selection import Head
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.options import Json
-from palaestra.cli.printed import COLOURS, folded, plain, print_text, screen
+from palaestra.cli.printed import COLOURS, folded, print_text, screen
 from palaestra.envs.errors import BadInput
 
 STORE = "episodes.sqlite"

@@ -12,6 +12,7 @@ import typer
 from rich.markdown import Markdown
 
 from palaestra.agents.counted import Fits
+from palaestra.agents.plain import plain
 from palaestra.agents.policies.named import flaws, model_name
 from palaestra.agents.ray_cluster import RayCluster
 from palaestra.agents.store import EpisodeStore
@@ -351,7 +352,7 @@ def evaluate(
     for row in result.tasks:
         by_type.setdefault(row.type, []).extend(row.successes)
     for name, wins in by_type.items():
-        console.print(f"  {name}: {sum(wins)} of {len(wins)}")
+        console.print(plain(f"  {name}: {sum(wins)} of {len(wins)}"))
     console.print(f"report: {report.resolve()}", soft_wrap=True)
 
 

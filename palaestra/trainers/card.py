@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from palaestra.trainers.report_page import markdown_cell
+
 METRIC = (
     "success: share of episodes whose outcome is `success`; score: mean final score in [0, 1] as the protocol has it; "
     "faults are excluded from both and counted"
@@ -90,4 +92,4 @@ def _cell(value: object) -> str:
         return "none"
     if isinstance(value, dict):
         value = ", ".join(f"{key}={item}" for key, item in value.items()) or "none"
-    return str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return markdown_cell(str(value))

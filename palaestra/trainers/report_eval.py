@@ -7,7 +7,7 @@ from pathlib import Path
 
 from palaestra.trainers.evaluate import Evaluation, TaskResult
 from palaestra.trainers.recovery import Recovery
-from palaestra.trainers.report_page import facts, figure, markdown_table, page, table
+from palaestra.trainers.report_page import facts, figure, markdown_cell, markdown_table, page, table
 from palaestra.trainers.report_plots import Mark, intervals, points
 from palaestra.trainers.report_tables import card_rows
 from palaestra.trainers.rundir import write_whole
@@ -33,7 +33,7 @@ def write_evaluation(
     """
     rows = [[kind, *_type_cells(of)] for kind, of in _by_type(result)]
     heads = ["task type", "tasks", "episodes", "won", "success", "score"]
-    parts = [f"# {_title(result)}", markdown_table(HEADS, [_cells(result)]), "## By task type"]
+    parts = [f"# {markdown_cell(_title(result))}", markdown_table(HEADS, [_cells(result)]), "## By task type"]
     parts += [markdown_table(heads, rows), "## Evaluation card", result.card.markdown()]
     write_whole(out / "report.md", ("\n\n".join(parts) + "\n").encode())
     body = [

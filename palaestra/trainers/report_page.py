@@ -9,6 +9,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
+from palaestra.agents.plain import plain
+
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--panel:#f6f7f9;--ink:#1d2230;--soft:#5d6676;--rule:#dde1e8;
 --one:#2b5fc4;--two:#b4530a;--won:#187a48;--bad:#c02f3a;--fill:#2b5fc422}
@@ -43,8 +45,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-ur
 
 
 def text(value: object) -> str:
-    """Anything as text of the page: nothing in it is markup, and what UTF-8 has no place for is written out."""
-    return html.escape(str(value).encode("utf-8", "backslashreplace").decode("utf-8"), quote=True)
+    """Anything as text of the page: nothing in it is markup, and what steers or cannot be shown is written out."""
+    return html.escape(plain(str(value)), quote=True)
 
 
 def page(title: str, lead: str, body: Iterable[str]) -> bytes:
@@ -99,9 +101,9 @@ def figure(title: str, what: str, svg: str, *, wide: bool = False) -> str:
 
 
 def markdown_cell(value: str) -> str:
-    """A text as a cell of a Markdown table: no bar, line end or markup of it counts."""
-    flat = " ".join(value.encode("utf-8", "backslashreplace").decode("utf-8").split("\n"))
-    return flat.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").strip()
+    """A text as a cell of a Markdown table: no bar, line end, element, link or picture of it counts."""
+    flat = " ".join(plain(value).split("\n")).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return flat.replace("](", "]\\(").strip()
 
 
 def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from palaestra.agents.episode import Actor, Cost, Episode, Outcome, Provenance, Start, Turn, episode_id
+from palaestra.agents.plain import plain
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli import run
-from palaestra.cli.printed import folded, plain
+from palaestra.cli.printed import folded
 from palaestra.envs import Task
 
 TASK = Task(env="palaestra/Bandit-v0", name="arms/1", split="train")
