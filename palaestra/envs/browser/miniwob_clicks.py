@@ -154,7 +154,7 @@ def _shades(page: Scene) -> str:
     return click(left[0].number) if left else page.submit()
 
 
-@solves("click-pie")
+@solves("click-pie", "click-pie-nodelay")
 def _pie(page: Scene) -> str:
     return click(page.get(page.quoted, "svg:text").number)
 
@@ -278,6 +278,19 @@ def _menu(page: Scene) -> str:
         if item is not None:
             return click(item.number) if place == len(steps) - 1 else f"hover [{item.number}]"
     raise Unsolved("the menu is of another form")
+
+
+@solves("click-menu-2")
+def _menu_of_icons(page: Scene) -> str:
+    wanted = page.js(
+        "(icon => icon ? Object.keys(PROBLEM_SET).find(name => icon.classList.contains(PROBLEM_SET[name])) : '')"
+        "(document.querySelector('#query .ui-icon'))"
+    )
+    item = page.one(wanted or page.ask(r'labeled "(.*?)"')[0], "menuitem")
+    if item is not None:
+        return click(item.number)
+    above = page.one("Playback", "menuitem")
+    return click(page.get("Menu", "button").number) if above is None else f"hover [{above.number}]"
 
 
 @solves("phone-book")

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from palaestra.envs.browser import miniwob_clicks, miniwob_forms, miniwob_mail
+from palaestra.envs.browser import (
+    miniwob_bookings,
+    miniwob_clicks,
+    miniwob_forms,
+    miniwob_games,
+    miniwob_mail,
+    miniwob_text,
+)
 from palaestra.envs.browser.env import PageState
 from palaestra.envs.browser.miniwob import MiniWoB, page_of
 from palaestra.envs.browser.miniwob_scene import WAYS, Scene, Unsolved
 from palaestra.envs.core import TextEnv
 from palaestra.envs.errors import BadInput, NoOracle
 
-__all__ = ["SOLVED", "miniwob_clicks", "miniwob_forms", "miniwob_mail", "scripted"]
+__all__ = [
+    "SOLVED",
+    "miniwob_bookings",
+    "miniwob_clicks",
+    "miniwob_forms",
+    "miniwob_games",
+    "miniwob_mail",
+    "miniwob_text",
+    "scripted",
+]
 
 SOLVED = tuple(sorted(WAYS))
 """The pages that the oracle solves."""

@@ -23,6 +23,7 @@ class Scene:
         query: what the page asks for.
         body: its elements without those of the question.
         done: the actions so far.
+        seed: the task's, as the page was given it.
     """
 
     def __init__(self, env: BrowserEnv) -> None:
@@ -31,6 +32,7 @@ class Scene:
         self.query: str = said["utterance"] if isinstance(said, dict) else said
         self.body = _after_query(env.state.elements, self.query)
         self.done = env.history
+        self.seed = env.task.name.rpartition("/")[2]
 
     def js(self, expression: str) -> Any:
         """What a script in the page says."""
