@@ -327,7 +327,8 @@ def evaluate(
             task_names=tuple(task.name for task in chosen),
             samples=samples,
             step_cap=step_cap(instance, chosen),
-            instructions=instance.instructions(chosen[0]),
+            # JSON has no place for lone surrogates, so the card has them written out
+            instructions=instance.instructions(chosen[0]).encode("utf-8", "backslashreplace").decode(),
             conversation=shown,
             sampling=sampling,
             interval=f"95 % percentile bootstrap over {cluster}s, {DRAWS} draws",
