@@ -16,6 +16,7 @@ from palaestra.envs.browser.judging import Case, by_reference
 from palaestra.envs.browser.miniwob import pages_folder
 from palaestra.envs.browser.miniwob_oracle import SOLVED, scripted
 from palaestra.envs.browser.miniwob_pages import PAGES, SEEDS
+from palaestra.envs.browser.miniwob_scene import WAYS
 from palaestra.envs.browser.task_file import read
 from palaestra.envs.browser.web_tasks import LIBRARY, gold
 from palaestra.envs.errors import NoOracle
@@ -47,17 +48,16 @@ def test_the_protocol_solved_has_the_pages_that_the_oracle_solves_and_no_others(
         pages = [task.name.partition("/")[0] for task in env.tasks(split)]
         assert set(pages) == set(SOLVED)
         assert len(pages) == len(SOLVED) * len(SEEDS[split])
-    with pytest.raises(BadInput, match="bisect-angle"):
-        env.reset(options={"task": "bisect-angle/2000"})
     env.close()
     with pytest.raises(BadInput, match="no protocol 'easy'; it has: solved"):
         make("miniwob", protocol="easy")
 
 
-def test_the_oracle_says_which_protocol_has_the_pages_that_it_knows() -> None:
+def test_the_oracle_says_of_which_page_it_knows_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(WAYS, "click-test")
     env = make("miniwob")
-    env.reset(options={"task": "bisect-angle/2000"})
-    with pytest.raises(NoOracle, match="no way through the page bisect-angle; it knows 83 others: protocol=solved"):
+    env.reset(options={"task": "click-test/2000"})
+    with pytest.raises(NoOracle, match="no way through the page click-test"):
         scripted(env)
     env.close()
 
@@ -84,6 +84,18 @@ def test_a_page_that_moves_is_the_same_however_long_one_waits() -> None:
     assert len(set(seen)) == 5
     one.close()
     other.close()
+
+
+def test_a_key_that_scrolls_has_scrolled_when_the_page_is_seen_next() -> None:
+    env = make("miniwob")
+    seen, _ = env.reset(options={"task": "sign-agreement/2001"})
+    assert "button 'Agree' disabled" in seen  # until the end of the text was reached
+    text = next(element.number for element in env.state.elements if element.role == "textbox")
+    env.step(f"click [{text}]")
+    seen = env.step("press [End]")[0]
+    assert "button 'Agree'" in seen
+    assert "button 'Agree' disabled" not in seen
+    env.close()
 
 
 def test_shopping_on_the_site_is_worth_what_it_is_worth_in_webshop() -> None:
