@@ -53,7 +53,8 @@ class AgentRConfig(RecipeConfig):
             "thought" where answers have thoughts, else "none".
         good: learn the good paths too, and not only the spliced ones.
         general: general chat that is mixed in: a JSONL file of `messages`, or "own" for the small set of this package
-            (the paper takes ShareGPT); None mixes nothing in.
+            (the paper takes ShareGPT); None mixes nothing in. It is in every fit, that of the cloned experts too, so
+            judgements in it keep a small actor able to judge.
         eta: the share of the agent's samples in the loss, the rest is the general chat's.
         start: fit from the weights of the iteration before, or from pi_0.
         later_epochs: epochs from the second iteration on (the paper's 3, 1, 1); None keeps the objective's.
@@ -109,8 +110,14 @@ class AgentR(Recipe[AgentRConfig]):
         return objective.model_copy(update={"epochs": later})
 
     def mine(self, iteration: int) -> list[Sample]:
-        if iteration == 0:
-            return self.cloned()
+        agent = self._reflected(iteration) if iteration else self.cloned()
+        if self.config.general is None:
+            return agent
+        chats = read_chats(self.config.general, self.acting.template, self.splits[0])
+        return mixed(agent, chats, self.config.eta)
+
+    def _reflected(self, iteration: int) -> list[Sample]:
+        """What the good paths and the accepted splices of an iteration teach."""
         found = self.run.load(f"iteration-{iteration}/reflection.json", Reflection)
         agent: list[Sample] = []
         for id in found.good if self.config.good else ():
@@ -118,10 +125,7 @@ class AgentR(Recipe[AgentRConfig]):
             agent += self.samples_of(path, range(len(path.turns)), kind="good")
         for splice in (splice for splice in found.splices if splice.accepted):
             agent += self.samples_of(spliced(splice, self.store, self.config.conversation), kind="revision")
-        if self.config.general is None:
-            return agent
-        chats = read_chats(self.config.general, self.acting.template, self.splits[0])
-        return mixed(agent, chats, self.config.eta)
+        return agent
 
     # -- collecting: search, judge, splice ---------------------------------------------------------------------------
 

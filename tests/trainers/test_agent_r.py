@@ -6,6 +6,7 @@ the word wins; giving up ends the episode with the share of the word that stands
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -312,6 +313,21 @@ def test_general_chat_has_its_share_of_the_weight(tmp_path: Path, model: Path) -
     (tmp_path / "bad.jsonl").write_text('{"messages": [{"role": "assistant", "content": "hello"}]}\n')
     with pytest.raises(BadInput, match="line 1: message 1 is an answer to nothing"):
         read_chats(str(tmp_path / "bad.jsonl"), agent.acting.template, "train")
+
+
+def test_general_chat_is_learnt_with_the_cloned_experts_too(tmp_path: Path, model: Path) -> None:
+    """Of the clones' fit the general chat has the share 1 - eta, as of every other."""
+    chats = tmp_path / "chats.jsonl"
+    said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
+    chats.write_text(json.dumps({"messages": said}) + "\n")
+    told = {"env": "toy/Lamps-v0", "experts": {"oracle": "solve"}, "budget": 0, "general": str(chats), "eta": 0.4}
+    agent = method(tmp_path / "run", model, **told, tasks=4, evaluation={"split": "test", "tasks": 1})
+    agent.train()
+    with RunDir.open(tmp_path / "run", "agent-r", agent.config) as run:
+        samples = run.load_samples("iteration-0/samples.jsonl.gz")
+    weight = {kind: sum(sum(s.weights) for s in samples if s.kind == kind) for kind in ("expert", "general")}
+    assert {sample.kind for sample in samples} == set(weight)
+    assert weight["expert"] / sum(weight.values()) == pytest.approx(0.4)
 
 
 def test_agent_r_runs_from_trees_to_weights(tmp_path: Path, model: Path) -> None:
