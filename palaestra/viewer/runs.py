@@ -134,7 +134,8 @@ class Runs:
                     line |= {"episodes": store.last(), "faults": store.n_faults, "spark": store.spark(SPARK)}
                     if "recipe" not in line:
                         measured = (folder / "evaluation.json").exists()
-                        line |= {"made": "eval" if measured else "collect", "env": store.played()}
+                        line["made"] = "eval" if measured else "collect"
+                    line["env"] = store.played() or line.get("env")  # a configuration may hold a short name
         except (BadInput, OSError, ValueError) as error:
             line["error"] = " ".join(str(error).split())
         return line

@@ -43,13 +43,23 @@ class Page:
     upto: int
 
 
+_KIND = (
+    "CASE WHEN recipe LIKE 'eval-%' THEN 'held-out' WHEN recipe LIKE 'recovery-%' THEN 'recovery'"
+    " WHEN actor = 'policy' THEN 'rollouts' ELSE actor END"
+)
+"""What an episode was made for: to measure, to learn from, or by whom else."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A piece of a run's episodes in the order they were added: `until` is the last one's number, the others means.
 
-    `tokens_per_second` is of one episode's own time; many run at once.
+    `kind` is what they were made for (`held-out`, `rollouts`) or who else made them (`expert`, `spliced`, ...): what
+    experts and the start model do is no part of the curve of what an agent learns. `tokens_per_second` is of one
+    episode's own time; many run at once.
     """
 
+    kind: str
     until: int
     episodes: int
     success: float
@@ -141,20 +151,28 @@ class Shown(Forest):
         return self._once(("choices", upto), count)
 
     def curve(self) -> list[Point]:
-        """The run so far in at most `POINTS` pieces of equal size."""
+        """The run so far: of each kind of episodes at most `POINTS` pieces of equal size, and of what measures several
+        policies one piece each."""
         upto = self.last()
 
         def measure() -> list[Point]:
-            size = max(-(-upto // POINTS), min(10, 1 + upto // 10))  # a mean of few episodes says little
-            rows = self._query(
-                "SELECT max(row), count(*), avg(outcome = 'success'), avg(score), total(completion_tokens),"
-                " total(seconds) FROM episodes WHERE row <= ? GROUP BY (row - 1) / ? ORDER BY 1",
-                (upto, size),
-            )
-            return [
-                Point(until, count, success, score, tokens / seconds if tokens and seconds else None)
-                for until, count, success, score, tokens, seconds in rows
-            ]
+            found: list[Point] = []
+            counted = "SELECT kind, count(*), count(DISTINCT policy) FROM kinds GROUP BY kind ORDER BY min(row)"
+            kinds = f"WITH kinds AS (SELECT *, {_KIND} AS kind FROM episodes WHERE row <= ?)"
+            for kind, number, policies in self._query(f"{kinds} {counted}", (upto,)):
+                size = max(-(-number // POINTS), min(10, 1 + number // 10))  # a mean of few episodes says little
+                piece = "policy" if kind == "held-out" and 1 < policies <= POINTS else f"(place - 1) / {size}"
+                rows = self._query(
+                    f"{kinds} SELECT max(row), count(*), avg(outcome = 'success'), avg(score),"
+                    " total(completion_tokens), total(seconds) FROM (SELECT *, row_number() OVER (ORDER BY row) AS"
+                    f" place FROM kinds WHERE kind = ?) GROUP BY {piece} ORDER BY 1",
+                    (upto, kind),
+                )
+                found += [
+                    Point(kind, until, count, success, score, tokens / seconds if tokens and seconds else None)
+                    for until, count, success, score, tokens, seconds in rows
+                ]
+            return found
 
         return self._once(("curve", upto), measure)
 
@@ -164,12 +182,17 @@ class Shown(Forest):
         return str(from_column(least)) if least is not None and least == most else None
 
     def spark(self, pieces: int) -> list[float]:
-        """Mean success of so many pieces of equal size at the most, in the order they were added."""
-        size = max(1, -(-self.last() // pieces))
-        rows = self._query(
-            "SELECT avg(outcome = 'success') FROM episodes GROUP BY (row - 1) / ? ORDER BY max(row)", (size,)
-        )
-        return [round(success, 3) for (success,) in rows]
+        """Mean success of so many pieces of equal size at the most, in the order they were added; of a run that learns
+        from rollouts, of these alone."""
+        size = f"max(1, (count(*) OVER () + {pieces - 1}) / {pieces})"
+        for only in (f"{_KIND} = 'rollouts'", "1"):
+            placed = f"SELECT row, outcome, (row_number() OVER (ORDER BY row) - 1) / {size} AS piece FROM episodes"
+            rows = self._query(
+                f"SELECT avg(outcome = 'success') FROM ({placed} WHERE {only}) GROUP BY piece ORDER BY max(row)"
+            )
+            if rows:
+                return [round(success, 3) for (success,) in rows]
+        return []
 
     def figures(self) -> Summary:
         """`summary` of all episodes, counted again only when one was added or a fault came."""

@@ -48,6 +48,26 @@ def test_a_run_has_its_curve_evaluations_losses_and_log(ask: Ask, place: Path) -
     assert run["log"][-1]["event"] == "done"
 
 
+def test_what_measures_and_what_experts_do_is_no_part_of_the_curve_of_what_is_learnt_from(
+    ask: Ask, place: Path
+) -> None:
+    """Of the weights that were measured a point each; the small curve of the list is of the rollouts alone."""
+    run = ask("run", run="eef")
+    curves: dict[str, list[float]] = {}
+    for point in run["curve"]:
+        curves.setdefault(point["kind"], []).append(point["success"])
+    assert set(curves) == {"held-out", "expert", "rollouts"}
+    assert curves["held-out"] == pytest.approx([each["success"]["mean"] for each in run["evaluations"]])
+    with EpisodeStore(place / "eef/episodes.sqlite", mode="r") as store:
+        won = [head.success for head in store.heads(recipe="eef")]
+    size = -(-len(won) // 24)
+    assert run["spark"] == pytest.approx(
+        [sum(part) / len(part) for part in (won[n : n + size] for n in range(0, len(won), size))], abs=1e-3
+    )
+    assert {point["kind"] for point in ask("run", run="odd")["curve"]} == {"rollouts", "expert"}
+    assert run["env"] == "toy/FlakyLamps-v0"
+
+
 def test_what_an_evaluation_left_is_shown_with_its_figures(place: Path, tmp_path: Path) -> None:
     (tmp_path / "measured").mkdir()
     for name, file in (("start/evaluation.json", "evaluation.json"), ("episodes.sqlite", "episodes.sqlite")):

@@ -310,6 +310,24 @@ def test_a_comparison_is_a_plot_with_intervals_against_the_first_method(
     assert seen.wrong == []
 
 
+def test_a_run_begins_with_what_it_came_to_and_draws_rollouts_apart_from_what_measures(
+    browser: Browser, url: str, place: Path
+) -> None:
+    seen = Seen(browser)
+    page = seen.open(url, "run?run=eef")
+    assert page.locator(".kpi .label").first.inner_text() == "held-out success, iteration 1"
+    for title in ("success", "score"):
+        plot = page.locator("figure.plot", has=page.get_by_text(title, exact=True)).first
+        legend = plot.locator(".legend > span").all_inner_texts()
+        assert [text.split()[0] for text in legend] == ["rollouts", "held-out", "expert"]
+        before = plot.inner_text()
+        plot.locator("svg").hover()
+        page.wait_for_function("([plot, before]) => plot.innerText !== before", arg=[plot.element_handle(), before])
+        page.mouse.move(0, 0)
+        page.wait_for_function("([plot, before]) => plot.innerText === before", arg=[plot.element_handle(), before])
+    assert seen.wrong == []
+
+
 def test_the_table_filters_and_sorts(browser: Browser, url: str, place: Path) -> None:
     with EpisodeStore(place / "eef/episodes.sqlite", mode="r") as store:
         best = [head.number for head in store.heads(order="-score", actor="policy")]

@@ -84,7 +84,7 @@ export async function showForest({ run, id, colour = "outcome" }) {
     h("div", { class: "bar" }, choice("bring out", "dim", [["", "everything"], ...groups, ...rounds.map((each) => `iteration ${each}`), "success", "failure", "truncated"].map((each) => (Array.isArray(each) ? each : [each, each])), "", dim),
       choice("colour", "colour", [["outcome", "outcome"], ["value", "value Q"]], colour, (value) => drawing.setAttribute("class", `forest by-${value}`))),
     legend(groups, data.splices.length, searched), box, told],
-    shown: () => { const own = ids.get(id); if (own) box.scrollTop = y(own) - box.clientHeight / 2; } };
+    shown: () => { const own = ids.get(id); if (own) { box.scrollTop = y(own) - box.clientHeight / 2; box.scrollLeft = Math.min(x(own.fork_step) - 4 * apart, x(own.end_step) + LABEL - box.clientWidth); } } };
 }
 
 // How an episode ended, drawn at its end.

@@ -30,14 +30,20 @@ export function curve(title, series, { format = short, axis = format, xformat = 
   let low = zero ? Math.min(0, least) : least, high = top ?? most;
   if (high <= low) high = low + (Math.abs(low) || 1);
   if (top === null) high += (high - low) * 0.06;
+  if (!zero) low -= (high - low) * 0.06;
   const first = xs.reduce((a, b) => Math.min(a, b)), last = xs.reduce((a, b) => Math.max(a, b));
   const x = (value) => LEFT + (W - LEFT - RIGHT) * (last > first ? (value - first) / (last - first) : 0.5);
   const y = (value) => TOP + (H - TOP - BOTTOM) * (1 - (value - low) / (high - low));
-  const end = all[0].points.filter(([, v]) => known(v)).at(-1);
-  const says = h("b", {}, format(end[1]));
+  // one value stands beside the title, several in the legend
+  const ended = all.map((each) => each.points.findLast(([, v]) => known(v))), says = h("b"), named = all.map(() => h("b"));
+  const tell = (values, where) => {
+    values.forEach(([a, b], place) => { dots[place].setAttribute("cx", x(a)); dots[place].setAttribute("cy", y(b)); });
+    says.textContent = [all.length === 1 && format(values[0][1]), where].filter(Boolean).join(" at ");
+    values.forEach(([, value], place) => { named[place].textContent = format(value); });
+  };
   const cursor = s("line", { class: "cursor", x1: -9, x2: -9, y1: TOP, y2: H - BOTTOM });
-  const dots = all.map((each, at) => s("circle", { class: `dot s${at}`, r: 3.2, cx: x(each.points.at(-1)[0]), cy: y(each.points.findLast(([, v]) => known(v))[1]) }));
-  const drawing = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${title}: ${format(end[1])} at the end` },
+  const dots = all.map((_, at) => s("circle", { class: `dot s${at}`, r: 3.2 }));
+  const drawing = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${title}: ${all.map((each, at) => `${all.length > 1 ? `${each.name} ` : ""}${format(ended[at][1])}`).join(", ")} at the end` },
     ticks(low, high, 4, whole).map((value) => [s("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: y(value), y2: y(value) }),
       s("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, axis(value))]),
     bounds.filter(([at]) => at > first && at < last).map(([at, label]) => s("line", { class: "bound", x1: x(at), x2: x(at), y1: TOP, y2: H - BOTTOM }, s("title", {}, label))),
@@ -50,13 +56,13 @@ export function curve(title, series, { format = short, axis = format, xformat = 
     const box = drawing.getBoundingClientRect(), at = ((event.clientX - box.left) / box.width) * W;
     const values = all.map((each) => each.points.filter(([, v]) => known(v)).reduce((a, b) => (Math.abs(x(b[0]) - at) < Math.abs(x(a[0]) - at) ? b : a)));
     for (const mark of [["x1", x(values[0][0])], ["x2", x(values[0][0])]]) cursor.setAttribute(...mark);
-    values.forEach(([a, b], place) => { dots[place].setAttribute("cx", x(a)); dots[place].setAttribute("cy", y(b)); });
-    says.textContent = values.map(([, b]) => format(b)).join(" · ") + ` at ${xformat(values[0][0])}`;
+    tell(values, xformat(values[0][0]));
   };
   drawing.addEventListener("pointermove", near);
-  drawing.addEventListener("pointerleave", () => { says.textContent = format(end[1]); for (const name of ["x1", "x2"]) cursor.setAttribute(name, -9); });
+  tell(ended);
+  drawing.addEventListener("pointerleave", () => { tell(ended); for (const name of ["x1", "x2"]) cursor.setAttribute(name, -9); });
   return h("figure", { class: "card plot" }, h("figcaption", {}, h("span", {}, title), says), drawing,
-    all.length > 1 && h("div", { class: "legend" }, all.map((each, at) => h("span", {}, h("i", { class: `key s${at}` }), each.name))));
+    all.length > 1 && h("div", { class: "legend" }, all.map((each, at) => h("span", {}, h("i", { class: `key s${at}` }), each.name, " ", named[at]))));
 }
 
 // A line of points, cut where a value is missing.

@@ -7,6 +7,8 @@ import { comparison } from "./comparison.js";
 import { live } from "./redraw.js";
 import { state } from "./runs.js";
 
+const ORDER = ["rollouts", "held-out", "recovery", "expert", "human", "spliced", "imagined"];
+
 export const showRun = ({ run: name }) => live(async () => {
   const data = await ask("run", { run: name });
   return { data, draw: () => draw(name, data) };
@@ -18,7 +20,7 @@ function draw(name, run) {
     h("div", { class: "title" }, h("h1", {}, run.title), state(run), h("span", { class: "soft" }, about)),
     run.problems.map((problem) => h("p", { class: "alert", role: "alert" }, problem)),
     now(run.live, run.working), ...comparison(name, run),
-    run.summary && figures(run.summary),
+    run.summary && figures(run.summary, run.evaluations),
     curves(run), ...evaluations(run.evaluations),
     run.log.length > 0 && h("details", {}, h("summary", {}, "Log"), table(["when", "event", "about"], [...run.log].reverse().map(({ time, event, ...rest }) => [
       h("span", { title: new Date(1000 * time).toLocaleString() }, ago(time)), event, h("code", {}, Object.entries(rest).map(([key, value]) => `${key} ${value}`).join("  "))]))),
@@ -44,16 +46,18 @@ function now(progress, working) {
       stage.loss !== undefined && h("span", {}, `loss ${short(stage.loss)}`), left !== null && h("span", {}, `${span(left)} left`)));
 }
 
-const figures = (all) => h("div", { class: "cards kpis" },
+const figures = (all, done) => h("div", { class: "cards kpis" },
+  done.length > 1 && card(percent(done.at(-1).success.mean), `held-out success, ${done.at(-1).label}`, `${done[0].label}: ${percent(done[0].success.mean)}`),
   card(count(all.episodes), "episodes", `${count(all.forks)} of them forks`),
-  h("div", { class: "card kpi" }, h("div", { class: "label" }, "success"), h("div", { class: "figure" }, percent(all.episodes ? (all.outcomes.success ?? 0) / all.episodes : null)),
+  h("div", { class: "card kpi" }, h("div", { class: "label" }, "success of all episodes"), h("div", { class: "figure" }, percent(all.episodes ? (all.outcomes.success ?? 0) / all.episodes : null)),
     stacked(Object.entries(all.outcomes)), h("div", { class: "pills" }, Object.entries(all.outcomes).map(([name, number]) => outcome(name, number)))),
   card(count(all.tasks), "tasks", `${brief(all.turns)} turns`),
   card(brief(all.completion_tokens), "tokens written", `${brief(all.prompt_tokens)} read`),
   card(count(all.faults), "faults", "kept apart, never learnt from"));
 
 function curves(run) {
-  const points = run.curve, wall = run.live?.curves ?? {}, begin = run.live?.stages[0]?.began;
+  const points = run.curve, kinds = [...new Set(points.map((p) => p.kind))].sort((a, b) => ORDER.indexOf(a) - ORDER.indexOf(b)), wall = run.live?.curves ?? {}, begin = run.live?.stages[0]?.began;
+  const byKind = (name) => kinds.map((kind) => ({ name: kind, points: points.filter((p) => p.kind === kind).map((p) => [p.until, p[name]]) }));
   const timed = (name) => split((wall[name] ?? []).map(([time, value, stage]) => [time - begin, value, stage]));
   const losses = [], bounds = [];
   let steps = 0;
@@ -64,13 +68,13 @@ function curves(run) {
   }
   const at = { xformat: span }, fitting = run.working && run.live?.stages.at(-1)?.unit === "steps" && !run.live.stages.at(-1).ended;
   const found = [
-    curve("success", [{ name: "success", points: points.map((p) => [p.until, p.success]) }], { format: percent, axis: (v) => percent(v, 0), top: 1, note: "by episode" }),
-    curve("score", [{ name: "score", points: points.map((p) => [p.until, p.score]) }], { top: 1, note: "by episode" }),
+    curve("success", byKind("success"), { format: percent, axis: (v) => percent(v, 0), top: 1, note: "by episode" }),
+    curve("score", byKind("score"), { top: 1, note: "by episode" }),
     wall.tokens_per_second ? curve("tokens/s", [{ name: "tokens/s", points: timed("tokens_per_second") }], { ...at, format: (v) => short(v, 0), note: "all episodes together, by time" })
-      : curve("tokens/s of an episode", [{ name: "tokens/s", points: points.map((p) => [p.until, p.tokens_per_second]) }], { format: (v) => short(v, 1), note: "by episode" }),
+      : curve("tokens/s of an episode", byKind("tokens_per_second"), { format: (v) => short(v, 1), note: "by episode" }),
     curve("faults", [{ name: "faults", points: (wall.faults ?? []).map(([time, value]) => [time - begin, value]) }], { ...at, whole: true, format: (v) => short(v, 0), top: Math.max(1, ...(wall.faults ?? []).map(([, value]) => value)), note: "so far, by time" }),
-    (fitting || !run.fits.length) && wall.loss ? curve("loss", [{ name: "loss", points: timed("loss") }], { ...at, note: "fits, by time" })
-      : curve("loss", [{ name: "loss", points: losses }], { bounds, note: run.fits.length > 1 ? `by step; ${run.fits.length} fits` : "by step" }),
+    (fitting || !run.fits.length) && wall.loss ? curve("loss", [{ name: "loss", points: timed("loss") }], { ...at, zero: false, note: "fits, by time" })
+      : curve("loss", [{ name: "loss", points: losses }], { bounds, zero: false, note: run.fits.length > 1 ? `by step; ${run.fits.length} fits` : "by step" }),
   ].filter(Boolean);
   return found.length > 0 && h("div", { class: "cards" }, found);
 }
