@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -132,7 +133,8 @@ def acting(folder: Path, names: Sequence[str]) -> str:
         if name != ALONE and both:
             pairs = {seed: (_wins(done[ALONE][seed].evaluation), _wins(of[seed].evaluation)) for seed in both}
             gaps = {
-                s: {task: [after[task][0] - before[task][0]] for task in after} for s, (before, after) in pairs.items()
+                s: {task: [fmean(after[task]) - fmean(before[task])] for task in after}
+                for s, (before, after) in pairs.items()
             }
             gap = points(two_way(gaps, (-1.0, 1.0)))
         rows.append([name, success.text(percent=True), score.text(), gap, *_spent(list(of.values())), str(len(of))])
@@ -149,11 +151,6 @@ def acting(folder: Path, names: Sequence[str]) -> str:
 
 def _wins(found: Evaluation) -> dict[str, list[float]]:
     return {row.task: [float(won) for won in row.successes] for row in found.tasks if row.successes}
-
-
-def _gaps(before: Evaluation, after: Evaluation) -> dict[str, list[float]]:
-    first, second = _wins(before), _wins(after)
-    return {task: [won[0] - first[task][0]] for task, won in second.items() if task in first}
 
 
 def _scores(found: Evaluation) -> dict[str, list[float]]:

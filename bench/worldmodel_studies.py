@@ -21,16 +21,16 @@ class Study:
         oracle, random, policy: tasks that each of them plays for the world model to learn from; the oracle also with
             flaws, of this `slip`, unless it is 0.
         words: what is done at random where the environment does not list what can be done.
-        measured: tasks of another split that oracle, flawed oracle and policy play to measure the world model on; where
-            there are none, a share of the tasks above is set aside for that.
+        measured: tasks of the split `test` that oracle, flawed oracle and policy play to measure the world model on;
+            where there are none, a share of the tasks above is set aside for that.
         page: see `PageFormat`. hidden, layers: of the fresh world model. tokens: ids of its fit; max_tokens: of a page.
         judges, worth: does it learn to judge, and to say what (see `WorldConfig`).
         taught: tasks whose solved episodes the policy has cloned, for so many `cloned` ids; none where there is no
             policy, and only the world model is trained and measured. vocabulary: episodes whose words are known.
-        trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks that are played.
+        trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks (`dev`) that are played.
         fit: of the policy, in the recipes. imagined: episodes of each task that was never solved.
         after: ids of the fits of a world model that goes on with what a recipe's own rollouts show.
-        answers: of each held-out task, in the recipes' measurements.
+        answers: of each of these, in every measurement.
     """
 
     title: str
@@ -107,12 +107,12 @@ STUDIES = {
         oracle=bakery(range(40, 80)),
         random=bakery(range(40, 70)),
         policy=bakery(range(40, 100)),
-        measured=bakery(range(100, 115)),
+        measured=bakery(range(10)),
         page={"max_page": 400, "rules": False},
         tokens=500_000,
         max_tokens=40,
         worth="score",
-        tasks=bakery(range(20)),
+        tasks=bakery(range(10)),
         fit={"learning_rate": 1e-3, "batch": 8, "micro_tokens": 4096, "tokens": 40_000},
         imagined=2,
         after=40_000,

@@ -145,12 +145,12 @@ def episodes(run: Run) -> None:
     """Real episodes to learn the world from, and to measure a world model on."""
     study, folder = run.study, run.folder
     env = make(study.env, **dict(run.study.env_settings))
-    learnt, dev = env.splits()[0], "dev" if study.measured else env.splits()[0]
+    learnt, other = env.splits()[0], "test" if study.measured else env.splits()[0]
     oracles: list[Policy] = [OraclePolicy(study.env), *([flawed(study.env, study.slip)] if study.slip else [])]
     plays = [(oracle, learnt, study.oracle) for oracle in oracles]
     plays += [(RandomPolicy(study.words), learnt, study.random)]
     plays += [(run.policy(), learnt, study.policy)] if study.policy else []
-    plays += [(who, dev, study.measured) for who in [*oracles, *([run.policy()] if study.policy else [])]]
+    plays += [(who, other, study.measured) for who in [*oracles, *([run.policy()] if study.policy else [])]]
     with EpisodeStore(folder / "episodes.sqlite") as store:
         for policy, split, names in plays:
             chosen = choose_tasks(env.tasks(split), names, study.env) if names else []
@@ -242,6 +242,7 @@ def act(run: Run, seeds: int) -> None:
                     env_settings=dict(run.study.env_settings),
                     conversation=Conversation(),
                     seed=seed,
+                    samples=run.study.answers,
                     concurrency=36,
                     label=name,
                     progress="quiet",
