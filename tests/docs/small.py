@@ -23,13 +23,11 @@ _BLOCK = re.compile(r"^```\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {
     r"palaestra data get (\w+)": "it fetches; tests/envs/test_data.py has it fetch from a server of its own",
-    r"palaestra play ": "somebody plays; tests/cli/test_playing.py types",
-    r"palaestra compare ": "it trains often; docs/methods/controls.md and the first hour run it",
     r"palaestra train webevolver ": "docs/methods/webevolver.md runs it in another environment",
     r"palaestra train eef --env tauairline ": "tests/envs/taubench/test_taubench_recorded.py reads such records",
     r"palaestra check worldmodel ": "tests/worldmodel/test_training.py checks a world model of smaller pages",
     r"palaestra .*--sandbox docker": "tests/envs/sandbox/test_docker_episodes.py does it in an engine of its own",
-    r"palaestra eval tauretail .*openai:": "tests/envs/taubench/test_taubench_user.py has a policy play the user",
+    r"palaestra eval tauretail .*openai:": "tests/docs/test_examples.py runs it against a server of its own",
 }
 """Commands that do not run in small, and what runs in their place."""
 
@@ -82,12 +80,15 @@ def small(command: str, *, model: str = "tiny", url: str = "", cluster: str = ""
         (r"--ray \S+", f"--ray {cluster}"),
         *((r"vllm:\S+", f"vllm:@{url}"), (r"engine=\S+", f"engine={url}")) * bool(url),
         (r"\b(smollm2-135m|MODEL)\b", model),
+        (r"^(palaestra play .*)$", r"printf ':hint!\\n:undo\\n:quit\\n' | \1"),
     ]
     for pattern, change in changes:
         command = re.sub(pattern, change, command)
     if command.startswith("palaestra train ") and "--dry-run" not in command:
         settings = SETTINGS if "env_settings" not in command else SETTINGS[1:]
         command = " ".join([command, *(each for each in settings if each.split("=")[0] not in command)])
+    elif command.startswith("palaestra compare "):
+        command = " ".join([command, "--tokens 400", *SETTINGS[:2], *SETTINGS[3:]])
     elif command.startswith("palaestra worldmodel train "):
         command += " --set objective.epochs=1"
     elif re.match(r"palaestra (eval|collect) ", command) and re.search(r"--policy (?!oracle|flawed|random)", command):

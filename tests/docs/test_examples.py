@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from palaestra.envs import find
+from tests.docs import small
 from tests.docs.blocks import blocks_of
 from tests.docs.play import configured
 
@@ -92,6 +93,16 @@ def test_the_command_for_such_a_model_runs(server: str, tmp_path: Path) -> None:
     assert server in line
     said = run("-c", MAIN, *shlex.split(line)[1:], "--json", "-q", cwd=tmp_path)
     assert json.loads(said.splitlines()[-1])["episodes"] == 3
+
+
+def test_the_command_in_which_such_a_model_plays_the_user_runs(server: str, tmp_path: Path) -> None:
+    (line,) = [line for line in small.commands("docs/environments.md") if line.startswith("palaestra eval tauretail")]
+    for name in ("AGENT", "USER"):
+        line = line.replace(f"{name}@http://localhost:8000/v1", f"last-action@{server}")
+    assert line.count(server) == 2
+    said = run("-c", MAIN, *shlex.split(line)[1:], "--tasks", "2", "--json", "-q", cwd=tmp_path)
+    told = json.loads(said.splitlines()[-1])
+    assert [told["episodes"], told["missing"], told["card"]["protocol"]] == [2, 0, "original"]
 
 
 def test_the_recorded_experts_are_what_the_commands_write(tmp_path: Path) -> None:
