@@ -251,10 +251,10 @@ def write_page(out: Path, docs: Path) -> None:
         return
     remarks = REMARKS.read_text(encoding="utf-8").strip() if REMARKS.is_file() else ""
     opening = (
-        "## The world model\n\nMade by `python bench/worldmodel_study.py` (what it does stands at its top, the settings in "
-        "`bench/worldmodel_studies.py`), which goes on where it was stopped; `--study` names a part. World models learn "
-        "from real episodes of an oracle, a flawed oracle, a random policy and the start model, in tasks that nobody "
-        "else trains or is measured on. Intervals are 95 % bootstraps over tasks and seeds."
+        "## The world model\n\nMade by `python bench/worldmodel_study.py` (what it does stands at its top, settings "
+        "in `bench/worldmodel_studies.py`), which goes on where it was stopped; `--study` names a part. World models "
+        "learn from real episodes of an oracle, a flawed oracle, a random policy and the start model, in tasks that "
+        "nobody else trains or is measured on. Intervals are 95 % bootstraps over tasks and seeds."
     )
     text = "\n\n".join(part for part in (OPENS, opening, remarks, *parts, CLOSES) if part)
     write_whole(SECTION, (text + "\n").encode())
