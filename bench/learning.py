@@ -29,7 +29,7 @@ from typing import Any
 
 from learning_page import page, section
 from learning_start import judged, write_experts, write_judgements
-from learning_studies import IMPROVED, IMPROVEMENTS, JUDGING, MODEL, START, STUDIES, Study
+from learning_studies import IMPROVED, IMPROVEMENTS, JUDGES, JUDGING, MODEL, REHEARSING, START, STUDIES, Study
 
 from palaestra.agents.tiny import env_texts, make_tiny
 from palaestra.envs import find
@@ -89,7 +89,8 @@ def told_to_judge(study: Study, out: Path, cloned: Path, model: Path) -> None:
     from palaestra.agents.policies.hf import HFPolicy
 
     file = out / "judgements.jsonl"
-    write_judgements(judged(study.env, study.settings["env_settings"], study.taught, study.judgements), file)
+    tasks = study.judged or study.taught
+    write_judgements(judged(study.env, study.settings["env_settings"], tasks, study.judgements), file)
     with gzip.open(cloned / "samples.jsonl.gz", "rt") as lines:
         samples = [Sample.model_validate_json(line) for line in lines][::3]
     samples += read_chats(str(file), HFPolicy(cloned / "model").template, "train")
@@ -108,6 +109,17 @@ def own_of(study: Study, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {name: {**study.own.get(name, {}), **(again if name in IMPROVED else {})} for name in names}
 
 
+def rehearsed(study: Study, out: Path, name: str) -> dict[str, dict[str, Any]]:
+    """What the contestants that judge are told besides: judgements of the start model's, for all their fits."""
+    if not study.rehearsed:
+        return {}
+    file = out / name / "rehearsed.jsonl"
+    lines = (out / (study.begins or name) / "judgements.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, "".join(lines[: study.rehearsed]).encode())
+    return {each: {"general": str(file), "eta": REHEARSING} for each in JUDGES}
+
+
 def run_study(name: str, out: Path, seeds: Sequence[int], names: Sequence[str], docs: Path) -> None:
     """Run these seeds of a study, or go on with them; the page is written with every run."""
     study, folder = STUDIES[name], out / name
@@ -118,8 +130,12 @@ def run_study(name: str, out: Path, seeds: Sequence[int], names: Sequence[str], 
         experts = folder / "experts.jsonl"
         if not experts.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            write_experts(study.env, told["env_settings"], told["tasks"], study.failing, experts)
+            failing = {"mastered": study.mastered, "patience": study.patience}
+            write_experts(study.env, told["env_settings"], told["tasks"], study.failing, experts, **failing)
         told["experts"] = {"file": str(experts)}
+
+    own, more = own_of(study, names), rehearsed(study, out, name)
+    own = {each: {**settings, **more.get(each, {})} for each, settings in own.items()}
 
     def train(recipe: Recipe[Any]) -> None:
         if recipe.out not in finished(folder):
@@ -134,7 +150,7 @@ def run_study(name: str, out: Path, seeds: Sequence[int], names: Sequence[str], 
             told,
             folder,
             seeds=[seed],
-            own=own_of(study, names),
+            own=own,
             run=train,
             progress="quiet",
             concurrency=32,
@@ -182,15 +198,24 @@ def write_section(study: Study, out: Path, name: str, names: Sequence[str]) -> N
     said = {
         "iterations": 2,
         **study.settings,
-        **({"experts": {"faultless": "half of the tasks", "failed, slip": study.failing}} if study.failing else {}),
+        **({"experts": failing_experts(study)} if study.failing else {}),
         "own": {key: value for key, value in own_of(study, names).items() if value},
         "start": {**MODEL, **START, "vocabulary": begins.vocabulary[0]},
         "taught": {"tasks": len(begins.taught), "ids": begins.ids},
         "judging": {"judgements": begins.judgements, "ids": begins.judging, **JUDGING} if begins.judgements else None,
+        **({"rehearsed": {"judgements": study.rehearsed, "eta": REHEARSING, "by": JUDGES}} if study.rehearsed else {}),
     }
     missing = [each for each in names if each not in done]
     text = section(study.title, study.why, folder, done, seeds, said, missing)
     write_whole(folder / "section.md", text.encode())
+
+
+def failing_experts(study: Study) -> dict[str, Any]:
+    """What is said of experts that win or fail."""
+    faultless = (
+        f"{len(study.mastered)} of {len(study.settings['tasks'])} tasks" if study.mastered else "half of the tasks"
+    )
+    return {"faultless": faultless, "failed, slip": study.failing, "failed, give up after": study.patience}
 
 
 def write_page(out: Path, docs: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +60,35 @@ def rightly(cases: Sequence[tuple[Case, str]], policy: Policy) -> float:
     return sum(answer.text == verdict for answer, (_, verdict) in zip(answers, cases, strict=True)) / len(cases)
 
 
-def write_experts(env: str, env_settings: Mapping[str, Any], tasks: Sequence[str], slip: float, file: Path) -> None:
-    """Experts that are faultless where they win: the oracle's way in half of the tasks, a failed one in the others.
+def write_experts(
+    env: str,
+    env_settings: Mapping[str, Any],
+    tasks: Sequence[str],
+    slip: float,
+    file: Path,
+    *,
+    mastered: Collection[str] = (),
+    patience: int | None = None,
+) -> None:
+    """Experts that are faultless where they win: the oracle's way in some tasks, a failed one in the others.
 
     A failed one is the first of four of an oracle that slips so often; a task where all four win has none.
+
+    Args:
+        mastered: the tasks in which they are faultless; half of the tasks where none is named.
+        patience: after so many actions those that fail give up; None leaves them the environment's limit.
     """
     world = make(env, **env_settings)
     wanted = [task for task in world.tasks("train") if task.name in set(tasks)]
     random.Random(0).shuffle(wanted)  # their order is by depth
     world.close()
+    won = [task for task in wanted if task.name in mastered] if mastered else wanted[::2]
+    rest = [task for task in wanted if task not in won]
     oracle, found = OraclePolicy(find(env)), list[Episode]()
     with EpisodeStore(":memory:") as store:
-        for policy, samples, chosen in ((oracle, 1, wanted[::2]), (flawed(oracle, slip), 4, wanted[1::2])):
+        for policy, samples, chosen, most in ((oracle, 1, won, None), (flawed(oracle, slip), 4, rest, patience)):
             starts, told = [Start(task=task) for task in chosen], {"env_settings": env_settings, "progress": "quiet"}
-            collect(starts, policy, store, samples=samples, recipe="experts", concurrency=32, **told)
+            collect(starts, policy, store, samples=samples, recipe="experts", concurrency=32, max_turns=most, **told)
             for start in starts:
                 keys = planned_keys([(start, samples)], policy, recipe="experts")
                 episodes = [store.get(episode_id(key)) for key in keys]

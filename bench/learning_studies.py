@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from learning_worlds import BAKERY, planned
+
 from palaestra.trainers.methods import CONTESTANTS
 
 CLAIMED = ("rft", "eef", "agent-r", "direct-revision", "grpo", "exit")
@@ -28,7 +30,11 @@ class Study:
         onward: another study whose start model is taught further here; a fresh model where it is empty.
         failing: how often experts slip in half of the tasks, where they fail, and are faultless in the rest; 0 leaves
             the experts to the settings.
+        mastered: the tasks in which experts are faultless, if not in half of them.
+        patience: after so many actions an expert that fails gives up; None leaves it the limit of the episode.
         judgements: how many actions the start model sees judged; `judging`: ids through it in that, clones among them.
+        judged: tasks of these actions; those that it was taught where empty.
+        rehearsed: how many of these judgements are in every fit of the contestants that judge.
     """
 
     title: str
@@ -43,8 +49,12 @@ class Study:
     begins: str = ""
     onward: str = ""
     failing: float = 0.0
+    mastered: tuple[str, ...] = ()
+    patience: int | None = None
     judgements: int = 0
     judging: int = 0
+    judged: tuple[str, ...] = ()
+    rehearsed: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -60,6 +70,10 @@ FIT = {"learning_rate": 2e-4, "batch": 8}
 GRADIENT = {"learning_rate": 3e-4, "batch": 16, "micro_tokens": 4096}
 ONLINE = {"policy": GRADIENT, "prompts": 8}
 BUFFER = {**ONLINE, "minimum": 32, "capacity": 256}
+JUDGES = ("agent-r", "direct-revision", "textual-splice")
+"""The contestants that the judgements are rehearsed for: Agent-R, and its controls for the sake of equal fits."""
+REHEARSING = 0.5
+"""The share of the agent's own samples in a loss with judgements."""
 IMPROVED = ("grpo", "exit")
 """The contestants that are also asked to improve on their attempts."""
 IMPROVEMENTS = 2
@@ -126,6 +140,30 @@ def book_settings(depths: Sequence[int], steps: int) -> dict[str, Any]:
     }
 
 
+def far_settings(near: int, distant: int) -> dict[str, Any]:
+    """What all contestants are told where experts win the nearer targets and none of the farther ones.
+
+    Args:
+        near, distant: training tasks of depth 2, and of depth 3.
+    """
+    tasks = far("train", 350, near, distant)  # behind those on which the start model was told to judge
+    return {
+        "env_settings": {"recipes": "theme", "max_steps": 16},
+        "tasks": list(tasks),
+        "sampling": {"temperature": 0.7, "max_tokens": 32},
+        "budget": 12 * len(tasks),  # two iterations, with six rollouts a task in each
+        "objective": {"learning_rate": 2e-3, "batch": 4, "tokens": 120_000, "micro_tokens": 4096},
+        "evaluation": {**MEASURED, "temperature": 0.7, "tasks": list(far("dev", 0, 50, 50)), "samples": 2},
+    }
+
+
+def far(split: str, first: int, near: int, distant: int) -> tuple[str, ...]:
+    """So many bakery tasks of depth 2, then of depth 3, whose shortest plans have three to nine commands."""
+    return tuple(n for d, each in ((2, near), (3, distant)) for n in planned(split, d, range(3, 10), first)[:each])
+
+
+FAR = (*CLAIMED, "sft-positives", "eef-random", "rft-x1", "eef-initial", "textual-splice", "best-of-k")
+
 STUDIES = {
     "crafting": Study(
         "Crafting",
@@ -156,6 +194,27 @@ STUDIES = {
         failing=0.5,
         judgements=300,
         judging=100_000,
+    ),
+    "crafting-far": Study(
+        "Crafting, targets out of reach",
+        "The same book of recipes. Experts win the tasks of depth 2 and fail all of depth 3, though not without having "
+        "done a part; what clones them hardly ever wins depth 3 from the start of a task. It is what EEF is for. "
+        "The start model was told to judge actions, and Agent-R's fits have such judgements among their samples.",
+        BAKERY,
+        (1200, 200),
+        crafting((1, 2), range(120, 160), ("bakery",)),
+        60_000,
+        far_settings(16, 48),
+        own({"width": 4, "iterations": 8, "depth": 12}, 4096, searched=64),
+        FAR,
+        onward="crafting-book",
+        failing=0.3,
+        mastered=far("train", 350, 16, 0),
+        patience=8,
+        judgements=2400,
+        judging=600_000,
+        judged=crafting((2, 3), range(200, 350), ("bakery",)),
+        rehearsed=60,
     ),
     "webshop": Study(
         "WebShop, the official 1,000 products",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import lamps
 import pytest
 
+from palaestra.agents.export import read_episodes
 from palaestra.agents.judge import question
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.envs import find
+from palaestra.envs.crafting.books import variation_of
 from palaestra.trainers.agent_r import Reflection
 from palaestra.trainers.chat_data import read_chats
 from palaestra.trainers.improvement import Improvement
@@ -23,6 +26,7 @@ import learning
 import learning_page
 import learning_start
 import learning_studies
+import learning_worlds
 from learning_page import Claim, changes, checked, verdict
 
 
@@ -38,9 +42,49 @@ def test_no_contestant_trains_on_what_the_start_model_was_taught_and_nobody_on_w
         assert taught
         assert train | taught <= set(splits["train"])
         assert not train & taught
+        assert not train & set(study.judged)
+        assert set(study.mastered) <= train
         assert study.settings["evaluation"]["split"] != "train"
         assert study.names[0] == "rft"
     assert {name for study in learning.STUDIES.values() for name in study.names} == set(CONTESTANTS)
+
+
+def test_experts_win_what_they_master_and_give_up_the_rest(tmp_path: Path) -> None:
+    """Of tasks that take three commands and more, four of which are mastered: four faultless ways and up to four that
+    end after two commands."""
+    near, distant = learning_studies.far("train", 0, 4, 0), learning_studies.far("train", 0, 0, 4)
+    settings, file = {"recipes": "theme", "max_steps": 16}, tmp_path / "experts.jsonl"
+    learning_start.write_experts(
+        learning_worlds.BAKERY, settings, [*near, *distant], 0.5, file, mastered=near, patience=2
+    )
+    found = {episode.start.task.name: episode for episode in read_episodes(file)}
+    assert set(near) < set(found) <= {*near, *distant}
+    for name, episode in found.items():
+        commands = variation_of(episode.start.task).commands
+        assert commands >= 3
+        assert (len(episode.turns), episode.outcome) == ((commands, "success") if name in near else (2, "truncated"))
+
+
+def test_what_is_held_out_in_the_bakery_is_no_training_task() -> None:
+    """Nor is a target with the same things at the start, under another number."""
+
+    def worlds(split: str) -> set[tuple[str, tuple[tuple[str, int], ...]]]:
+        tasks = [task for task in find(learning_worlds.BAKERY).split(split) if task.name.startswith(("d2", "d3"))]
+        return {(world.target, tuple(sorted(world.given.items()))) for world in map(variation_of, tasks)}
+
+    held_out = worlds("dev")
+    assert len(held_out) > 500
+    assert not held_out & (worlds("train") | worlds("try"))
+
+
+def test_judgements_are_rehearsed_by_those_that_judge(tmp_path: Path) -> None:
+    (tmp_path / "lamps").mkdir()
+    (tmp_path / "lamps/judgements.jsonl").write_text("first\nsecond\nthird\n")
+    study = learning.Study("Lamps", "Why.", "toy/Lamps-v0", (1, 1), (), 1, {}, rehearsed=2)
+    told = learning.rehearsed(study, tmp_path, "lamps")
+    assert set(told) == {"agent-r", "direct-revision", "textual-splice"}
+    assert Path(told["agent-r"]["general"]).read_text() == "first\nsecond\n"
+    assert learning.rehearsed(replace(study, rehearsed=0), tmp_path, "lamps") == {}
 
 
 def test_a_claim_holds_only_if_the_whole_interval_says_so() -> None:
