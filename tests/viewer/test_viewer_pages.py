@@ -356,14 +356,15 @@ def test_a_hundred_thousand_episodes_scroll_with_only_those_in_sight_in_the_page
     assert seen.wrong == []
 
 
-def test_a_screenshot_stands_beside_its_turn(browser: Browser, tmp_path: Path) -> None:
+def test_a_screenshot_stands_beside_its_turn_and_the_last_one_at_the_end(browser: Browser, tmp_path: Path) -> None:
     from odd_texts import PNG
     from store_cases import episode
 
     from palaestra.envs.browser.env import screenshot_name
 
     looked = episode(n=2, env_settings={"screenshots": str(tmp_path)})
-    (tmp_path / screenshot_name(looked.start.task, looked.actions[:1])).write_bytes(PNG)
+    for actions in (looked.actions[:1], looked.actions):
+        (tmp_path / screenshot_name(looked.start.task, actions)).write_bytes(PNG)
     with EpisodeStore(tmp_path / "episodes.sqlite") as store:
         store.add(looked)
     seen = Seen(browser)
@@ -371,7 +372,8 @@ def test_a_screenshot_stands_beside_its_turn(browser: Browser, tmp_path: Path) -
         page = seen.open(address, f"episode?run=.&id={looked.id}")
         page.wait_for_selector("#turn-1 img.shot")
         assert page.locator("#turn-1 img.shot").evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
-        assert page.locator("main img").count() == 1
+        page.wait_for_selector("main .turn.end img[alt='the page at the end']")
+        assert page.locator("main img").count() == 2
     assert seen.wrong == []
 
 

@@ -29,7 +29,7 @@ async function pictures(page, at) {
   for (const place of page.querySelectorAll(".pictured")) {
     const step = place.dataset.step, address = await picture({ ...at, step });
     if (!place.isConnected) return;
-    if (address) place.replaceChildren(h("img", { class: "shot", src: address, alt: `the page before action ${step}` }));
+    if (address) place.replaceChildren(h("img", { class: "shot", src: address, alt: step === place.dataset.last ? "the page at the end" : `the page before action ${step}` }));
   }
 }
 
@@ -68,6 +68,7 @@ export async function showEpisode({ run, id, fault, from = "0", place, order, ..
     if (data.pictures) pictures(turns, at);
   });
   const beside = h("span", {});
+  const last = h("div", { class: "turn end" }, text(data.final, { ...at, step: -1, field: "final" }), h("div", { class: "pictured", "data-step": data.length, "data-last": data.length }));
   const page = [
     h("div", { class: "title" }, h("h1", {}, task.name), outcome(data.outcome), !fault && h("a", { class: "button", href: link("forest", { run, id }) }, "forest"), beside, pager(run, place, order, where)),
     splice && spliced(run, splice),
@@ -75,11 +76,11 @@ export async function showEpisode({ run, id, fault, from = "0", place, order, ..
     h("div", { class: "columns" },
       h("aside", {}, facts(run, data, who, task, fault), data.turns.length > 1 && h("nav", { "aria-label": "Turns" }, h("div", { class: "label" }, "turns"), rungs)),
       h("div", {}, data.first === 0 && start(data, at), turns, more,
-        data.final.text && [h("h2", {}, "At the end"), h("div", { class: "turn end" }, text(data.final, { ...at, step: -1, field: "final" }))],
+        (data.final.text || data.pictures) && [h("h2", {}, "At the end"), last],
         h("details", {}, h("summary", {}, "Provenance"), h("pre", { class: "seen" },
           JSON.stringify({ id: data.id, start: data.start, sample: data.sample, provenance: who, labels: data.labels }, null, 1)))))];
   return { page, shown: () => {
-    if (data.pictures) pictures(turns, at);
+    if (data.pictures) pictures(turns, at).then(() => pictures(last, at));
     if (data.imagines && !fault) near(run, id, beside);
   } };
 }

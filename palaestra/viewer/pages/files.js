@@ -12,7 +12,7 @@ export function filesOf(turn, at) {
   const { touched, count: all } = turn.files;
   const inner = h("div", {});
   const box = h("details", { class: "files" },
-    h("summary", {}, h("span", { class: "label" }, "files"), " ", all ? touched.map(([mark, path]) => h("span", { class: `file ${CLASSES[mark]}` }, h("b", {}, mark), ` ${path}`)) : h("span", { class: "soft" }, "nothing changed"),
+    h("summary", {}, h("span", { class: "label" }, "files"), " ", all ? touched.map(([mark, path]) => h("span", { class: `file ${CLASSES[mark]}` }, h("b", {}, mark), ` ${path}`)) : h("span", { class: "soft small" }, "nothing changed"),
       all > touched.length && h("span", { class: "soft" }, ` and ${count(all - touched.length)} more`)), inner);
   box.addEventListener("toggle", async () => {
     if (!box.open || inner.childElementCount) return;

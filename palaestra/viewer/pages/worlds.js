@@ -7,6 +7,8 @@ import { marked } from "./text.js";
 
 const PAGE = 100, ORDERS = [["place", "as they came"], ["similarity", "worst first"], ["-similarity", "best first"], ["gain", "least better than copying"], ["steps", "nearest first"]];
 
+const WHY = { malformed: "what was written cannot be read as a page", endless: "it did not stop within its tokens", stuck: "it repeats the page over and over", unanswered: "the prompt did not fit into the model's context" };
+
 export async function showWorlds({ run, world, order = "place", from = "0" }) {
   const data = await ask("worlds", { run });
   const chosen = data.worlds.find((each) => each.name === world) ?? data.worlds.at(-1);
@@ -19,7 +21,7 @@ export async function showWorlds({ run, world, order = "place", from = "0" }) {
     pages && [h("h2", {}, "Imagined pages beside the real ones"), h("div", { class: "bar" }, choice("order", "order", ORDERS, order, (value) => go({ order: value })), h("span", { class: "soft" }, many(pages.total, "page"))),
       table([["#", "number"], "action", ["steps", "number"], "similarity", ["copying", "less"], ["task", "less"], ["what is wrong", "less"]], pages.rows.map((row) => [
         h("a", { href: link("page", { run, world: chosen.name, number: row.number }), "data-stop": true }, row.number), h("code", { class: "clip" }, row.action), row.steps,
-        meter(row.similarity, row.problem ? "bad" : ""), meter(row.copying, "quiet"), h("span", { class: "clip" }, row.task), row.problem ?? (row.over !== row.ended ? (row.ended ? "missed the end" : "ended too early") : "")])),
+        meter(row.similarity, row.problem ? "bad" : ""), meter(row.copying, "quiet"), h("span", { class: "clip" }, row.task), row.problem ? h("span", { title: WHY[row.problem] }, row.problem) : (row.over !== row.ended ? (row.ended ? "missed the end" : "ended too early") : "")])),
       h("p", { class: "pager" }, Number(from) > 0 && h("a", { rel: "prev", href: link("worlds", { run, world: chosen.name, order, from: Math.max(0, from - PAGE) }) }, "← earlier"),
         Number(from) + PAGE < pages.total && h("a", { rel: "next", href: link("worlds", { run, world: chosen.name, order, from: Number(from) + PAGE }) }, "later →"))],
     chosen && !pages && h("p", { class: "soft" }, "Its pages were not kept: it was measured by an earlier version."),
@@ -56,6 +58,6 @@ export async function showPage({ run, world, number }) {
     h("div", { class: "facts" }, h("span", {}, "after ", h("code", {}, page.action)), h("span", {}, `${many(page.steps, "imagined step")} from step ${page.origin} of `, page.store ? h("a", { href: link("episode", { run, id: page.episode }) }, page.episode) : page.episode),
       h("span", {}, "similarity ", h("b", {}, percent(page.similarity, 0))), h("span", {}, "copying ", h("b", {}, percent(page.copying, 0))),
       h("span", {}, page.ended ? "the episode ends here" : "the episode goes on", page.over !== page.ended ? h("b", { class: "failure" }, page.over ? ", imagined as over" : ", imagined as going on") : ""), h("span", { class: "soft" }, page.task)),
-    page.problem ? h("p", { class: "alert" }, `There is no imagined page: ${page.problem}.`) : h("p", { class: "soft" }, page.similarity === 1 && page.imagined === page.real ? "Equal, letter for letter." : `${many(added(1), "word")} imagined that did not come, ${many(added(2), "word")} came that were not imagined.`, page.cut && " Only the beginnings are shown."),
+    page.problem ? h("p", { class: "alert" }, `There is no imagined page: ${WHY[page.problem] ?? page.problem}.`) : h("p", { class: "soft" }, page.similarity === 1 && page.imagined === page.real ? "Equal, letter for letter." : `${many(added(1), "word")} imagined that did not come, ${many(added(2), "word")} came that were not imagined.`, page.cut && " Only the beginnings are shown."),
     h("div", { class: "sides" }, side("imagined", page.imagined, false), side("real", page.real, true))] };
 }
