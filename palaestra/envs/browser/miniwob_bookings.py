@@ -17,6 +17,8 @@ def _flight(page: Scene) -> str:
         values = page.js(f"[...document.querySelectorAll('.flight')].map(e => +e.querySelector('{column})")
         books = page.where(lambda e: e.role == "button" and e.name.startswith("Book flight"))
         return click(books[values.index(min(values))].number)
+    if page.js("[...document.querySelectorAll('.ui-autocomplete')].some(list => list.offsetParent !== null)"):
+        return "press [Escape]"  # the list lies over the next field
     known = page.js("DOMESTIC_FLIGHTS")
     start, end, day = page.all("textbox")[:3]
     for field, place in ((start, origin), (end, target)):
