@@ -69,6 +69,10 @@ def curve(values: Sequence[float], label: str, *, colour: str = "--one") -> str:
         return _drawing([f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">no finite value</text>'])
     low = -_round_up(-min(shown), 3) if min(shown) < 0 else 0.0
     high = _round_up(max(shown), 3) if max(shown) > 0 or not low else 0.0
+    if min(shown) > 0.6 * max(shown) > 0:  # beginning at 0, what changes would be a flat line
+        step = _round_up(max(max(shown) - min(shown), 0.01 * max(shown)) / 3, 3)
+        low = step * math.floor(min(shown) / step)
+        high = low + 4 * step
     every = max(1, len(values) // _POINTS)
     chosen = [(k, value) for k, value in enumerate(values) if (k % every == 0 or k == len(values) - 1)]
     place = _Places(len(values), margin=0)

@@ -163,7 +163,9 @@ def test_the_page_of_a_comparison_has_intervals_differences_and_costs(tmp_path: 
     assert "<script" not in told
 
 
-@pytest.mark.parametrize("values", [[], [float("nan")], [0.0], [-0.001], [2.0, float("inf"), 1.0], [1e9] * 5000])
+@pytest.mark.parametrize(
+    "values", [[], [float("nan")], [0.0], [-0.001], [6.79, 6.71], [1e-9, 1e-9], [2.0, float("inf"), 1.0], [1e9] * 5000]
+)
 def test_odd_curves_are_drawn(values: list[float]) -> None:
     drawn = curve(values, "a curve")
     assert drawn.startswith("<svg")
