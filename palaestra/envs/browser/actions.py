@@ -5,12 +5,15 @@
     goto [address]               stop [answer]                wait, restart, press [Control+a]
     hover [3]                    drag [3] [5]                 drag [3] [40,-10]
     click [120,80]               hover [120,80]               drag [120,80] [40,-10]
+    wait [200]                   hover [120,80] [9,0] [0,9]   drag [120,80] [40,-10] [5,5] [0,9]
 
 Two numbers are a point of the window in pixels, as "at x,y" in an observation gives them; other numbers are those of
-the newest observation. The third part of `type` says whether Enter is pressed afterwards: 1, which it is where it is
-missing, or 0. WebVoyager's forms (`Click [3]`, `Type [3]; [words]`, `Scroll [WINDOW]; [down]`, `GoBack`, `Google`,
-`ANSWER; [words]`; arXiv 2401.13919) mean the same, and so do WebEvolver's `goback` (arXiv 2504.21024). Before an action
-may stand what WebVoyager's agents write there: `Thought: ... Action: `.
+the newest observation. A mouse that is dragged or hovers may be led along several points, each so many pixels right and
+down of the one before. The number of `wait` is milliseconds. The third part of `type` says whether Enter is pressed
+afterwards: 1, which it is where it is missing, or 0. WebVoyager's forms (`Click [3]`, `Type [3]; [words]`,
+`Scroll [WINDOW]; [down]`, `GoBack`, `Google`, `ANSWER; [words]`; arXiv 2401.13919) mean the same, and so does the
+`goback` of WebEvolver (arXiv 2504.21024). Before an action may stand what WebVoyager's agents write there:
+`Thought: ... Action: `.
 """
 
 from __future__ import annotations
@@ -22,6 +25,12 @@ from palaestra.envs.errors import BadInput
 
 LONGEST_ACTION = 8000
 """Characters."""
+
+MOST_POINTS = 64
+"""How many points a mouse is led along in one action."""
+
+LONGEST_WAIT = 5000
+"""Milliseconds."""
 
 _VERBS = {
     "click": "click",
@@ -68,6 +77,8 @@ class Action:
         text: what is typed, selected, opened, pressed or answered; the direction of a scroll.
         enter: press Enter after typing.
         onto: where to drag: the number of an element, or pixels right and down.
+        then: the points after that (of a hover: after its first one), each in pixels right and down of the one before.
+        milliseconds: how long to wait; None for as long as an action takes anyway.
     """
 
     verb: str
@@ -76,6 +87,8 @@ class Action:
     enter: bool = False
     onto: int | tuple[int, int] | None = None
     point: tuple[int, int] | None = None
+    then: tuple[tuple[int, int], ...] = ()
+    milliseconds: int | None = None
 
 
 def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
@@ -94,8 +107,10 @@ def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
     if found is None or verb is None or verb not in verbs:
         raise NotUnderstood(f"That is no action. Actions: {_listed(verbs)}.")
     rest = text[found.end() :]
-    if verb in ("back", "wait", "restart"):
+    if verb in ("back", "restart"):
         return Action(verb)
+    if verb == "wait":
+        return _wait(_inside(rest))
     if found[1].lower() == "google":
         return Action("goto", text=GOOGLE)
     if verb in ("goto", "stop"):
@@ -106,8 +121,8 @@ def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
         return _scroll(rest)
     place = re.match(r"\[?\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\]?\s*;?\s*", rest, re.ASCII)
     if place is not None and verb in ("click", "hover", "drag"):
-        onto = _onto(_inside(rest[place.end() :])) if verb == "drag" else None
-        return Action(verb, onto=onto, point=(int(place[1]), int(place[2])))
+        onto, then = _led(verb, rest[place.end() :])
+        return Action(verb, onto=onto, point=(int(place[1]), int(place[2])), then=then)
     return _on_element(verb, *_target(verb, rest))
 
 
@@ -134,11 +149,11 @@ def _listed(verbs: frozenset[str]) -> str:
         "scroll": "scroll [up or down]",
         "back": "back",
         "goto": "goto [address]",
-        "wait": "wait",
+        "wait": "wait or wait [milliseconds]",
         "restart": "restart",
         "press": "press [key]",
         "hover": "hover [number]",
-        "drag": "drag [number] [number, or x,y]",
+        "drag": "drag [number] [number, or x,y] and further [x,y]",
         "stop": "stop [answer]",
     }
     return ", ".join(form for verb, form in forms.items() if verb in verbs)
@@ -164,14 +179,13 @@ def _target(verb: str, rest: str) -> tuple[int, str]:
 
 
 def _on_element(verb: str, target: int, rest: str) -> Action:
-    if verb in ("click", "hover"):
-        return Action(verb, target)
+    if verb in ("click", "hover", "drag"):
+        onto, then = _led(verb, rest)
+        return Action(verb, target, onto=onto, then=then)
     if verb == "select":
         if not (option := _inside(rest)):
             raise NotUnderstood("select needs an option: select [number] [option].")
         return Action("select", target, option)
-    if verb == "drag":
-        return Action("drag", target, onto=_onto(_inside(rest)))
     enter = True
     flag = re.search(r"(?<=\])\s*\[\s*(?:press_enter_after\s*=\s*)?([01])\s*\]$", rest)
     if flag is not None:
@@ -179,12 +193,35 @@ def _on_element(verb: str, target: int, rest: str) -> Action:
     return Action("type", target, _inside(rest), enter)
 
 
-def _onto(text: str) -> int | tuple[int, int]:
-    if re.fullmatch(r"\d{1,7}", text, re.ASCII):
-        return int(text)
+def _led(verb: str, rest: str) -> tuple[int | tuple[int, int] | None, tuple[tuple[int, int], ...]]:
+    """Where a mouse is led: the end of a drag's first stretch (None for other verbs), and the points after that."""
+    if verb == "click" or (verb == "hover" and not rest.lstrip().startswith("[")):
+        return None, ()
+    several = re.fullmatch(r"\s*\[[^\[\]]*\](?:\s*;?\s*\[[^\[\]]*\])+\s*", rest)
+    parts = re.findall(r"\[([^\[\]]*)\]", rest) if several else [_inside(rest)]
+    if len(parts) > MOST_POINTS:
+        raise NotUnderstood(f"That are too many points for one {verb} (more than {MOST_POINTS}).")
+    onto = None
+    if verb == "drag":
+        first = parts.pop(0).strip()
+        onto = int(first) if re.fullmatch(r"\d{1,7}", first, re.ASCII) else _offset(verb, first)
+    return onto, tuple(_offset(verb, part.strip()) for part in parts)
+
+
+def _offset(verb: str, text: str) -> tuple[int, int]:
     if (pair := re.fullmatch(r"([+-]?\d{1,4})\s*,\s*([+-]?\d{1,4})", text, re.ASCII)) is not None:
         return int(pair[1]), int(pair[2])
+    if verb == "hover":
+        raise NotUnderstood("hover goes on by pixels: hover [number] [right,down] [right,down] ...")
     raise NotUnderstood("drag needs where to: drag [number] [number], or drag [number] [right,down] in pixels.")
+
+
+def _wait(text: str) -> Action:
+    if not re.fullmatch(r"\d{1,7}", text, re.ASCII):
+        return Action("wait")
+    if not 1 <= int(text) <= LONGEST_WAIT:
+        raise NotUnderstood(f"wait takes milliseconds: wait, or wait [1] to wait [{LONGEST_WAIT}].")
+    return Action("wait", milliseconds=int(text))
 
 
 def _scroll(rest: str) -> Action:

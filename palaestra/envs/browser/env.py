@@ -46,11 +46,11 @@ _MEANINGS = {
     "scroll": "scroll [down], scroll [up], or scroll [3] [down] inside of an element",
     "back": "back",
     "goto": "goto [address]",
-    "wait": "wait",
+    "wait": "wait; wait [200] waits so many milliseconds",
     "restart": "restart goes back to the first page",
     "press": "press [Enter], press [Control+a]",
-    "hover": "hover [3]",
-    "drag": "drag [3] [5] onto an element, drag [3] [40,-10] by pixels right and down",
+    "hover": "hover [3]; hover [3] [9,0] [9,5] goes on by pixels right and down",
+    "drag": "drag [3] [5] onto an element, drag [3] [40,-10] by pixels right and down, drag [3] [40,-10] [5,9] and on",
     "stop": "stop [answer] ends the task with your answer",
 }
 

@@ -138,17 +138,18 @@ async def _perform(
         return await session.goto(start)
     if action.verb == "press":
         await _press(session, action.text)
-    return None  # wait
+    if action.verb == "wait" and action.milliseconds is not None:
+        await session.wait(action.milliseconds)
+    return None
 
 
 async def _on(session: Session, action: Action, element: Element, onto: Element | None) -> str | None:
-    page = session.tab.page
     if action.verb == "click":
         if element.role == "option":
             return await _choose(session, element, None)
         await _click(session, *await _point(session, element))
     elif action.verb == "hover":
-        await page.mouse.move(*await _point(session, element))
+        await _hover(session, action, await _point(session, element))
     elif action.verb == "select":
         return await _choose(session, element, action.text)
     elif action.verb == "scroll":
@@ -161,12 +162,12 @@ async def _on(session: Session, action: Action, element: Element, onto: Element 
 
 
 async def _at_point(session: Session, action: Action, point: tuple[int, int], onto: Element | None) -> str | None:
-    mouse, (width, height) = session.tab.page.mouse, session.plan.viewport
+    width, height = session.plan.viewport
     if point[0] >= width or point[1] >= height:
         return f"That is outside of the window, which is {width} by {height} pixels."
     if action.verb == "drag":
         return await _drag(session, action, point, onto)
-    await (_click(session, *point) if action.verb == "click" else mouse.move(*point))
+    await (_click(session, *point) if action.verb == "click" else _hover(session, action, point))
     return None
 
 
@@ -228,18 +229,35 @@ async def _scroll(session: Session, element: Element | None, way: str) -> str | 
     return None
 
 
-async def _drag(session: Session, action: Action, begin: tuple[float, float], onto: Element | None) -> str | None:
-    mouse = session.tab.page.mouse
-    x, y = begin
+async def _hover(session: Session, action: Action, begin: tuple[float, float]) -> None:
+    """Lead the mouse along the points; a clock of our own runs on the way, so that it is as long at each of them."""
+    (x, y), mouse, share = begin, session.tab.page.mouse, 1 + len(action.then)
     await mouse.move(x, y)
+    for right, down in action.then:
+        await session.spend(share)
+        x, y = x + right, y + down
+        await mouse.move(x, y)
+
+
+async def _drag(session: Session, action: Action, begin: tuple[float, float], onto: Element | None) -> str | None:
+    """As a hover that keeps the button pressed from the first point to the last: there, too, it is still held."""
+    (x, y), mouse, share = begin, session.tab.page.mouse, 2 + len(action.then)
+    moves = 2 if action.then else 8
+    await mouse.move(x, y)
+    await session.spend(share)
     await mouse.down()
     try:
         if isinstance(action.onto, tuple):
-            to_x, to_y = x + action.onto[0], y + action.onto[1]
+            x, y = x + action.onto[0], y + action.onto[1]
         else:
             assert onto is not None
-            to_x, to_y = await _point(session, onto, scroll=False)
-        await mouse.move(to_x, to_y, steps=8)
+            x, y = await _point(session, onto, scroll=False)
+        await mouse.move(x, y, steps=moves)
+        for right, down in action.then:
+            await session.spend(share)
+            x, y = x + right, y + down
+            await mouse.move(x, y, steps=moves)
+        await session.spend(share)
     finally:
         await mouse.up()
     return None

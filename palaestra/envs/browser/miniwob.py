@@ -45,7 +45,12 @@ _BEGIN = """(() => {
 })()"""
 
 _STATE = """(() => typeof WOB_DONE_GLOBAL === 'undefined' || core.ept0 === null ? {left: true} :
-  {done: WOB_DONE_GLOBAL, raw: +WOB_RAW_REWARD_GLOBAL, reason: '' + WOB_REWARD_REASON})()"""
+  {done: WOB_DONE_GLOBAL, raw: isNaN(WOB_RAW_REWARD_GLOBAL) ? -1 : +WOB_RAW_REWARD_GLOBAL,
+   reason: '' + WOB_REWARD_REASON})()"""
+"""An angle with a point on its vertex is worth "NaN" to a page that measures angles; here it is worth -1."""
+
+AT_ONCE = frozenset({"chase-circle"})
+"""Pages that count from their first moment: the first observation is of that moment, not of `STEP_MS` later."""
 
 
 class MiniWoB(BrowserEnv):
@@ -100,7 +105,7 @@ class MiniWoB(BrowserEnv):
         """Seed the page and begin."""
         await session.align()
         await session.evaluate(_BEGIN % json.dumps(task.name.rpartition("/")[2]))
-        await session.settle()
+        await session.settle(still=page_of(task) in AT_ONCE)
 
     async def outcome(self, session: Session, state: PageState, task: Task) -> Reply | None:
         """The page's own verdict."""

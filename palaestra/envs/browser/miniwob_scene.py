@@ -38,6 +38,11 @@ class Scene:
         """What a script in the page says."""
         return self._env.evaluate(expression)
 
+    def lots(self, count: int) -> list[float]:
+        """The first numbers that the page drew with the task's seed, each from 0 to below 1."""
+        drawn = f"(draw => Array.from({{length: {count}}}, draw))(new Math.seedrandom({json.dumps(self.seed)}))"
+        return [float(each) for each in self.js(drawn)]
+
     def ask(self, pattern: str) -> tuple[str, ...]:
         """The groups of a pattern that the question matches. Raises Unsolved."""
         found = re.search(pattern, self.query)

@@ -133,6 +133,7 @@ class Session:
         self._opening: set[asyncio.Future[None]] = set()
         self._expected = 0
         self._begun = False
+        self._spent = 0
         self._dead: asyncio.Future[None] = thread.loop.create_future()
 
     # -- opening and ending ------------------------------------------------------------------------------------------
@@ -318,16 +319,21 @@ class Session:
         await self.settle()
         return None
 
-    async def settle(self) -> None:
-        """Wait until what was done has had its effect: a page that loads has loaded, scripts have fetched."""
+    async def settle(self, *, still: bool = False) -> None:
+        """Wait until what was done has had its effect: a page that loads has loaded, scripts have fetched.
+
+        Args:
+            still: a clock of our own does not run meanwhile.
+        """
         await self._round_trip()
         await self._until(lambda: not self._expected, TAB_SECONDS)
         self._expected = 0
         if self._opening:
             await asyncio.wait(set(self._opening), timeout=self.plan.load_seconds)
             await self._round_trip()
+        spent, self._spent = self._spent, 0
         if self.plan.clock is not None and not self.tab.loads:
-            await self._pass(self.plan.clock)
+            await self._pass(0 if still else max(0, self.plan.clock - spent))
             await self._round_trip()
         if not await self._until(lambda: not self.tab.loads, self.plan.load_seconds):
             self.notes.append(f"The page did not load within {self.plan.load_seconds:.0f} s.")
@@ -345,6 +351,21 @@ class Session:
         ticks = float(await self.evaluate("performance.now()"))
         await clock.run_for(max(0, round(ALIGNED_MS - ticks)))
         await clock.set_system_time(ALIGNED_MS)
+
+    async def spend(self, parts: int) -> None:
+        """Let one of so many equal parts of an action's time pass now, before its end. Only with a clock of our own."""
+        if self.plan.clock is not None:
+            part = self.plan.clock // parts
+            self._spent += part
+            await self._pass(part)
+
+    async def wait(self, milliseconds: int) -> None:
+        """Let this time pass, by the clock of our own instead of an action's time, or by the real one."""
+        if self.plan.clock is None:
+            await asyncio.sleep(milliseconds / 1000)
+        else:
+            self._spent = self.plan.clock
+            await self._pass(milliseconds)
 
     async def _pass(self, milliseconds: int) -> None:
         with contextlib.suppress(Exception):  # a document that is just being replaced has no clock

@@ -46,6 +46,13 @@ from palaestra.envs.browser.actions import VERBS, Action, NotUnderstood, parse
         ("drag [3] [5]", Action("drag", 3, onto=5)),
         ("drag [3] [-4,10]", Action("drag", 3, onto=(-4, 10))),
         ("drag [3,9] [5]", Action("drag", onto=5, point=(3, 9))),
+        ("drag [3,9] [5,0] [0,-5]", Action("drag", onto=(5, 0), point=(3, 9), then=((0, -5),))),
+        ("drag [3] [5] [1,2] [3,4]", Action("drag", 3, onto=5, then=((1, 2), (3, 4)))),
+        ("hover [3]", Action("hover", 3)),
+        ("hover [3] [1,2]", Action("hover", 3, then=((1, 2),))),
+        ("hover [3,9] [1,2] [-1,0]", Action("hover", point=(3, 9), then=((1, 2), (-1, 0)))),
+        ("wait", Action("wait")),
+        ("wait [200]", Action("wait", milliseconds=200)),
     ],
 )
 def test_an_action_means_what_the_papers_mean(text: str, action: Action) -> None:
@@ -55,7 +62,8 @@ def test_an_action_means_what_the_papers_mean(text: str, action: Action) -> None
 @pytest.mark.parametrize(
     "text",
     ["", "click", "click [x]", "click []", "select [3]", "scroll", "goto", "press [no such key]", "press []",
-     "drag [3]", "jump [3]", "click [٣]", "type", "x" * 9000, "[click] [3]",
+     "drag [3]", "drag [3] [4] [5]", "drag [3] [1,1] x [1,1]", "drag [3]" + " [1,1]" * 65, "hover [3] [x]",
+     "wait [0]", "wait [5001]", "jump [3]", "click [٣]", "type", "x" * 9000, "[click] [3]",
      "Thought: click [3]", "Action:", "reaction: click [3]"],
 )  # fmt: skip
 def test_what_is_no_action_is_told(text: str) -> None:
