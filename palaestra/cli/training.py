@@ -338,7 +338,7 @@ def evaluate(
         tell({**result.model_dump(mode="json"), "report": str(report.resolve())})
         return
     console = screen()
-    console.print(Markdown(result.card.markdown()))
+    console.print(Markdown(result.card.markdown(names=12)))
     console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")
     console.print(f"{result.episodes} episodes, {result.missing} missing, {result.steps:.1f} actions an episode")
     for at in result.improved:

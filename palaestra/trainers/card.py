@@ -78,11 +78,14 @@ class EvaluationCard(BaseModel):
         """What the agents differ in besides their weights: how turns are shown to them, and how they sample."""
         return [name for name in ("conversation", "sampling") if getattr(self, name) != getattr(other, name)]
 
-    def markdown(self) -> str:
-        """The card as a Markdown table."""
+    def markdown(self, names: int | None = None) -> str:
+        """The card as a Markdown table, with so many names of tasks at the most; None: all of them."""
         rows = []
         for name, value in self.model_dump().items():
-            text = _cell(f"{len(value)} tasks: {', '.join(value)}" if name == "task_names" else value)
+            if name == "task_names":
+                more = ", ..." if names is not None and len(value) > names else ""
+                value = f"{len(value)} tasks: {', '.join(value[:names])}{more}"
+            text = _cell(value)
             rows.append(f"| {name.replace('_', ' ')} | {text} |")
         return "\n".join(["| evaluation card | |", "|---|---|", *rows])
 

@@ -136,6 +136,8 @@ def test_the_card_says_what_was_measured(store: EpisodeStore) -> None:
     text = card.markdown()
     for expected in ("| split | test |", "| step cap | 4 |", "faults are excluded", "| command | palaestra eval |"):
         assert expected in text
+    shown = next(line for line in card.markdown(names=2).splitlines() if "| task names" in line)
+    assert shown == f"| task names | 5 tasks: {', '.join(card.task_names[:2])}, ... |"
 
 
 def test_paired_differences_are_task_by_task_and_refuse_what_is_not_comparable(store: EpisodeStore) -> None:
