@@ -88,7 +88,8 @@ class Seen:
     def go(self, view: str) -> Page:
         """To another view of an open page, as a link goes there."""
         self.page.evaluate(
-            "view => { document.querySelector('main').setAttribute('aria-busy', true); location.hash = view; }", f"#/{view}"
+            "view => { document.querySelector('main').setAttribute('aria-busy', true); location.hash = view; }",
+            f"#/{view}",
         )
         self.page.wait_for_selector("main[aria-busy=false]")
         return self.page
