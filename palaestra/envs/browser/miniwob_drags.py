@@ -44,11 +44,11 @@ def _sort(page: Scene) -> str:
 
 
 def _reorder(page: Scene, place: int, to: int) -> str:
-    """Drag an item of a sortable list or grid to another's place, a little beyond it; to the side after up or down."""
+    """Drag an item of a sortable list or grid to another's place, a little beyond it; up or down after to the side."""
     begin, end = (page.middle(f"#sortable li:nth-child({n + 1})") for n in (place, to))
     right, down = ((b - a) + (2 if b > a else -2 if b < a else 0) for a, b in zip(begin, end, strict=True))
     if right and down:
-        return f"drag [{begin[0]},{begin[1]}] [0,{down}] [{right},0]"
+        return f"drag [{begin[0]},{begin[1]}] [{right},0] [0,{down}]"
     return f"drag [{begin[0]},{begin[1]}] [{right},{down}]"
 
 
