@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from palaestra.agents.engine import EngineFault
 from palaestra.agents.policies.vllm import VLLMPolicy
 from palaestra.agents.policy import Request
 from palaestra.agents.tiny import make_tiny
@@ -32,22 +33,51 @@ class Ailing(ThreadingHTTPServer):
 
     Attributes:
         fails: is told how many completions were asked before, and the prompt.
-        asked: prompts, in the order in which they came.
+        asked: prompts, in the order in which they came; names: under which model each was asked.
         pages: what else it answers.
+        orders: routes by which it was given weights and adapters, in the order in which they came.
+        opened: orders are answered when this is set.
+        ids: that it answers with.
     """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "tiny") -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.fails: Callable[[int, list[int]], bool] = lambda number, prompt: False
         self.asked: list[list[int]] = []
-        self.pages = dict(PAGES)
+        self.names: list[str | None] = []
+        self.orders: list[str] = []
+        self.opened = threading.Event()
+        self.opened.set()
+        self.ids, self.name = [7, 8], name
+        self.pages: dict[str, Any] = {}
+        self.starts_again()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that goes is no error."""
+
+    def starts_again(self) -> None:
+        """With the weights of its command line: it does not know of those that it was given since."""
+        self.pages = {**PAGES, "/weight_info": {"weight_version": "default"}}
+        self.pages["/v1/models"] = {"data": [{"id": self.name, "root": "tiny", "max_model_len": 256}]}
+
+    def obeys(self, route: str, body: dict[str, Any]) -> None:
+        """As vLLM does: it says from then on what it has."""
+        self.opened.wait()
+        self.orders.append(route)
+        cards = self.pages["/v1/models"]["data"]
+        if route == "/update_weight_version":
+            self.pages["/weight_info"] = {"weight_version": body["new_version"]}
+        elif route == "/v1/load_lora_adapter":
+            cards.append({"id": body["lora_name"]})
+        elif route == "/v1/unload_lora_adapter":
+            cards[:] = [card for card in cards if card["id"] != body["lora_name"]]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -62,11 +92,16 @@ class Handler(BaseHTTPRequestHandler):
         self.say(404 if page is None else 200, page)
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        if self.path != "/v1/completions":
+            self.server.obeys(self.path, body)
+            self.say(200, {})
+            return
         fails = self.server.fails(len(self.server.asked), body["prompt"])
         self.server.asked.append(body["prompt"])
+        self.server.names.append(body.get("model"))
         told = {"token_logprobs": [-0.5, -0.5]}
-        answer = {"choices": [{"token_ids": [7, 8], "logprobs": told, "finish_reason": "length"}]}
+        answer = {"choices": [{"token_ids": self.server.ids, "logprobs": told, "finish_reason": "length"}]}
         self.say(500, {"error": {"message": "EngineCore is dead"}}) if fails else self.say(200, answer)
 
     def say(self, status: int, body: object) -> None:
@@ -125,6 +160,147 @@ def test_a_request_that_a_server_cannot_bear_fails_alone(ailing: Ailing, policy:
     assert answer.error is None
     assert ailing.asked == [[11, 12], [11, 12], [0], [13, 14]]
     assert policy.faults == 0
+
+
+def test_an_answer_that_cannot_be_read_is_that_requests_fault(ailing: Ailing, policy: VLLMPolicy) -> None:
+    ailing.ids = [-1, 8]
+    [lost] = policy.act(asked(11, 12))
+    assert "gave an answer that cannot be read: OverflowError" in str(lost.error)
+    ailing.ids = [7, 8]
+    [answer] = policy.act(asked(11, 12))
+    assert answer.error is None
+
+
+# -- servers that come back, and servers that do not -------------------------------------------------------------------
+
+TAKEN = ["/collective_rpc", "/reset_prefix_cache", "/update_weight_version"]
+
+
+@pytest.fixture
+def others() -> Iterator[tuple[Ailing, Ailing]]:
+    made = Ailing("one"), Ailing("two")
+    yield made
+    for server in made:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def pair(others: tuple[Ailing, Ailing], model: Path) -> Iterator[VLLMPolicy]:
+    """Of two servers with a name of their own for the model, neither of which is waited for for long."""
+    made = VLLMPolicy(*(server.url for server in others), tokenizer=model, version="1", concurrency=4, patience=0.1)
+    yield made
+    made.close()
+
+
+def test_a_server_that_was_started_again_gets_its_weights_back_before_it_is_asked(
+    ailing: Ailing, policy: VLLMPolicy, model: Path
+) -> None:
+    """Else its answers would be recorded as those of weights that it does not have."""
+    policy.update(model, version="2")
+    assert ailing.orders == TAKEN
+    ailing.fails = lambda number, prompt: number < 3  # two tries, and the one token
+    ailing.starts_again()
+    [lost] = policy.act(asked(11, 12))
+    assert lost.error is not None
+    [answer] = policy.act(asked(13, 14))
+    assert (answer.error, answer.version, policy.version) == (None, "2", "2")
+    assert ailing.orders == [*TAKEN, *TAKEN]
+    assert ailing.pages["/weight_info"] == {"weight_version": "2"}
+
+
+def test_an_adapter_is_given_again_to_a_server_that_lost_it_and_to_no_other(
+    ailing: Ailing, policy: VLLMPolicy, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    policy.update(tmp_path, version="1+a")
+    assert ailing.orders == ["/v1/load_lora_adapter"]
+    for starts in range(2):
+        ailing.asked.clear()
+        ailing.fails = lambda number, prompt: number < 3
+        if starts:
+            ailing.starts_again()
+        assert policy.act(asked(11, 12))[0].error is not None
+        assert policy.act(asked(13, 14))[0].error is None
+        assert ailing.orders == ["/v1/load_lora_adapter"] * (starts + 1)
+    assert ailing.names[-1] == "adapter-1+a"
+
+
+def test_a_server_that_comes_back_with_weights_that_nobody_here_gave_it_is_not_asked(
+    ailing: Ailing, model: Path
+) -> None:
+    policy = VLLMPolicy(ailing.url, tokenizer=model, version="1", patience=0.1)
+    ailing.asked.clear()
+    ailing.fails = lambda number, prompt: number < 3
+    ailing.pages["/weight_info"] = {"weight_version": "somebody's"}
+    assert policy.act(asked(11, 12))[0].error is not None
+    [lost] = policy.act(asked(13, 14))
+    assert "came back with weights \"somebody's\" in place of ''" in str(lost.error)
+    policy.close()
+
+
+def test_each_server_is_asked_by_its_own_name_for_the_model(others: tuple[Ailing, Ailing], pair: VLLMPolicy) -> None:
+    for server in others:
+        server.names.clear()
+    answers = pair.act([Request((), 0, [20 + number, *range(40)]) for number in range(24)])
+    assert {answer.error for answer in answers} == {None}
+    for server in others:
+        assert set(server.names) == {server.name}
+
+
+def test_new_weights_reach_a_server_that_was_away_before_it_is_asked_again(
+    others: tuple[Ailing, Ailing], pair: VLLMPolicy, model: Path
+) -> None:
+    one, two = others
+    one.fails = lambda number, prompt: True
+    while len([answer for answer in pair.act(asked(1, 2) * 8) if answer.error]):
+        pass  # what was asked of it is lost, until it is known to be away
+    pair.update(model, version="2")
+    assert (one.orders, two.orders, pair.version) == ([], TAKEN, "2")
+    one.fails = lambda number, prompt: False
+    one.asked.clear()
+    while [11, 12] not in one.asked:
+        answers = pair.act([Request((), 0, (11, 12))] * 24)
+        assert {(answer.error, answer.version) for answer in answers} == {(None, "2")}
+    assert one.orders == TAKEN
+
+
+def test_where_no_server_is_left_requests_fail_and_weights_are_not_said_to_be_there(
+    model: Path, others: tuple[Ailing, Ailing], pair: VLLMPolicy
+) -> None:
+    for server in others:
+        server.fails = lambda number, prompt: True
+    lost = pair.act([Request((), 0, (11, 12))] * 24)
+    assert all(answer.error for answer in lost), "nobody waits for ever"
+    with pytest.raises(EngineFault, match="has not answered for"):
+        pair.update(model, version="2")
+    assert pair.version == "1"
+
+
+def test_who_waits_for_new_weights_is_told_when_the_policy_is_closed(
+    ailing: Ailing, policy: VLLMPolicy, model: Path
+) -> None:
+    ailing.opened.clear()
+    told: list[BaseException] = []
+
+    def update() -> None:
+        try:
+            policy.update(model, version="2")
+        except EngineFault as error:
+            told.append(error)
+
+    waiting = threading.Thread(target=update)
+    waiting.start()
+    while policy._replicas._changing is None:
+        waiting.join(0.01)
+    policy.close()
+    waiting.join()
+    ailing.opened.set()
+    assert "the policy was closed meanwhile" in str(told)
+    with pytest.raises(EngineFault, match="the policy is closed"):
+        policy.update(model, version="2")
+    [answer] = policy.act(asked(1, 2))
+    assert "closed" in str(answer.error)
 
 
 # -- typed on the command line -----------------------------------------------------------------------------------------

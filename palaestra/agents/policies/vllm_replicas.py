@@ -13,8 +13,9 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from palaestra.agents.engine import Engine, EngineFault
 from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, at_home, choose
@@ -67,9 +68,11 @@ class Replicas:
         self._come, self._called = deque[Job](), False
         self._tasks: set[asyncio.Task[None]] = set()
         self._mending: dict[Server, asyncio.Task[None]] = {}
-        self._changing = self._closed = False
-        self._pumping = False
+        self._changing: asyncio.Task[Any] | None = None  # who changes the weights
+        self._pumping = self._closed = False
         self._adapter: tuple[str, str] | None = None
+        self._weights: tuple[str, str] | None = None  # folder and version of those that were loaded last
+        self._first: dict[Server, Served] = {}  # what each server said of itself when it was found
         self._split = ""  # why the servers have different weights
         self.name, self.version, self.faults = "", "", 0
         self._loop = asyncio.new_event_loop()
@@ -103,8 +106,9 @@ class Replicas:
             adapter: it is a LoRA adapter of the weights that are there.
 
         Raises:
-            BadInput: the servers do not take them; they go on with what they had. EngineFault: a server broke. Where
-                others have the new weights by then, no request is answered until weights are loaded that all take.
+            BadInput: the servers do not take them; they go on with what they had. EngineFault: a server broke, or there
+                is none any more. Where others have the new weights by then, no request is answered until weights are
+                loaded that all take. One that is gone meanwhile gets them when it is back.
         """
         self._wait(self._change(folder, version, name, adapter))
 
@@ -134,7 +138,13 @@ class Replicas:
         return [server.label for server in self._servers if not server.ours]
 
     def _wait(self, work: Coroutine[None, None, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        if self._closed:
+            work.close()
+            raise EngineFault("the policy is closed")
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        except CancelledError:
+            raise EngineFault("the policy was closed meanwhile") from None
 
     # -- in the loop: beginning and end ------------------------------------------------------------------------------
 
@@ -149,11 +159,12 @@ class Replicas:
                     f"{self._servers[0].label} {first.root!r} ({first.context}, {first.version!r}); replicas serve the "
                     "same weights"
                 )
+        self._first = dict(zip(self._servers, found, strict=True))
         return first
 
     async def _leave(self) -> None:
         self._refuse(_CLOSED)
-        going = [*self._tasks, *self._mending.values()]
+        going = [*self._tasks, *self._mending.values(), *([self._changing] if self._changing else [])]
         for task in going:
             task.cancel()
         await asyncio.gather(*going, return_exceptions=True)
@@ -171,6 +182,8 @@ class Replicas:
                 job.done(_CLOSED)
             else:
                 self._waiting.add(job)
+        if self._lost:
+            self._look_again()
         self._soon()
 
     def _soon(self) -> None:
@@ -185,8 +198,6 @@ class Replicas:
             return
         if self._split:
             self._refuse(self._split)
-        if self._lost:
-            self._look_again()
         while len(self._waiting) and any(server.ready and server.in_flight < self._limit for server in self._servers):
             job = self._waiting.take(lambda job: at_home(job, self._servers, self._known, self._limit))
             place = choose(job, self._servers, self._known, self._limit)
@@ -198,11 +209,15 @@ class Replicas:
             task.add_done_callback(self._tasks.discard)
 
     def _look_again(self) -> None:
-        """A server that was given up may be back; while any other is there, nothing waits for it."""
+        """A server that was given up may be back: what is asked now waits for it a while, if no other is there."""
         for server in list(self._lost):
-            if not server.ours and server not in self._mending:
+            if not server.ours:
                 del self._lost[server]
-                self._mend(server, 10 * _LOOKS)
+                self._mend(server, min(self._patience, 10 * _LOOKS))
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """What waits is told so where there is nobody left to wait for."""
         if len(self._lost) == len(self._servers):
             self._refuse("; ".join(self._lost.values()))
 
@@ -213,7 +228,7 @@ class Replicas:
     async def _serve(self, job: Job, server: Server) -> None:
         answer: Answer | str
         try:
-            model = self._adapter[0] if self._adapter else self.served.name
+            model = self._adapter[0] if self._adapter else self._first[server].name
             answer = await self._ask({**job.body, "model": model, "prompt": job.prompt}, server)
         except asyncio.CancelledError:
             answer = _CLOSED
@@ -222,7 +237,10 @@ class Replicas:
         except Exception as error:  # whatever it is, somebody waits for this answer
             answer = f"{type(error).__name__}: {error}"
         server.in_flight -= 1
-        job.done(answer)
+        try:
+            job.done(answer)
+        except Exception as error:  # such as ids that the tokenizer cannot turn into text
+            job.done(f"{server.label} gave an answer that cannot be read: {type(error).__name__}: {error}")
         self._soon()
 
     async def _ask(self, body: dict[str, object], server: Server) -> Answer:
@@ -263,6 +281,7 @@ class Replicas:
         del self._mending[server]
         if why:
             self._lost[server] = why
+            self._give_up()
         else:
             server.ready = True
         self._soon()
@@ -284,17 +303,38 @@ class Replicas:
 
     async def _back(self, server: Server, patience: float) -> str:
         """Wait for a server that is not ours."""
-        until = self._loop.time() + patience
+        until, why = self._loop.time() + patience, f"{server.label} has not answered for {patience:g} s"
         while self._loop.time() < until:
             if await server.healthy() and await server.answers():
-                return ""
+                why = await self._caught_up(server)
+                if not why:
+                    return ""
             await asyncio.sleep(min(_LOOKS, patience))
-        return f"{server.label} has not answered for {patience:g} s"
+        return why
+
+    async def _caught_up(self, server: Server) -> str:
+        """Give a server that is back what it has lost or missed: whoever started it again did not know of our weights.
+        Why it cannot be one of ours any more, if it cannot."""
+        first, names = self._first[server], await server.names()
+        if first.name not in names:
+            return f"{server.label} came back without the model {first.name!r}"
+        version = await server.version()
+        try:
+            if self._weights is not None and version != self._weights[1]:
+                await server.load(*self._weights)
+            elif self._weights is None and version != first.version:
+                return f"{server.label} came back with weights {version!r} in place of {first.version!r}"
+            if self._adapter is not None and self._adapter[0] not in names:
+                await server.adapt(self._adapter[1], self._adapter[0])
+        except (Refused, Down) as error:
+            return str(error)
+        return ""
 
     # -- in the loop: weights ----------------------------------------------------------------------------------------
 
     async def _change(self, folder: Path, version: str, name: str, adapter: bool) -> None:
         before = self._adapter
+        below = before is not None and not adapter and version == self.version.partition("+")[0]
 
         async def change(server: Server) -> None:
             if adapter:
@@ -304,8 +344,8 @@ class Replicas:
                 return
             if before is not None:
                 await server.drop(before[0])
-                if version == self.version.partition("+")[0]:
-                    return  # the weights below the adapter
+            if below:  # they are there
+                return
             try:
                 await server.load(str(folder), version)
             except (Refused, Down):
@@ -316,6 +356,8 @@ class Replicas:
                 server.engine.holds(folder)
 
         def settle() -> None:
+            if not adapter and not below:
+                self._weights = (str(folder), version)
             self.version, self.name = version, name
             self._adapter = (f"adapter-{version}", str(folder)) if adapter else None
 
@@ -327,7 +369,7 @@ class Replicas:
         """Do something to all servers while no request is under way."""
         if self._changing:
             raise BadInput("the weights are being changed by somebody else just now")
-        self._changing = True
+        self._changing = asyncio.current_task()
         try:
             while self._tasks or self._mending:
                 await asyncio.wait([*self._tasks, *self._mending.values()])
@@ -342,6 +384,8 @@ class Replicas:
                         self._split = f"a change of weights failed, so that the servers have different ones: {error}"
                     raise
                 changed.append(server)
+            if not changed:
+                raise Down("; ".join(self._lost.values()))
             for known in self._known:
                 known.forget()
             self._split = ""
@@ -351,7 +395,7 @@ class Replicas:
         except Down as error:
             raise EngineFault(str(error)) from error
         finally:
-            self._changing = False
+            self._changing = None
             self._soon()
 
 

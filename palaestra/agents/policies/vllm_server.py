@@ -157,14 +157,22 @@ class Server:
             raise BadInput(f"{self.label} has no model {wanted!r}; it has {', '.join(names[:4])}")
         card = cards[names.index(wanted) if wanted is not None else 0]
         context = card.get("max_model_len")
-        version = (await self._json("GET", "/weight_info")).get("weight_version")
         return Served(
             name=str(card["id"]),
             root=str(card.get("root") or card["id"]),
             context=int(context) if isinstance(context, int) else None,
-            version=version if isinstance(version, str) and version != "default" else "",
+            version=await self.version(),
             exact=self.engine is not None or await self._exact(),
         )
+
+    async def names(self) -> list[str]:
+        """Of the models and adapters that it serves just now; none where it does not answer."""
+        return [str(card["id"]) for card in _listed(json.dumps(await self._json("GET", "/v1/models")))]
+
+    async def version(self) -> str:
+        """Of its weights, as it was told when it took them; empty where it was not."""
+        version = (await self._json("GET", "/weight_info")).get("weight_version")
+        return version if isinstance(version, str) and version != "default" else ""
 
     async def _exact(self) -> bool:
         """Are log-probs those of the distribution that is sampled from: is an id certain where no other may come."""
