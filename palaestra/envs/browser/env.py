@@ -18,8 +18,9 @@ import numpy as np
 from palaestra.envs.browser import given
 from palaestra.envs.browser.actions import VERBS, Action, NotUnderstood, parse
 from palaestra.envs.browser.chromium import find_chromium, require_playwright
+from palaestra.envs.browser.context import Plan
 from palaestra.envs.browser.hands import perform
-from palaestra.envs.browser.session import Look, Plan, Session
+from palaestra.envs.browser.session import Look, Session
 from palaestra.envs.browser.thread import browsers
 from palaestra.envs.browser.tree import Element
 from palaestra.envs.core import Fidelity, Reply, Task, TextEnv

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from palaestra.envs.browser.actions import Action
-from palaestra.envs.browser.session import Session, first_line
+from palaestra.envs.browser.context import first_line
+from palaestra.envs.browser.session import Session
 from palaestra.envs.browser.tree import Element
 from palaestra.envs.errors import EnvFault
 

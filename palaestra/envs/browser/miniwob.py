@@ -17,10 +17,11 @@ from typing import ClassVar
 import numpy as np
 
 from palaestra.envs.browser.actions import VERBS
+from palaestra.envs.browser.context import Plan
 from palaestra.envs.browser.env import BrowserEnv, PageState
 from palaestra.envs.browser.gate import Allowed, static
 from palaestra.envs.browser.miniwob_pages import PAGES, PROTOCOLS, SEEDS
-from palaestra.envs.browser.session import STILL, Plan, Session
+from palaestra.envs.browser.session import STILL, Session
 from palaestra.envs.core import Reply, Task
 from palaestra.envs.errors import BadInput, MissingExtra
 

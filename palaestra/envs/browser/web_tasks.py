@@ -12,10 +12,11 @@ import numpy as np
 
 from palaestra.envs.browser import given
 from palaestra.envs.browser.actions import VERBS, click, select, typing
+from palaestra.envs.browser.context import Plan
 from palaestra.envs.browser.env import BrowserEnv, PageState
 from palaestra.envs.browser.gate import Allowed, Site, static
 from palaestra.envs.browser.judging import Case, Judge, by_reference, find_judge
-from palaestra.envs.browser.session import Plan, Session
+from palaestra.envs.browser.session import Session
 from palaestra.envs.browser.task_file import WebTask, read
 from palaestra.envs.browser.tree import Element
 from palaestra.envs.core import Reply, Task, TextEnv

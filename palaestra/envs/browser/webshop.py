@@ -14,9 +14,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from palaestra.envs.browser.actions import VERBS, click, typing
 from palaestra.envs.browser.asgi import asgi
+from palaestra.envs.browser.context import Plan
 from palaestra.envs.browser.env import BrowserEnv, PageState
 from palaestra.envs.browser.gate import Allowed
-from palaestra.envs.browser.session import Plan, Session
+from palaestra.envs.browser.session import Session
 from palaestra.envs.browser.tree import Element
 from palaestra.envs.core import Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput
