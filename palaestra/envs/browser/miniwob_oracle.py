@@ -1,4 +1,4 @@
-"""The oracle of MiniWoB++: a scripted way through the pages; `SOLVED` says which give a reward of 1 with every seed."""
+"""The oracle of MiniWoB++: a scripted way through every page; `SOLVED` says which give a reward of 1."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ UNREACHED = frozenset({*miniwob_drawing.NEARLY, *miniwob_moving.ENDLESS})
 """Pages where a reward of 1 is out of reach, for some seeds or for all; the oracle goes as far as it can there."""
 
 SOLVED = tuple(sorted(set(WAYS) - UNREACHED))
-"""The pages that the oracle solves."""
+"""The pages that the oracle solves, with every seed of the splits but one: tic-tac-toe/35 cannot be won."""
 
 
 def scripted(env: TextEnv[PageState]) -> str:
     """The next action on the way to solving the page.
 
     Raises:
-        BadInput: not MiniWoB, a page without a way, or a place from which it leads no further.
+        BadInput: not MiniWoB, or a place from which no way leads further. NoOracle: a page without a way.
     """
     inner = env.unwrapped
     if not isinstance(inner, MiniWoB):
         raise BadInput(f"this oracle plays MiniWoB, not {type(inner).__name__}")
     page = page_of(inner.task)
     if page not in WAYS:
-        raise NoOracle(f"the oracle knows no way through the page {page}; it knows {len(WAYS)} others: protocol=solved")
+        raise NoOracle(f"the oracle knows no way through the page {page}; it knows {len(WAYS)} others")
     try:
         return WAYS[page](Scene(inner))
     except (Unsolved, LookupError, ValueError, AttributeError, TypeError, StopIteration) as error:

@@ -33,4 +33,4 @@ SEEDS: Mapping[str, range] = {"train": range(50), "dev": range(1000, 1004), "tes
 """Split -> the seeds of every page in it."""
 
 PROTOCOLS = ("solved",)
-"""`solved`: only the pages that the oracle solves."""
+"""`solved`: only the pages where the oracle reaches a reward of 1."""
