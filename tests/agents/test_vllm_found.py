@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,11 +16,14 @@ from typing import Any
 
 import pytest
 
+from palaestra.agents.collect import collect
 from palaestra.agents.engine import EngineFault
 from palaestra.agents.policies.vllm import VLLMPolicy
-from palaestra.agents.policy import Request
+from palaestra.agents.policy import Completion, Request
+from palaestra.agents.store import EpisodeStore
 from palaestra.agents.tiny import make_tiny
 from palaestra.cli import run
+from palaestra.envs import find
 
 PAGES: dict[str, Any] = {
     "/v1/models": {"data": [{"id": "tiny", "root": "tiny", "max_model_len": 256}]},
@@ -224,6 +228,47 @@ def test_an_adapter_is_given_again_to_a_server_that_lost_it_and_to_no_other(
         assert policy.act(asked(13, 14))[0].error is None
         assert ailing.orders == ["/v1/load_lora_adapter"] * (starts + 1)
     assert ailing.names[-1] == "adapter-1+a"
+
+
+class Adapts(VLLMPolicy):
+    """Takes an adapter when some episodes are stored, while others are under way."""
+
+    store: EpisodeStore
+    adapter: Path
+
+    def submit(self, request: Request, done: Callable[[Completion], None]) -> None:
+        if len(self.store) >= 4 and self.version == "1":
+            self.update(self.adapter, version="1+a")
+        super().submit(request, done)
+
+
+def test_an_adapter_that_comes_in_mid_collection_is_recorded_at_every_turn_that_it_wrote(
+    ailing: Ailing, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    ailing.pages["/v1/models"] = {"data": [{"id": "tiny", "root": "tiny", "max_model_len": 8192}]}
+    policy = Adapts(ailing.url, tokenizer=model, version="1")
+    ailing.asked.clear()
+    ailing.names.clear()
+    wrote = Counter[tuple[tuple[int, ...], str | None]]()
+    with EpisodeStore(tmp_path / "e.sqlite") as store:
+        policy.store, policy.adapter = store, tmp_path
+        plan = find("bandit").split("train")[:12]
+        report = collect(plan, policy, store, concurrency=3, env_settings={"max_steps": 3}, progress="quiet")
+        assert (report.episodes, report.faults) == (12, 0)
+        begun = [episode.provenance.policy_version for episode in store.episodes()]
+        for episode in store.episodes():
+            later, seen = episode.labels.get("written_by", {}), ()
+            for number, turn in enumerate(episode.turns):
+                assert turn.tokens is not None
+                seen += turn.tokens.context
+                adapted = later.get(str(number), episode.provenance.policy_version) == "1+a"
+                wrote[seen, "adapter-1+a" if adapted else "tiny"] += 1
+                seen += turn.tokens.completion
+    policy.close()
+    assert wrote == Counter(zip(map(tuple, ailing.asked), ailing.names, strict=True))
+    assert set(begun) == {"1", "1+a"}
+    assert begun.count("1") <= 4 + 3, "none that began from then on"
 
 
 def test_a_server_that_comes_back_with_weights_that_nobody_here_gave_it_is_not_asked(
