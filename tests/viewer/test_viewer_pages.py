@@ -184,7 +184,14 @@ def test_a_huge_observation_is_folded_and_opens_in_pieces(browser: Browser, url:
     more = page.get_by_role("button", name=f"of {len(HUGE):,} characters")
     more.click()
     page.wait_for_selector("text=/^204,000 of/")
-    assert page.locator("#turn-1 pre.seen").first.evaluate("e => e.textContent.length") == 204_000
+    shown = page.locator("#turn-1 pre.seen").first
+    assert shown.evaluate("e => e.textContent.length") == 204_000
+    page.get_by_role("button", name="the end").click()
+    last = page.locator(".label:has-text('the last 4,000 characters') + pre")
+    assert last.evaluate("e => e.textContent") == HUGE[-4000:]
+    more.click()
+    page.wait_for_selector("text=/^404,000 of/")
+    assert shown.evaluate("e => e.textContent.length") == 404_000
     assert seen.wrong == []
 
 
@@ -194,7 +201,7 @@ def test_five_million_characters_are_opened_piece_by_piece_and_the_page_answers_
     """In pieces, and those out of sight are not laid out: a click is answered, and the last letter is there."""
     from store_cases import episode
 
-    wall = "A wall of text \U0001f9f1. " * 300_000 + "the last word"
+    wall = ("A wall of text. " * 60 + "\U0001f9f1\n" + "B" * 7999 + "\U0001f9f1" + "B" * 1001) * 500 + "the last word"
     huge = episode(n=1)
     huge = huge.model_copy(update={"turns": (huge.turns[0].model_copy(update={"observation": wall}),)})
     with EpisodeStore(tmp_path / "episodes.sqlite") as store:
