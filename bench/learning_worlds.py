@@ -1,15 +1,20 @@
-"""What the studies play in beside the gym's own environments: one theme of the crafting world with one book of recipes.
+"""What the studies play in: one theme of the crafting world with one book of recipes, and one shelf of WebShop.
 
 `palaestra/Crafting-v0` has ten held-out tasks of a depth and theme. This is the same world with as many as are wanted:
 differences between methods are a few points, and task by task they vary more than seed by seed.
+
+The goals of the shelf are those of the ten products that most training goals of WebShop are about: four goals of ten,
+as each has many options. They are listed in `webshop_goals.json`, so that no data is needed to know them;
+`python bench/learning_worlds.py` writes it anew, with the data set `webshop`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections import Counter
+from pathlib import Path
 
-from palaestra.envs import find, register
-from palaestra.envs.crafting.books import variation_of
+from palaestra.envs import make, register
 from palaestra.envs.crafting.oracle import planner
 from palaestra.envs.crafting.worlds import names
 
@@ -29,12 +34,32 @@ register(
 )
 
 
-def planned(split: str, depth: int, commands: Collection[int], first: int = 0) -> tuple[str, ...]:
-    """Tasks of this depth whose shortest plan has one of these numbers of commands; `first`: the lowest number."""
-    return tuple(
-        task.name
-        for task in find(BAKERY).split(split)
-        if task.name.startswith(f"d{depth}/")
-        and int(task.name.rpartition("-")[2]) >= first
-        and variation_of(task).commands in commands
-    )
+WEBSHOP = "palaestra/WebShop-v0"
+_SHELF = Path(__file__).with_name("webshop_goals.json")
+
+
+def shelved(split: str, numbers: range, count: int | None = None) -> tuple[str, ...]:
+    """The first `count` tasks of these numbers whose goals are for a product of the shelf."""
+    found = [n for n in json.loads(_SHELF.read_text(encoding="utf-8"))[split] if n in numbers]
+    return tuple(f"webshop-synthetic/{n}" for n in found[:count])
+
+
+def shelve(products: int = 10) -> None:
+    """Write which goals are for the products that most training goals are about."""
+    from palaestra.envs.webshop.env import WebShop
+
+    world = make(WEBSHOP)
+    assert isinstance(world, WebShop)
+    about: dict[str, dict[int, str]] = {}
+    for split in ("train", "dev"):
+        about[split] = {}
+        for task in world.tasks(split):
+            world.reset(options={"task": task})
+            about[split][int(task.name.rpartition("/")[2])] = world.shop.goal(world.state.goal).asin
+    most = {asin for asin, _ in Counter(about["train"].values()).most_common(products)}
+    goals = {split: [n for n, asin in of.items() if asin in most] for split, of in about.items()}
+    _SHELF.write_text(json.dumps(goals) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    shelve()

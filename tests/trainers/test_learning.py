@@ -50,9 +50,9 @@ def test_no_contestant_trains_on_what_the_start_model_was_taught_and_nobody_on_w
 
 
 def test_experts_win_what_they_master_and_give_up_the_rest(tmp_path: Path) -> None:
-    """Of tasks that take three commands and more, four of which are mastered: four faultless ways and up to four that
-    end after two commands."""
-    near, distant = learning_studies.far("train", 0, 4, 0), learning_studies.far("train", 0, 0, 4)
+    """Of eight tasks that take three commands and more, four of which are mastered: four faultless ways, and up to four
+    that end after two commands."""
+    near, distant = (learning_studies.crafting((depth,), range(4), ("bakery",)) for depth in (2, 4))
     settings, file = {"recipes": "theme", "max_steps": 16}, tmp_path / "experts.jsonl"
     learning_start.write_experts(
         learning_worlds.BAKERY, settings, [*near, *distant], 0.5, file, mastered=near, patience=2
