@@ -239,8 +239,9 @@ def _scroll(page: Scene) -> str:
 
 @solves("terminal")
 def _terminal(page: Scene) -> str:
-    ending = page.ask(r"extension (\.\w+)")[0]
-    lines = page.text("#terminal-contents, #terminal")
-    names = re.findall(r"[\w-]+" + re.escape(ending), lines)
-    field = page.all("textbox")[0].number
-    return typing(field, f"rm {names[-1]}", enter=True) if names else typing(field, "ls", enter=True)
+    named = re.search(r"extension \.(\S+)", page.query)
+    ending = named[1] if named is not None else ""
+    # The page looks for the first place of the letters: of "shark.sh" and "cats.sh" it takes the second one only.
+    fits = "name => wanted ? name.indexOf(wanted) + wanted.length === name.length : !name.includes('.')"
+    names = page.js(f"(wanted => currentFiles.filter({fits}))('{ending}')")
+    return typing(page.all("textbox")[0].number, f"rm {names[0]}", enter=True)
