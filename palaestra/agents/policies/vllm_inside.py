@@ -102,6 +102,9 @@ class Inside(Server):
         context = int(self._llm.vllm_config.model_config.max_model_len)
         return Served(self._of.name, str(self._of.folder), context, self._version, exact=True)
 
+    async def names(self) -> list[str]:
+        return [self._of.name, *self._adapters]
+
     async def _completed(self, body: Mapping[str, Any], seconds: float) -> Answer:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams

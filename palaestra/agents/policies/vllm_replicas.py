@@ -212,7 +212,6 @@ class Replicas:
         """A server that was given up may be back: what is asked now waits for it a while, if no other is there."""
         for server in list(self._lost):
             if not server.ours:
-                del self._lost[server]
                 self._mend(server, min(self._patience, 10 * _LOOKS))
         self._give_up()
 
@@ -268,6 +267,7 @@ class Replicas:
         if server in self._mending or self._closed:
             return
         server.ready = False
+        self._lost.pop(server, None)
         self.faults += 1
         self._known[self._servers.index(server)].forget()
         self._mending[server] = self._loop.create_task(self._mended(server, patience))
@@ -333,18 +333,19 @@ class Replicas:
     # -- in the loop: weights ----------------------------------------------------------------------------------------
 
     async def _change(self, folder: Path, version: str, name: str, adapter: bool) -> None:
-        before = self._adapter
-        below = before is not None and not adapter and version == self.version.partition("+")[0]
+        before, taken = self._adapter, (f"adapter-{version}", str(folder)) if adapter else None
+        whole = not self._split  # else each server may have something else, whatever was here before
+        below = whole and before is not None and not adapter and version == self.version.partition("+")[0]
 
         async def change(server: Server) -> None:
-            if adapter:
-                await server.adapt(str(folder), f"adapter-{version}")
-                if before is not None and before[0] != f"adapter-{version}":
-                    await server.drop(before[0])
-                return
-            if before is not None:
+            names = await server.names()
+            if taken is not None and not (whole and taken == before and taken[0] in names):
+                if taken[0] in names:
+                    await server.drop(taken[0])
+                await server.adapt(taken[1], taken[0])
+            if before is not None and before[0] in names and (taken is None or before[0] != taken[0]):
                 await server.drop(before[0])
-            if below:  # they are there
+            if adapter or below:  # the weights are there
                 return
             try:
                 await server.load(str(folder), version)
@@ -359,7 +360,7 @@ class Replicas:
             if not adapter and not below:
                 self._weights = (str(folder), version)
             self.version, self.name = version, name
-            self._adapter = (f"adapter-{version}", str(folder)) if adapter else None
+            self._adapter = taken
 
         await self._quietly(change, settle)
 

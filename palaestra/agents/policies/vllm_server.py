@@ -90,6 +90,7 @@ class Server:
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._session: aiohttp.ClientSession | None = None
         self._probe: asyncio.Task[bool] | None = None
+        self._calls: set[asyncio.Task[tuple[int, str]]] = set()
         self.label = "engine"
         if isinstance(where, str):
             self.label, basic = _address(where)
@@ -128,8 +129,10 @@ class Server:
             await in_thread(partial(self.engine.restart, self.seen))
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back; calls that are under way are Down."""
         session, self._session = self._session, None
+        for call in self._calls:  # aiohttp would leave one waiting whose answer has begun to come
+            call.cancel()
         if session is not None:
             await session.close()
 
@@ -317,6 +320,18 @@ class Server:
         self, method: str, route: str, body: Mapping[str, Any] | None = None, *, seconds: float
     ) -> tuple[int, str]:
         """Status and text. Raises Down, TimeoutError."""
+        call = asyncio.create_task(self._http(method, route, body, seconds))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        try:
+            await asyncio.wait([call])
+        finally:
+            call.cancel()  # where nobody waits for it any more
+        if call.cancelled():
+            raise Down(f"{self.label}: its connections were given up")
+        return call.result()
+
+    async def _http(self, method: str, route: str, body: Mapping[str, Any] | None, seconds: float) -> tuple[int, str]:
         base = "http://localhost" if self.engine is not None else self.label
         timeout = aiohttp.ClientTimeout(total=seconds)
         try:
