@@ -36,6 +36,8 @@ _NO_ROOM = (
 )
 _ASSEMBLY = 15.0
 """Seconds in which all that was asked for should be there before the first of it is used."""
+_SILENCE = 20.0
+"""Seconds after which a host is killed that does not even say that it gave up an instance: all of it hangs."""
 _LOOK = 0.25
 """Seconds between two looks at what is lost or has come."""
 
@@ -112,10 +114,10 @@ class RayCrew:
             raise
 
     def place(self, env_id: str) -> EnvWorker:
-        """See `Crew`: an instance in the host that has the fewest."""
+        """See `Crew`: an instance in the host that has the fewest, and answers."""
         if env_id not in self._makings:
             self._makings[env_id] = Making.of(env_id, self._settings, self._factory, self._inside)
-        host = min(self._hosts.there(), key=lambda each: each.load)
+        host = min(self._hosts.there(), key=lambda each: (each.silent_since is not None, each.load))
         return RayWorker(env_id, self.events, host, next(self._numbers), self._makings[env_id])
 
     def free(self, asked: Collection[Engine]) -> Engine | None:
@@ -214,8 +216,14 @@ class _Actors:
             handle = self._coming.pop(sign)
             try:
                 wrong: BaseException | None = self._ray.get(sign)
-            except self._ray.exceptions.RayActorError:  # its machine was lost before it was ready
-                self._order()
+            except self._ray.exceptions.RayActorError as error:
+                if error.actor_init_failed:  # and so would the next one
+                    told = " ".join(str(error).strip().splitlines()[-1].split())[:300]
+                    raise BadInput(
+                        "one of the cluster's machines cannot run what it is to run; it needs the same Palaestra and "
+                        f"the same packages as this one: {told}"
+                    ) from error
+                self._order()  # its machine was lost before it was ready
                 continue
             if wrong is not None:
                 raise wrong
@@ -227,9 +235,13 @@ class _Actors:
             self._ray.kill(handle)
 
     def _replace(self) -> None:
-        lost = sum(actor.lost for actor in self._there)
+        late = time.monotonic() - _SILENCE
+        for actor in self._there:
+            actor.lost = actor.lost or (actor.silent_since or late) < late
+        lost = [actor for actor in self._there if actor.lost]
         self._there = [actor for actor in self._there if not actor.lost]
-        for _ in range(lost):
+        for actor in lost:
+            self._ray.kill(actor.handle)  # it may hang, and then would keep its processor
             self._order()
 
     def _order(self) -> None:

@@ -5,6 +5,7 @@ Calls go out without a thread that waits for them: Ray calls back when one has e
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -24,12 +25,24 @@ class Actor:
         handle: Ray's.
         load: instances that it holds.
         lost: a call to it could not be made: its process or machine is gone.
+        silent_since: when it was told to give up an instance that hangs, by `time.monotonic`, where it has not said yet
+            that it did; None: it answers.
     """
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
         self.load = 0
         self.lost = False
+        self.silent_since: float | None = None
+
+    def was_told(self, answer: Any) -> None:
+        """It was told what takes no time where it is well; `answer` is Ray's sign that it did it."""
+        if self.silent_since is None:
+            self.silent_since = time.monotonic()
+        answer.future().add_done_callback(self._answers)
+
+    def _answers(self, _: Any) -> None:
+        self.silent_since = None
 
     def came_of(self, call: Any, what: str, kind: type[Exception]) -> tuple[Any, BaseException | None, str]:
         """Value, error and traceback of a call that has ended, or whose actor has.
@@ -88,6 +101,8 @@ class RayWorker(EnvWorker):
         self._closing = False
         if self._making is None and not self._host.lost:
             self._closing = self._host.handle.drop.remote(self._number, hangs)
+            if hangs:
+                self._host.was_told(self._closing)
 
     def join(self, seconds: float) -> bool:
         if self._closing:

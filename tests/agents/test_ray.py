@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sys
 import threading
+import types
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +22,7 @@ from palaestra.agents.collect import CollectReport, TooManyFaults, collect
 from palaestra.agents.episode import Outcome
 from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, Policy, PolicyBase, Request
-from palaestra.agents.ray_cluster import RayCluster
+from palaestra.agents.ray_cluster import RayCluster, _Actors
 from palaestra.agents.ray_link import _answers
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Needs, find, registry
@@ -184,6 +187,53 @@ def test_a_policy_that_kills_every_replica_is_a_fault_in_the_end(cluster: Any, t
                 cluster, tasks("good", 1), Kills(), store, env_factory=InThreads(), hosts=1, replicas=1, retries=0,
             )  # fmt: skip
         assert {fault.outcome for fault in store.faults()} == {Outcome.POLICY_ERROR}
+
+
+def test_a_host_that_hangs_as_a_whole_is_killed_and_replaced(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an environment never lets the interpreter go. There is only this one, so the plan needs another."""
+    stopped: list[int] = []
+
+    class Stops(Counts):
+        def act(self, requests: Sequence[Request]) -> list[Completion]:
+            told = [request.messages[-1]["content"] for request in requests]
+            if not stopped and (pids := [int(text) for text in told if text.isdigit()]):
+                stopped.append(pids[0])
+                os.kill(pids[0], signal.SIGSTOP)
+            return super().act(requests)
+
+    monkeypatch.setattr("palaestra.agents.ray_cluster._SILENCE", 3.0)
+    where: dict[str, Any] = {"env_factory": InThreads(), "hosts": 1, "concurrency": 2, "max_fault_rate": 1.0}
+    try:
+        with EpisodeStore(tmp_path / "s") as store:
+            report = run(cluster, tasks("pid", 4), Stops(), store, deadline=5.0, retries=20, **where)
+            assert (report.episodes, report.given_up) == (4, 0)
+            assert Outcome.TIMEOUT in {fault.outcome for fault in store.faults()}
+        while psutil.pid_exists(stopped[0]) and psutil.Process(stopped[0]).status() != psutil.STATUS_ZOMBIE:
+            threading.Event().wait(0.1)
+    finally:
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_machines_that_lack_what_they_are_to_run_are_told_of_in_one_line(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    only_here = types.ModuleType("only_here")
+    monkeypatch.setitem(sys.modules, "only_here", only_here)
+
+    class Host:
+        def ready(self) -> None: ...
+
+    Host.__module__, Host.__qualname__, only_here.Host = "only_here", "Host", Host  # type: ignore[attr-defined]
+    hosts = _Actors(1, lambda: ray.remote(Host).options(num_cpus=0).remote())
+    with pytest.raises(BadInput, match=r"it needs the same Palaestra .* No module named 'only_here'") as caught:
+        hosts.there()
+    assert "\n" not in str(caught.value)
 
 
 # -- addresses -----------------------------------------------------------------------------------------------------
