@@ -209,10 +209,13 @@ def _sequence_2(page: Scene) -> str:
 def _film(page: Scene) -> str:
     genre, director, year = page.ask(r"Search for (.*) movies directed by (.*) from year (\d+)")
     label = ""
-    for box in page.body:
+    behind = page.body[0].role == "textbox" and not page.body[0].name  # fields stand before their labels
+    for place, box in enumerate(page.body):
         label = box.name or label
         if box.role != "textbox":
             continue
+        if behind:
+            label = page.body[place + 1].name
         text = (
             genre
             if "enre" in label

@@ -38,7 +38,8 @@ UNREACHED = frozenset({*miniwob_drawing.NEARLY, *miniwob_moving.ENDLESS})
 """Pages where a reward of 1 is out of reach, for some seeds or for all; the oracle goes as far as it can there."""
 
 SOLVED = tuple(sorted(set(WAYS) - UNREACHED))
-"""The pages that the oracle solves, with every seed of the splits but one: tic-tac-toe/35 cannot be won."""
+"""The pages that the oracle solves, but for single seeds: tic-tac-toe/35 cannot be won, and click-pie-nodelay does not
+answer where the item that is selected at its beginning is the wanted one (click-pie-nodelay/2009)."""
 
 
 def scripted(env: TextEnv[PageState]) -> str:
