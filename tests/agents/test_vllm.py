@@ -214,14 +214,20 @@ def test_no_more_requests_are_under_way_than_allowed_and_turns_of_an_episode_sta
 # -- new weights ------------------------------------------------------------------------------------------------------
 
 
-def test_an_adapter_is_taken_and_let_go(policy: VLLMPolicy, models: tuple[Path, Path], tmp_path: Path) -> None:
+def adapter(model: Path, folder: Path) -> Any:
+    """The model with a low-rank adapter, which is saved in the folder."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
     wanted = LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False)
-    adapted = get_peft_model(load_model(models[0], device="cpu").model, wanted).eval()
-    adapted.save_pretrained(tmp_path / "adapter")
+    adapted = get_peft_model(load_model(model, device="cpu").model, wanted).eval()
+    adapted.save_pretrained(folder)
+    return adapted
+
+
+def test_an_adapter_is_taken_and_let_go(policy: VLLMPolicy, models: tuple[Path, Path], tmp_path: Path) -> None:
+    adapted = adapter(models[0], tmp_path / "adapter")
     asked = served.requests(policy.template, 6, seed=8)
     before = policy.version
     policy.update(tmp_path / "adapter")
@@ -377,6 +383,29 @@ def test_trained_weights_flow_into_the_engine(engine: Engine, models: tuple[Path
 
 
 # -- what the documents say to type ------------------------------------------------------------------------------------
+
+
+def test_the_program_of_its_page_runs_with_the_running_engine(
+    engine: Engine, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Line by line: with this engine in place of a new one, and a new adapter as what was fitted."""
+    (block,) = re.findall(r"```python\n(.*?)```", (small.ROOT / "docs" / "vllm.md").read_text(), re.DOTALL)
+    adapter(models[0], tmp_path / "fitted")
+    changes = {
+        'Engine("smollm2-135m", concurrency=64)': "running",
+        "...  # collect(": "collect(",
+        '"runs/mine/iteration-1/model"': repr(str(tmp_path / "fitted")),
+        "max_tokens=32": "max_tokens=4",
+    }
+    for shown, here in changes.items():
+        assert block.count(shown) == 1, shown
+        block = block.replace(shown, here)
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        names: dict[str, Any] = {"running": engine, "collect": collect, "tasks": bandits(3), "store": store}
+        exec(compile(block, "vllm.md", "exec"), names)
+        assert len(store) == 3
+        assert all(turn.valid for episode in store.episodes() for turn in episode.turns)
+    assert names["policy"].version.endswith(f"+{version_of(tmp_path / 'fitted')}")
 
 
 def test_the_commands_of_the_documents_run_with_the_running_engine(
