@@ -92,6 +92,7 @@ class Context:
     Attributes:
         notes: what happened since the last look that the agent should hear of.
         fault: why this session can no longer be used; None while it can.
+        clipboard: what was copied last by keys; the browser's own is shared by all its contexts.
     """
 
     def __init__(self, thread: BrowserThread, plan: Plan) -> None:
@@ -99,6 +100,7 @@ class Context:
         self.gate = Gate(plan.allowed, plan.sites)
         self.notes: list[str] = []
         self.fault: str | None = None
+        self.clipboard = ""
         self._tabs: list[Tab] = []
         self._shared: Shared | None = None
         self._context: BrowserContext | None = None

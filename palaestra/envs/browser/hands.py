@@ -6,6 +6,7 @@ Every function answers with what went wrong, for the agent, or None.
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,6 +81,24 @@ _SCROLL = """function(way) {
   e.scrollTop = before + way * step;
   return e.scrollTop !== before;
 }"""
+
+_COPIES = frozenset({"control+c", "control+x", "control+insert", "shift+delete"})
+_PASTES = frozenset({"control+v", "control+shift+v", "shift+control+v", "shift+insert"})
+
+_SELECTED = """(() => {
+  let e = document.activeElement;
+  while (e && e.contentDocument && e.contentDocument.activeElement) e = e.contentDocument.activeElement;
+  return e && e.type === 'password' ? '' : (e ? e.ownerDocument : document).getSelection().toString();
+})()"""
+
+_PASTED = """(text => {
+  let e = document.activeElement || document.body;
+  while (e.contentDocument && e.contentDocument.activeElement) e = e.contentDocument.activeElement;
+  const data = new DataTransfer();
+  data.setData('text/plain', text);
+  return e.dispatchEvent(
+    new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true, composed: true}));
+})"""
 
 _EDITABLE = """(() => {
   let e = document.activeElement;
@@ -206,12 +225,23 @@ async def _type(session: Session, action: Action, element: Element) -> str | Non
 
 async def _press(session: Session, key: str) -> None:
     """Press a key; whether it leads to another page is seen afterwards, as after a click."""
+    if key.lower() in _PASTES:
+        return await _paste(session)
+    if key.lower() in _COPIES:
+        session.clipboard = await session.evaluate(_SELECTED) or session.clipboard
     pressed = asyncio.ensure_future(session.tab.page.keyboard.press(key))
     done, _ = await asyncio.wait({pressed}, timeout=min(_KEY_SECONDS, session.plan.load_seconds))
     if done:
         pressed.result()
     else:
         pressed.cancel()
+
+
+async def _paste(session: Session) -> None:
+    """Put in what this session copied. The key itself would take the newest copy of all episodes in the browser."""
+    wanted = await session.evaluate(f"{_PASTED}({json.dumps(session.clipboard)})")
+    if wanted and session.clipboard:
+        await session.tab.page.keyboard.insert_text(session.clipboard)
 
 
 async def _choose(session: Session, element: Element, wanted: str | None) -> str | None:

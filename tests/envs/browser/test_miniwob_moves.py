@@ -61,3 +61,19 @@ def test_a_wait_takes_as_long_as_it_says_every_other_action_half_a_second_and_no
     now = env.evaluate("Date.now()")  # type: ignore[attr-defined]
     env.step(action)
     assert env.evaluate("Date.now()") - now == takes  # type: ignore[attr-defined]
+
+
+def test_what_one_episode_copies_no_other_one_pastes(env: TextEnv[Any]) -> None:
+    other = make("miniwob")
+    playing = {"copy-paste/2000": env, "copy-paste/2001": other}
+    won: dict[str, object] = {}
+    for task, each in playing.items():
+        each.reset(options={"task": task})
+    while len(won) < len(playing):
+        for task, each in playing.items():
+            if task not in won:
+                *_, over, truncated, info = each.step(scripted(each))
+                if over or truncated:
+                    won[task] = info["raw_reward"]
+    other.close()
+    assert won == dict.fromkeys(playing, 1.0)
