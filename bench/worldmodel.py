@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "worldmodel.json"
 
 
 SETTINGS: dict[str, dict[str, object]] = {"palaestra/MiniWoB-v0": {"protocol": "solved"}}
-"""Of environments whose oracle does not know every page."""
+"""Of environments with pages on which the oracle does not reach the reward of 1."""
 
 
 def recorded(env_id: str, steps: int) -> list[Asked]:
