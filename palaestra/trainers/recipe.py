@@ -477,7 +477,7 @@ class Recipe(ABC, Generic[C]):
 
     def _recover(self) -> None:
         """Measure the last weights where the start model failed, if that is asked for."""
-        done = [n for n in range(self.iterations + 1) if self.run.has(f"iteration-{n}/evaluation.json")]
+        done = [int(file.parent.name[len("iteration-") :]) for file in self.run.path.glob("iteration-*/evaluation.json")]
         last = max(done, default=-1)
         file = f"iteration-{last}/recovery.json" if done else "start/recovery.json"
         plan = self.config.evaluation

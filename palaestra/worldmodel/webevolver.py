@@ -104,6 +104,10 @@ class WebEvolver(RFT):
             resolve(self.config.world_model)
         return super().train()
 
+    def last(self, number: int) -> bool:
+        """The last weights are those that learnt from what was imagined."""
+        return number == self.config.iterations + 1
+
     def finish(self) -> None:
         """The last iteration: imagine, keep what the judge calls solved, learn it with the real successes."""
         number = self.config.iterations + 1

@@ -135,6 +135,21 @@ def test_the_controls_differ_in_the_synthesis_alone(run: tuple[Path, Synthesis],
     assert METHODS["webevolver"] is WebEvolver
 
 
+def test_the_last_weights_are_measured_whatever_is_left_out_before(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    out, _ = run
+    plan = json.loads((out / "run.json").read_text())["config"]["evaluation"] | {"between": False, "recovery": True}
+    changed = {"synthesis": "none", "evaluation": plan}
+    copy = copied(out, tmp_path / "last", "world", "evaluation.json", **changed)
+    train(copy, tiny, **changed)
+    assert [(each.number, each.evaluation.label) for each in rounds(copy)] == [
+        (-1, "start model"),
+        (3, "without synthesis"),
+    ]
+    assert [file.parent.name for file in copy.glob("*/recovery.json")] == ["iteration-3"]
+
+
 def test_world_models_can_begin_elsewhere_and_a_policy_plays_freely_where_no_actions_are_listed(
     run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
 ) -> None:
