@@ -477,7 +477,8 @@ class Recipe(ABC, Generic[C]):
 
     def _recover(self) -> None:
         """Measure the last weights where the start model failed, if that is asked for."""
-        done = [int(file.parent.name[len("iteration-") :]) for file in self.run.path.glob("iteration-*/evaluation.json")]
+        files = self.run.path.glob("iteration-*/evaluation.json")
+        done = [int(file.parent.name.removeprefix("iteration-")) for file in files]
         last = max(done, default=-1)
         file = f"iteration-{last}/recovery.json" if done else "start/recovery.json"
         plan = self.config.evaluation
