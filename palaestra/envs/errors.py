@@ -32,6 +32,10 @@ class NoOracle(BadInput):
     """There is no oracle for this task, or for what the environment was told to be."""
 
 
+class NoWay(BadInput):
+    """From where an episode stands, the oracle knows no way on. That episode alone cannot go on with it."""
+
+
 class EnvFault(PalaestraError):
     """The environment itself broke (a dead process, a closed browser). Never the agent's doing, never a reward."""
 

@@ -20,6 +20,7 @@ from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.policy import Completion, Policy, Request
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Task
+from palaestra.envs.errors import NoWay
 
 DEADLINE = 2.0
 """Seconds. Nothing in these tests takes that long but what hangs until it is aborted."""
@@ -162,12 +163,17 @@ def test_an_oracle_that_breaks_or_hangs_fails_its_episode_only(store: EpisodeSto
             raise LookupError("no gold path")
         if env.task.name == "good/2":
             env.freed.wait()
+        if env.task.name == "good/3":
+            raise NoWay("lost in the woods")
         return "count"
 
     report = run(many("good", 5), store, World(), OraclePolicy(moody), retries=0)
-    assert (report.episodes, report.faults) == (3, 2)
-    outcomes = {fault.start.task.name: fault.outcome for fault in store.faults()}
-    assert outcomes == {"good/1": Outcome.POLICY_ERROR, "good/2": Outcome.TIMEOUT}
+    assert (report.episodes, report.faults) == (2, 3)
+    faults = {fault.start.task.name: fault for fault in store.faults()}
+    outcomes = {name: fault.outcome for name, fault in faults.items()}
+    lost = Outcome.POLICY_ERROR
+    assert outcomes == {"good/1": lost, "good/2": Outcome.TIMEOUT, "good/3": lost}
+    assert faults["good/3"].error == "lost in the woods"
 
 
 def test_a_policy_that_answers_too_few_is_a_bug_that_is_named(store: EpisodeStore) -> None:

@@ -395,7 +395,6 @@ def test_the_program_of_its_page_runs_with_the_running_engine(
         'Engine("smollm2-135m", concurrency=64)': "running",
         "...  # collect(": "collect(",
         '"runs/mine/iteration-1/model"': repr(str(tmp_path / "fitted")),
-        "max_tokens=32": "max_tokens=4",
     }
     for shown, here in changes.items():
         assert block.count(shown) == 1, shown

@@ -11,6 +11,7 @@ from random import Random
 from palaestra.agents.episode import Actor
 from palaestra.agents.policy import Completion, PolicyBase, Request
 from palaestra.envs import BadInput, EnvSpec, Oracle, find
+from palaestra.envs.errors import NoWay
 
 
 class OraclePolicy(PolicyBase):
@@ -36,8 +37,18 @@ class OraclePolicy(PolicyBase):
         super().__init__(name=name or f"oracle:{called}", actor=Actor.EXPERT, looks_inside=True)
 
     def act(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer with the oracle's action. Raises BadInput when a request comes without its environment."""
-        return [Completion(action, action=action) for action in map(self.choose, requests)]
+        """Answer with the oracle's action, or with the reason why it knows no way on from there.
+
+        Raises BadInput when a request comes without its environment.
+        """
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Completion:
+        try:
+            action = self.choose(request)
+        except NoWay as error:
+            return Completion("", error=str(error))
+        return Completion(action, action=action)
 
     def choose(self, request: Request) -> str:
         """The action of one request."""

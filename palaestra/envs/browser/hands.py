@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,9 +82,6 @@ _SCROLL = """function(way) {
   e.scrollTop = before + way * step;
   return e.scrollTop !== before;
 }"""
-
-_COPIES = frozenset({"control+c", "control+x", "control+insert", "shift+delete"})
-_PASTES = frozenset({"control+v", "control+shift+v", "shift+control+v", "shift+insert"})
 
 _SELECTED = """(() => {
   let e = document.activeElement;
@@ -225,9 +223,10 @@ async def _type(session: Session, action: Action, element: Element) -> str | Non
 
 async def _press(session: Session, key: str) -> None:
     """Press a key; whether it leads to another page is seen afterwards, as after a click."""
-    if key.lower() in _PASTES:
+    meant = _clipping(key)
+    if meant == "paste":
         return await _paste(session)
-    if key.lower() in _COPIES:
+    if meant == "copy":
         session.clipboard = await session.evaluate(_SELECTED) or session.clipboard
     pressed = asyncio.ensure_future(session.tab.page.keyboard.press(key))
     done, _ = await asyncio.wait({pressed}, timeout=min(_KEY_SECONDS, session.plan.load_seconds))
@@ -235,6 +234,17 @@ async def _press(session: Session, key: str) -> None:
         pressed.result()
     else:
         pressed.cancel()
+
+
+def _clipping(key: str) -> str | None:
+    """Does Chromium copy (or cut) or paste at this combination of keys; however it is spelt."""
+    *held, last = (part.lower() for part in re.split(r"\+(?=.)", key))
+    modifiers, letter = frozenset(held), last.removeprefix("key")
+    if modifiers == {"control"} and letter in ("c", "x", "insert", "numpad0"):
+        return "copy"
+    if modifiers == {"shift"} and letter in ("delete", "insert"):
+        return "copy" if letter == "delete" else "paste"
+    return "paste" if letter == "v" and modifiers in ({"control"}, {"control", "shift"}) else None
 
 
 async def _paste(session: Session) -> None:

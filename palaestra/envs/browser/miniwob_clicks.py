@@ -204,8 +204,8 @@ def _matching(page: Scene, words: str) -> list[int]:
         said = dict(state.partition("=")[::2] for state in shape.states[1:])
         size = _size(shape.role, said, shape.states[0])
         kind = {"svg:circle": "circle", "svg:rect": "rectangle", "svg:polygon": "triangle"}.get(shape.role)
-        names = {kind} if kind else {shape.name, "digit" if shape.name.isdigit() else "letter", "item"}
-        names |= {size, said.get("fill", ""), "item", "shape"}
+        names = {kind, "shape"} if kind else {shape.name, "digit" if shape.name.isdigit() else "letter"}
+        names |= {size, said.get("fill", ""), "item"}
         wanted = [word if word in names else word.removesuffix("s") for word in words.split()]
         if all(word in names for word in wanted):
             found.append(shape.number)

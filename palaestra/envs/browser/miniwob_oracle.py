@@ -17,7 +17,7 @@ from palaestra.envs.browser.env import PageState
 from palaestra.envs.browser.miniwob import MiniWoB, page_of
 from palaestra.envs.browser.miniwob_scene import WAYS, Scene, Unsolved
 from palaestra.envs.core import TextEnv
-from palaestra.envs.errors import BadInput, NoOracle
+from palaestra.envs.errors import BadInput, NoOracle, NoWay
 
 __all__ = [
     "SOLVED",
@@ -46,7 +46,7 @@ def scripted(env: TextEnv[PageState]) -> str:
     """The next action on the way to solving the page.
 
     Raises:
-        BadInput: not MiniWoB, or a place from which no way leads further. NoOracle: a page without a way.
+        BadInput: not MiniWoB. NoOracle: a page without a way. NoWay: a place from which no way leads further.
     """
     inner = env.unwrapped
     if not isinstance(inner, MiniWoB):
@@ -57,4 +57,4 @@ def scripted(env: TextEnv[PageState]) -> str:
     try:
         return WAYS[page](Scene(inner))
     except (Unsolved, LookupError, ValueError, AttributeError, TypeError, StopIteration) as error:
-        raise BadInput(f"the oracle is at a loss on the page {page}: {error}") from error
+        raise NoWay(f"the oracle is at a loss on the page {page}: {error}") from error

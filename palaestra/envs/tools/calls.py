@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 Value = None | bool | int | float | str | list["Value"] | tuple["Value", ...] | dict["Value", "Value"]
 """An argument: what a literal can be. Tuples come from the Python form only, keys other than texts too."""
@@ -115,10 +115,24 @@ def _part(text: str) -> Sequence[Call]:
 
 def _json(text: str) -> Sequence[Call]:
     try:
-        found = json.loads(text, parse_constant=_no_constant, parse_int=_whole)
+        found = _loaded(text)
     except (ValueError, RecursionError) as error:
         raise _Unreadable(f"That is no JSON: {_short(error)}.") from None
     return [_json_call(item) for item in (found if isinstance(found, list) else [found])]
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_constant, parse_int=_whole, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, in which nothing is given twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Unreadable(f"{_short(key, 40)!r} is given twice.")
+        found[key] = value
+    return found
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -140,7 +154,7 @@ def _json_call(item: object) -> Call:
     arguments = item.get("arguments", item.get("parameters")) or {}
     if isinstance(arguments, str):  # as the chat API of OpenAI writes them
         try:
-            arguments = json.loads(arguments, parse_constant=_no_constant, parse_int=_whole)
+            arguments = _loaded(arguments)
         except (ValueError, RecursionError):
             arguments = None
     if not isinstance(arguments, dict):
@@ -175,6 +189,8 @@ def _python_call(node: ast.expr) -> Call:
     for keyword in node.keywords:
         if keyword.arg is None:
             raise _Unreadable("Arguments cannot be unpacked.")
+        if keyword.arg in arguments:
+            raise _Unreadable(f"The argument {_short(keyword.arg, 40)!r} is given twice.")
         arguments[keyword.arg] = _literal(keyword.value)
     return Call(node.func.id, arguments, tuple(_literal(value) for value in node.args))
 

@@ -77,3 +77,18 @@ def test_what_one_episode_copies_no_other_one_pastes(env: TextEnv[Any]) -> None:
                     won[task] = info["raw_reward"]
     other.close()
     assert won == dict.fromkeys(playing, 1.0)
+
+
+@pytest.mark.parametrize("spelt", ["Control+v", "Control+KeyV", "Control+Control+v", "Control+Shift+V", "Shift+Insert"])
+def test_however_the_keys_are_spelt_nobody_pastes_what_another_one_copied(env: TextEnv[Any], spelt: str) -> None:
+    other = make("miniwob")
+    other.reset(options={"task": "copy-paste/2001"})
+    for _ in range(3):  # click, select all, copy
+        other.step(scripted(other))
+    other.close()
+    env.reset(options={"task": "enter-text/2001"})
+    field = next(element for element in env.unwrapped.state.elements if element.role == "textbox")
+    for action in (f"click [{field.number}]", f"press [{spelt}]"):
+        *_, info = env.step(action)
+        assert info["valid"]
+    assert next(element for element in env.unwrapped.state.elements if element.role == "textbox").value == ""

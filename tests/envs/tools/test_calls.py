@@ -51,6 +51,21 @@ def test_a_whole_number_has_at_most_a_thousand_digits(text):
     assert str(read("cd(0x" + "f" * 800 + ")", KNOWN).calls[0]).startswith("cd(")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cd(folder='a', folder='b')",
+        '{"name": "cd", "arguments": {"folder": "a", "folder": "b"}}',
+        '{"name": "cd", "name": "ls"}',
+        '{"name": "cd", "arguments": "{\\"folder\\": 1, \\"folder\\": 2}"}',
+    ],
+)
+def test_what_is_given_twice_is_told_and_makes_no_call(text):
+    found = read(text, KNOWN)
+    assert found.calls == ()
+    assert "given twice" in found.problem
+
+
 def test_several_calls_are_read_in_their_order():
     for text in ("[cd('a'), ls()]", "cd('a')\nls()", "<tool_call>cd('a')</tool_call><tool_call>ls()</tool_call>"):
         assert read(text, KNOWN).calls == (Call("cd", {}, ("a",)), Call("ls"))
