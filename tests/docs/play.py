@@ -142,8 +142,10 @@ class Player:
 
     def started(self, words: list[str]) -> str:
         """Start a server on a free port and ask it for its first page. Returns the line with its address."""
+        given = dict(word.split("=", 1) for word in words[: words.index("palaestra")])  # variables before the command
+        words = words[len(given) :]
         program = [sys.executable, "-c", "from palaestra.cli import main; main()", *words[1:], "--port", "0"]
-        server = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env={**os.environ, **given})
         self.running.append(server)
         assert server.stdout is not None
         line = ""
@@ -158,7 +160,8 @@ class Player:
                 with urllib.request.urlopen(address[0], timeout=10):
                     return line
             except urllib.error.HTTPError as refused:
-                if (words[1], refused.code) == ("serve", 404):  # a served environment has no first page
+                # a served environment has no first page, and one with a token shows it to nobody else
+                if words[1] == "serve" and refused.code == (401 if "PALAESTRA_TOKEN" in given else 404):
                     return line
                 raise
             except OSError:

@@ -19,7 +19,7 @@ PAGES = (
 )
 """Documents whose commands are run in small; those of all other pages run as they are."""
 
-_BLOCK = re.compile(r"^```\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NOT_RUN = {
     r"palaestra data get (\w+)": "it fetches; tests/envs/test_data.py has it fetch from a server of its own",
@@ -28,6 +28,12 @@ NOT_RUN = {
     r"palaestra check worldmodel ": "tests/worldmodel/test_training.py checks a world model of smaller pages",
     r"palaestra .*--sandbox docker": "tests/envs/sandbox/test_docker_episodes.py does it in an engine of its own",
     r"palaestra eval tauretail .*openai:": "tests/docs/test_examples.py runs it against a server of its own",
+    r"palaestra eval remote .*:8001": "tests/envs/serving/test_serving_openenv.py plays what OpenEnv itself serves there",
+    r"python3 dev\.py demo": "a quarter of an hour, and more beside the tests; tests/cli/test_scripts.py has it say what it would do",
+    r"python3 dev\.py test": "it is what runs here",
+    r"pip install|apt-get ": "it installs; tests/test_package.py installs the wheel into an empty environment",
+    r"python -m pytest ": "the tests of that file run as all do",
+    r"python examples/trl_grpo\.py ": "tests/envs/serving/test_serving_openenv.py runs it with a tiny model",
 }
 """Commands that do not run in small, and what runs in their place."""
 
@@ -39,11 +45,12 @@ SETTINGS = (
 
 
 def commands(page: str) -> list[str]:
-    """The `palaestra` commands of a document's shell blocks, and of its indented lines, each once."""
+    """The commands of a document's shell blocks, and the `palaestra` ones of its indented lines, each once."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = [*_BLOCK.findall(text), *re.findall(r"^    (palaestra .*)$", text, re.MULTILINE)]
+    found = [block for language, block in _BLOCK.findall(text) if not language]
+    found += re.findall(r"^    (palaestra .*)$", text, re.MULTILINE)
     lines = [line.partition("  #")[0].strip() for block in found for line in block.splitlines()]
-    return list(dict.fromkeys(line for line in lines if re.match(r"(?:[A-Z_]+=\S* )?palaestra ", line)))
+    return list(dict.fromkeys(line for line in lines if line))
 
 
 def place(command: str) -> str:
@@ -81,6 +88,10 @@ def small(command: str, *, model: str = "tiny", url: str = "", cluster: str = ""
         *((r"vllm:\S+", f"vllm:@{url}"), (r"engine=\S+", f"engine={url}")) * bool(url),
         (r"\b(smollm2-135m|MODEL)\b", model),
         (r"^(palaestra play .*)$", r"printf ':hint!\\n:undo\\n:quit\\n' | \1"),
+        (r"\$\(openssl rand -hex 16\)", "0123456789abcdef" * 2),
+        (r"^curl -s (\S+/reset .*)$", r"curl -sSf --noproxy '*' \1 | tee session.json"),
+        (r"^curl -s ", "curl -sSf --noproxy '*' "),
+        (r'"ID"', r'''"'$(sed 's/.*"session_id": *"\\([^"]*\\)".*/\\1/' session.json)'"'''),
     ]
     for pattern, change in changes:
         command = re.sub(pattern, change, command)

@@ -21,9 +21,12 @@ def page(name: str) -> str:
     before = [line for other in small.PAGES[: small.PAGES.index(name)] for line in small.commands(other)]
     lines = [*small.PREPARED.get(name, ())]
     for line in small.commands(name):
-        serves = small.words(line)[0] in ("serve", "view")
-        if small.place(line) == "here" and (serves or " --out " in line or line not in before):
-            lines.append(small.small(line, model=small.TINY.get(name, "tiny")) + " &" * serves)
+        if small.place(line) != "here":
+            continue
+        serves = re.search(r"\bpalaestra (serve|view) ", line) is not None
+        if serves or " --out " in line or line not in before:
+            said = small.small(line.removesuffix(" &"), model=small.TINY.get(name, "tiny"))
+            lines.append(said + " &" * serves)
     return "\n".join(["```console", *(f"$ {line}" for line in lines), "```", ""])
 
 
@@ -57,4 +60,5 @@ def test_a_command_that_runs_nowhere_has_its_reason_and_the_test_that_it_names()
     assert reasons == set(small.NOT_RUN.values()), "none is out of date"
     for reason in reasons:
         assert all((ROOT / file).is_file() for file in re.findall(r"\b(?:tests|docs)/[\w./-]+\.\w+", reason)), reason
-    assert sum(told in ("here", "ray", "vllm") for told in places.values()) >= 0.8 * len(places)
+    ours = [told for line, told in places.items() if re.match(r"([A-Z_]+=.*)?palaestra ", line)]
+    assert sum(told in ("here", "ray", "vllm") for told in ours) >= 0.8 * len(ours)
