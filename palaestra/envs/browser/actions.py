@@ -18,6 +18,7 @@ afterwards: 1, which it is where it is missing, or 0. WebVoyager's forms (`Click
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -50,6 +51,9 @@ _VERBS = {
     "stop": "stop",
     "answer": "stop",
 }
+
+_WORDS = frozenset({"type", "select", "goto", "stop", "press"})
+"""Verbs whose words may be of several lines."""
 
 VERBS = frozenset(_VERBS.values())
 
@@ -106,13 +110,15 @@ def parse(action: str, verbs: frozenset[str] = VERBS) -> Action:
     verb = _VERBS.get(found[1].lower()) if found else None
     if found is None or verb is None or verb not in verbs:
         raise NotUnderstood(f"That is no action. Actions: {_listed(verbs)}.")
+    google = found[1].lower() == "google"
+    if google or verb not in _WORDS:
+        text = _without_remark(text)
     rest = text[found.end() :]
-    if verb in ("back", "restart"):
-        return Action(verb)
+    if google or verb in ("back", "restart"):
+        _nothing(rest, f"{found[1]} takes nothing.")
+        return Action(verb, text=GOOGLE if google else "")
     if verb == "wait":
         return _wait(_inside(rest))
-    if found[1].lower() == "google":
-        return Action("goto", text=GOOGLE)
     if verb in ("goto", "stop"):
         return _said(verb, _inside(rest))
     if verb == "press":
@@ -165,6 +171,19 @@ def _inside(rest: str) -> str:
     return rest[1:-1].strip() if rest.startswith("[") and rest.endswith("]") else rest
 
 
+def _without_remark(text: str) -> str:
+    """What belongs to an action that holds no words of its own: a remark on the lines below it does not."""
+    first, *below = text.split("\n")
+    going_on = itertools.takewhile(lambda line: not line.strip() or line.lstrip().startswith("["), below)
+    return "\n".join([first, *going_on])
+
+
+def _nothing(rest: str, told: str) -> None:
+    """Raises NotUnderstood where more is said than the action takes."""
+    if rest.strip("[]. ;"):
+        raise NotUnderstood(told)
+
+
 def _said(verb: str, words: str) -> Action:
     if verb == "goto" and not words:
         raise NotUnderstood("goto needs an address: goto [http://...].")
@@ -172,8 +191,8 @@ def _said(verb: str, words: str) -> Action:
 
 
 def _target(verb: str, rest: str) -> tuple[int, str]:
-    found = re.match(r"\[?\s*(\d{1,7})\s*\]?\s*;?\s*", rest)
-    if found is None or not found[1].isascii():
+    found = re.match(r"\[?\s*(\d{1,7})(?:\s*\]|(?=[\s;\[]|$))\s*;?\s*", rest, re.ASCII)
+    if found is None:
         raise NotUnderstood(f"{verb} needs the number of an element: {verb} [number].")
     return int(found[1]), rest[found.end() :].strip()
 
@@ -195,7 +214,9 @@ def _on_element(verb: str, target: int, rest: str) -> Action:
 
 def _led(verb: str, rest: str) -> tuple[int | tuple[int, int] | None, tuple[tuple[int, int], ...]]:
     """Where a mouse is led: the end of a drag's first stretch (None for other verbs), and the points after that."""
-    if verb == "click" or (verb == "hover" and not rest.lstrip().startswith("[")):
+    if verb == "click":
+        _nothing(rest, "click takes one element or one point: click [3], or click [120,80].")
+    if verb == "click" or (verb == "hover" and not rest.strip(". ;")):
         return None, ()
     several = re.fullmatch(r"\s*\[[^\[\]]*\](?:\s*;?\s*\[[^\[\]]*\])+\s*", rest)
     parts = re.findall(r"\[([^\[\]]*)\]", rest) if several else [_inside(rest)]
@@ -217,20 +238,22 @@ def _offset(verb: str, text: str) -> tuple[int, int]:
 
 
 def _wait(text: str) -> Action:
-    if not re.fullmatch(r"\d{1,7}", text, re.ASCII):
+    if not text.strip(". "):
         return Action("wait")
-    if not 1 <= int(text) <= LONGEST_WAIT:
-        raise NotUnderstood(f"wait takes milliseconds: wait, or wait [1] to wait [{LONGEST_WAIT}].")
+    if not re.fullmatch(r"\d{1,7}", text, re.ASCII) or not 1 <= int(text) <= LONGEST_WAIT:
+        raise NotUnderstood(f"wait takes whole milliseconds: wait, or wait [1] to wait [{LONGEST_WAIT}].")
     return Action("wait", milliseconds=int(text))
 
 
 def _scroll(rest: str) -> Action:
-    words = re.findall(r"[A-Za-z]+|\d{1,7}", rest, re.ASCII)
-    way = next((word.lower() for word in words if word.lower() in ("up", "down")), None)
-    if way is None:
-        raise NotUnderstood("scroll needs a direction: scroll [up] or scroll [down].")
-    number = next((int(word) for word in words if word.isdigit()), None)
-    return Action("scroll", number, way)
+    """A direction, and an element's number or WebVoyager's WINDOW beside it."""
+    words = [word.lower().removeprefix("direction=") for word in re.split(r"[\[\];,\s]+", rest.rstrip(". ")) if word]
+    ways = [word for word in words if word in ("up", "down")]
+    places = [word for word in words if word not in ways]
+    where = places[0] if places else "window"
+    if len(ways) != 1 or len(places) > 1 or not re.fullmatch(r"window|\d{1,7}", where, re.ASCII):
+        raise NotUnderstood("scroll takes a direction: scroll [up], scroll [down], or scroll [number] [down].")
+    return Action("scroll", None if where == "window" else int(where), ways[0])
 
 
 def _key(text: str) -> str:

@@ -25,7 +25,7 @@ from palaestra.envs.errors import BadInput, EnvFault, NoOracle, ReplayDiverged
 from palaestra.envs.serving.connection import Address, Connection, ForeignSnapshot, UnknownType
 from palaestra.envs.serving.openenv import OpenEnvDialect, OpenEnvSession
 from palaestra.envs.serving.several import agree
-from palaestra.envs.serving.wire import MEGABYTE, PAGE, TOKEN_VARIABLE, WIRE, About, frame
+from palaestra.envs.serving.wire import MEGABYTE, PAGE, TOKEN_VARIABLE, WIRE, About, frame, one_line
 
 _LONGEST = 1_000_000
 """Seconds that a deadline may be away."""
@@ -361,10 +361,12 @@ class RemoteEnv(TextEnv[Standing]):
 
     @staticmethod
     def _understood(address: Address, about: Mapping[str, Any]) -> None:
-        if about.get("wire") != WIRE:
+        wire = about.get("wire")
+        if type(wire) is int and wire != WIRE:  # what is no whole number is told below
             raise BadInput(
-                f"{address.http} speaks version {about.get('wire')} of the protocol (Palaestra "
-                f"{about.get('palaestra')}), this client version {WIRE}; install the same Palaestra on both sides"
+                f"{address.http} speaks version {one_line(str(wire), 40)} of the protocol (Palaestra "
+                f"{one_line(str(about.get('palaestra')), 40)}), this client version {WIRE}; "
+                "install the same Palaestra on both sides"
             )
         try:
             About.model_validate(about)

@@ -53,6 +53,16 @@ from palaestra.envs.browser.actions import VERBS, Action, NotUnderstood, parse
         ("hover [3,9] [1,2] [-1,0]", Action("hover", point=(3, 9), then=((1, 2), (-1, 0)))),
         ("wait", Action("wait")),
         ("wait [200]", Action("wait", milliseconds=200)),
+        ("Wait; [ 200 ]", Action("wait", milliseconds=200)),
+        ("wait\nIt loads.", Action("wait")),
+        ("click [3].\nThat opens it.", Action("click", 3)),
+        ("hover [3]\nThat shows it.", Action("hover", 3)),
+        ("scroll [down]\nThere is 1 more.", Action("scroll", None, "down")),
+        ("scroll down", Action("scroll", None, "down")),
+        ("scroll [down] [7]", Action("scroll", 7, "down")),
+        ("scroll [direction=down]", Action("scroll", None, "down")),
+        ("back\nI go back.", Action("back")),
+        ("Google\nI search there.", Action("goto", text="https://www.google.com/")),
     ],
 )
 def test_an_action_means_what_the_papers_mean(text: str, action: Action) -> None:
@@ -68,6 +78,30 @@ def test_an_action_means_what_the_papers_mean(text: str, action: Action) -> None
 )  # fmt: skip
 def test_what_is_no_action_is_told(text: str) -> None:
     with pytest.raises(NotUnderstood):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        *((f"wait {rest}", r"whole milliseconds: wait, or wait \[1\] to wait \[5000\]")
+          for rest in ("[200ms]", "[-5]", "[1.5]", "[1e3]", "[٣]", "[two]", "2 s", "[200] [300]", "[99999999]")),
+        *((f"scroll {rest}", "scroll takes a direction")
+          for rest in ("[-3] [down]", "[1.5] [down]", "[3] [4] [down]", "[up] [down]", "[3x] [down]", "[down] fast")),
+        *((f"click {rest}", "one element or one point")
+          for rest in ("[3] [5]", "[3] twice", "[120,80,3]", "[120,80.5]", "[3] [right]")),
+        *((f"{verb} {rest}", "needs the number of an element")
+          for verb in ("click", "hover", "drag", "type", "select") for rest in ("[3.5] [1]", "[3x] [1]", "[-3] [1]")),
+        *((f"hover {rest}", "hover goes on by pixels") for rest in ("[3] slowly", "[120,80.5]", "[3] [1.5,2]")),
+        *((f"drag {rest}", "drag needs where to") for rest in ("[3] [1.5,2]", "[3] [5px,2px]", "[3] [5] [6]")),
+        *((f"press {rest}", "press needs a key") for rest in ("[Enter] [Enter]", "[3] [Enter]", "[Enter] twice")),
+        ("back [2]", "back takes nothing"),
+        ("restart now", "restart takes nothing"),
+        ("Google [owls]", "Google takes nothing"),
+    ],
+)  # fmt: skip
+def test_an_argument_is_never_passed_over_in_silence(text: str, told: str) -> None:
+    with pytest.raises(NotUnderstood, match=told):
         parse(text)
 
 

@@ -245,7 +245,16 @@ def answering(hello: str) -> Iterator[str]:
             BadInput,
             r"speaks version 2 of the protocol \(Palaestra 9.9\), this client version 1; install the same",
         ),
-        ('{"type": "hello", "data": {}}', BadInput, "speaks version None"),
+        ('{"type": "hello", "data": {}}', BadInput, "is no environment server: .* 'wire': Field required"),
+        *(
+            (json.dumps({"type": "hello", "data": {**SAID, "wire": wire}}), BadInput, r"wrong at 'wire': .* integer$")
+            for wire in ("1", "two", 1.0, 2.5, True, [1], None)
+        ),
+        (
+            json.dumps({"type": "hello", "data": {"wire": 10**300, "palaestra": "9\n" * 300}}),
+            BadInput,
+            "speaks version 10{38}… of the protocol .Palaestra 9( 9){19}….,",
+        ),
         ('{"type": "hello", "data": {"wire": 1}}', BadInput, "is no environment server: .* 'env': Field required"),
         (json.dumps({"type": "hello", "data": {**SAID, "splits": "train"}}), BadInput, "wrong at 'splits'"),
         (json.dumps({"type": "hello", "data": {**SAID, "fidelity": "nope"}}), BadInput, "wrong at 'fidelity'"),
