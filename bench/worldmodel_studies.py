@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from learning_worlds import BAKERY
 
 THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
 START = {"learning_rate": 3e-3, "batch": 4, "micro_tokens": 4096}
@@ -21,10 +23,10 @@ class Study:
         oracle, random, policy: tasks that each of them plays for the world model to learn from; the oracle also with
             flaws, of this `slip`, unless it is 0.
         words: what is done at random where the environment does not list what can be done.
-        measured: tasks of the split `test` that oracle, flawed oracle and policy play to measure the world model on;
-            where there are none, a share of the tasks above is set aside for that.
+        measured: tasks of the split `test`, or of `dev` where there is no such split, that oracle, flawed oracle and
+            policy play to measure the world model on; where none are named, a share of the tasks above is set aside.
         page: see `PageFormat`. hidden, layers: of the fresh world model. tokens: ids of its fit; max_tokens: of a page.
-        judges, worth: does it learn to judge, and to say what (see `WorldConfig`).
+        judges, worth: does it learn to judge, and to say what; even_ends (see `WorldConfig`).
         taught: tasks whose solved episodes the policy has cloned, for so many `cloned` ids; none where there is no
             policy, and only the world model is trained and measured. vocabulary: episodes whose words are known.
         trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks (`dev`) that are played.
@@ -50,6 +52,7 @@ class Study:
     layers: int = 3
     judges: bool = True
     worth: str = "hindsight"
+    even_ends: bool = False
     taught: tuple[str, ...] = ()
     cloned: int = 2_500_000
     vocabulary: int = 200
@@ -148,3 +151,23 @@ STUDIES = {
         vocabulary=60,
     ),
 }
+
+STUDIES["crafting-book-more"] = replace(
+    STUDIES["crafting-book"],
+    title="Crafting, one book of recipes, more ends to learn from",
+    why="The world model of the part above missed nearly all ends of held-out tasks. This one has five times as many "
+    "tasks of the oracles, and twice as many ids. What the part above found was seen before this was set up.",
+    env=BAKERY,
+    oracle=bakery(range(200, 400)),
+    random=bakery(range(200, 230)),
+    policy=bakery(range(200, 260)),
+    measured=bakery(range(50, 70)),
+    tokens=1_000_000,
+)
+STUDIES["crafting-book-ends"] = replace(
+    STUDIES["crafting-book-more"],
+    title="Crafting, one book of recipes, more ends, and as many of an action as pages without one",
+    why="As the part above, with `even_ends`: a crafting that ended some episodes and not others is learnt as often "
+    "with the end as without.",
+    even_ends=True,
+)

@@ -145,7 +145,8 @@ def episodes(run: Run) -> None:
     """Real episodes to learn the world from, and to measure a world model on."""
     study, folder = run.study, run.folder
     env = make(study.env, **dict(run.study.env_settings))
-    learnt, other = env.splits()[0], "test" if study.measured else env.splits()[0]
+    learnt = env.splits()[0]
+    other = next((split for split in ("test", "dev") if split in env.splits()), learnt)
     oracles: list[Policy] = [OraclePolicy(study.env), *([flawed(study.env, study.slip)] if study.slip else [])]
     plays = [(oracle, learnt, study.oracle) for oracle in oracles]
     plays += [(RandomPolicy(study.words), learnt, study.random)]
@@ -184,6 +185,7 @@ def world_model(run: Run, seed: int) -> Path:
         "per_kind": None,  # crafting has a few dozen kinds of action, and a fresh model must see them all often
         "held_out": 0.0 if study.measured else 0.1,
         "max_tokens": study.max_tokens,
+        "even_ends": study.even_ends,
         "judge": study.judges,
         "worth": study.worth,
         "objective": {**START, "batch": 8, "tokens": study.tokens},

@@ -27,7 +27,7 @@ from palaestra.worldmodel.fidelity import Fidelity, fidelity
 from palaestra.worldmodel.judging import question, verdict
 from palaestra.worldmodel.loading import CARD, FIDELITY, WorldCard, load_world, model_policy, read_card, template_of
 from palaestra.worldmodel.page import PageFormat
-from palaestra.worldmodel.transitions import Transition, balanced, gather, packed, read, set_aside
+from palaestra.worldmodel.transitions import Transition, again, balanced, gather, packed, read, set_aside
 
 if TYPE_CHECKING:
     from palaestra.agents.template import ChatTemplate
@@ -40,6 +40,9 @@ class WorldConfig(BaseModel):
         page: what it is shown and what it writes.
         per_start, per_kind: transitions of one task, and of one kind of action, at the most; None takes all. The
             defaults are the paper's.
+        even_ends: pages of an action that ended some episodes and not others are learnt as often with the end as
+            without: the rarer ones are repeated, up to ten times in all. The paper balances by task and kind of action
+            alone, so that ends stay as rare as they are.
         judge: it also learns to judge: to say the worth of a page. Without, it judges as it did before it was trained.
         worth: what that is: what hindsight knows (1 solved, half the final score on the way), which hardly depends on
             the last action; or the environment's own score there, which does where scores grow on the way.
@@ -54,6 +57,7 @@ class WorldConfig(BaseModel):
     page: PageFormat = PageFormat()
     per_start: int | None = Field(default=20, ge=1)
     per_kind: int | None = Field(default=50, ge=1)
+    even_ends: bool = False
     judge: bool = True
     worth: Literal["hindsight", "score"] = "hindsight"
     held_out: float = Field(default=0.2, ge=0.0, lt=1.0)
@@ -179,6 +183,8 @@ def learn(
         chosen = read(run.path / place / "transitions.jsonl.gz")
         told = {t.task.id: env.instructions(t.task) for t in chosen}
         samples = samples_of(chosen, config, template_of(base), told)
+        if config.even_ends:  # only the pages once more: the judge sees in a page whether the episode is over
+            samples += samples_of(again(chosen), config.model_copy(update={"judge": False}), template_of(base), told)
         name = f"{Path(base).name}-world" + (f"-{place.name}" if folder else "")
         report = fit(
             base,

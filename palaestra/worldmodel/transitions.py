@@ -2,7 +2,8 @@
 
 Failed episodes teach as much as won ones; what was imagined teaches nothing about the world, and a fault says nothing.
 Sub-sampling keeps what is common from drowning what is rare, as in arXiv 2504.21024: at most so many of one start, and
-of one kind of action (its first two words).
+of one kind of action (its first two words). What the paper does not do, ends can be made as frequent as what is no end
+(`again`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gzip
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import cycle, islice
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -170,6 +172,27 @@ def balanced(
         kinds[kind] += 1
         kept.add((transition.episode, transition.step))
     return [t for t in everything if (t.episode, t.step) in kept]
+
+
+def again(transitions: Sequence[Transition], most: int = 10) -> list[Transition]:
+    """What to learn once more, so that what was done does not tell by itself whether the episode ends.
+
+    The same action ends an episode where it is what was asked for, and is a step on the way or an error elsewhere.
+    Where one of the two is rare, a model that always says the other is nearly always right, and need not look at the
+    task. So of every action, word for word, that ended some episodes and not others, the rarer transitions come once
+    more, in turn, until they are as many as the others. The paper balances by start and kind of action alone.
+
+    Args:
+        most: how often one is learnt in all, at the most.
+    """
+    sides: dict[str, tuple[list[Transition], list[Transition]]] = {}
+    for each in transitions:
+        sides.setdefault(each.action, ([], []))[each.status is Status.OVER].append(each)
+    found = []
+    for both in sides.values():
+        rare, common = sorted(both, key=len)
+        found += list(islice(cycle(rare), min(len(common), most * len(rare)) - len(rare)))
+    return found
 
 
 def set_aside(task: Task, share: float, seed: int = 0) -> bool:

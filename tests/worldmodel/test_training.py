@@ -18,11 +18,13 @@ from palaestra.cli import run
 from palaestra.envs import BadInput, make
 from palaestra.envs.check import check
 from palaestra.trainers.config import config_of
+from palaestra.trainers.rundir import RunDir
 from palaestra.worldmodel.env import ID
 from palaestra.worldmodel.fidelity import Fidelity
 from palaestra.worldmodel.loading import load_world, read_card, template_of
+from palaestra.worldmodel.page import Status
 from palaestra.worldmodel.training import TrainConfig, held_out_episodes, rationales, samples_of, train_world
-from palaestra.worldmodel.transitions import gather, set_aside
+from palaestra.worldmodel.transitions import again, gather, packed, read, set_aside
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,27 @@ def test_training_writes_a_world_model_that_knows_what_it_is(trained: tuple[Path
     assert load_world(out / "model") is world  # in memory once
     with pytest.raises(BadInput, match="is a world model of toy/Rooms-v0, not of palaestra/Crafting-v0"):
         load_world(out, "palaestra/Crafting-v0")
+
+
+def test_ends_that_are_learnt_as_often_are_repeated_for_the_pages_alone(
+    file: Path, tiny: Path, trained: tuple[Path, Fidelity], tmp_path: Path
+) -> None:
+    """`leave` wins where the way out is, and loses elsewhere: both are ends. `left` and `right` end nothing."""
+    out, _ = trained
+    chosen = read(out / "transitions.jsonl.gz")
+    assert again(chosen) == []
+    lost = [t.model_copy(update={"status": Status.REFUSED}) if t.score == 0 else t for t in chosen]
+    more = again(lost)
+    assert more
+    assert {t.action for t in more} == {"leave"}
+    copy, fit = tmp_path / "run", {"epochs": 1, "learning_rate": 4e-3, "batch": 16, "micro_tokens": 4096}
+    how = config(file, tiny, even_ends=True, horizons=1, objective=fit)
+    with RunDir.open(copy, "worldmodel", how) as run:
+        run.write("transitions.jsonl.gz", packed(lost))
+    train_world(how, copy)
+    learnt = json.loads((copy / "fit.json").read_text())
+    assert learnt["transitions"] == learnt["judgements"] == len(lost)
+    assert learnt["report"]["samples"] == 2 * len(lost) + len(more)
 
 
 def test_the_same_command_goes_on_where_it_was_killed(

@@ -18,7 +18,16 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, make
 from palaestra.worldmodel.judging import question
 from palaestra.worldmodel.page import PageFormat, Problem, Status
-from palaestra.worldmodel.transitions import Transition, balanced, gather, packed, read, set_aside, transitions_of
+from palaestra.worldmodel.transitions import (
+    Transition,
+    again,
+    balanced,
+    gather,
+    packed,
+    read,
+    set_aside,
+    transitions_of,
+)
 
 FIVE = ["right", "fly", "right", "left", "leave"]
 
@@ -124,6 +133,22 @@ def test_balance_caps_each_start_and_each_kind_of_action() -> None:
     assert balanced(plenty[::-1], per_kind=7) == balanced(plenty, per_kind=7)  # whatever the order
     assert balanced(plenty, per_kind=7, seed=1) != balanced(plenty, per_kind=7, seed=2)
     assert balanced([plenty[0], plenty[0]]) == [plenty[0]]  # equal ones count once
+
+
+def test_an_action_that_ends_some_episodes_and_not_others_is_learnt_as_often_with_the_end_as_without() -> None:
+    def cake(count: int, over: bool, action: str = "craft cake") -> list[Transition]:
+        status = Status.OVER if over else Status.REFUSED
+        return [
+            transition(step, action, episode=f"{over}").model_copy(update={"status": status}) for step in range(count)
+        ]
+
+    two, five = cake(2, True), cake(5, False)
+    assert again([*two, *five]) == [two[0], two[1], two[0]]  # the rarer ones in turn: five of each now
+    assert again([*cake(5, True), *cake(2, False)]) == [*cake(2, False), cake(2, False)[0]]  # either may be the rarer
+    assert again([*two, *cake(2, False)]) == []
+    assert again([*cake(3, True, "buy"), *cake(9, False, "craft pie")]) == []  # these tell by themselves what comes
+    assert again([*cake(1, True), *cake(40, False)]) == cake(1, True) * 9  # ten times each, no more
+    assert again([*cake(1, True), *cake(40, False)], most=3) == cake(1, True) * 2
 
 
 def test_the_same_share_of_tasks_is_set_aside_for_the_same_seed() -> None:
