@@ -1,8 +1,9 @@
 """What an agent writes to call tools: `{"name": ..., "arguments": {...}}` or `name(argument=value)`. Nothing is run.
 
 Both forms are read, one call or several: as a JSON list, as a Python list, as lines; bare, in a block between lines of
-three backticks, or in `<tool_call>` tags as Hermes and Qwen models write them. The Python form goes through `ast` and
-may hold nothing but literals, so no text of an agent is ever evaluated.
+three backticks, in backticks on lines of their own, or in `<tool_call>` tags as Hermes and Qwen models write them. The
+Python form goes through `ast` and may hold nothing but literals, so no text of an agent is ever evaluated. A name that
+a call's result is given (`total = add(1, 2)`) is passed over, since nothing can use it: the call is what is meant.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ MOST = 40
 DIGITS = 1_000
 """Digits of a whole number, give or take a few. Python writes out 4,300 at most, and tools multiply."""
 
-_FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
+_TICKS = re.compile(r"^[ \t]*(`{1,3})([^`\n]+)\1[ \t]*$", re.MULTILINE)
 _TAGS = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
-_HEAD = re.compile(r"\[?\s*([A-Za-z_][A-Za-z0-9_.]*)\s*\(")
+_HEAD = re.compile(r"(?:[A-Za-z_]\w*+\s*+=\s*+)?\[?\s*+([A-Za-z_][A-Za-z0-9_.]*+)\s*+\(")
 _FILE = "<tool call>"
 _TOO_LARGE = f"a number has more than {DIGITS} digits"
 warnings.filterwarnings("ignore", module=re.escape(_FILE))  # of escapes such as "\d", which are left as they stand
@@ -84,10 +86,10 @@ def read(text: str, known: Container[str] = ()) -> Reading:
     """
     if len(text) > LONGEST:
         return Reading(problem=f"The answer has {len(text)} characters; at most {LONGEST} are read.")
-    text = text.strip()
+    text = _bare(text.strip())
     if not text:
         return Reading(problem=f"The answer was empty. {_FORM}")
-    marked = _TAGS.findall(text) or _FENCE.findall(text)
+    marked = _TAGS.findall(text) or _FENCE.findall(text) or _ticked(text, known)
     calls: list[Call] = []
     try:
         for part in marked or [text]:
@@ -99,11 +101,45 @@ def read(text: str, known: Container[str] = ()) -> Reading:
     return Reading(tuple(calls))
 
 
+def _ticked(text: str, known: Container[str]) -> list[str]:
+    """The calls that stand in backticks on lines of their own."""
+    found = (_unlabelled(part[2]) for part in _TICKS.finditer(text))
+    return [inner for inner in found if inner and _looks_like_a_call(inner, known)]
+
+
+def _bare(text: str) -> str:
+    """A text of one line without backticks around all of it."""
+    whole = _TICKS.fullmatch(text)
+    return (_unlabelled(whole[2]) if whole else "") or text
+
+
+def _unlabelled(text: str) -> str:
+    """Without the language before what stands in backticks, as in ```python cd('a')```."""
+    return re.sub(r"^(?:python|json|tool_code)\s+(?=\S)", "", text.strip())
+
+
 def _looks_like_a_call(text: str, known: Container[str]) -> bool:
     if text[0] in "[{" and re.search(r"[\"']name[\"']\s*:", text):
         return True
     head = _HEAD.match(text)
-    return head is not None and (head[1] in known or head[1].rpartition(".")[2] in known)
+    return (head is not None and _is_of(head[1], known)) or _holds_a_call(text, known)
+
+
+def _is_of(name: str, known: Container[str]) -> bool:
+    return name in known or name.rpartition(".")[2] in known
+
+
+def _holds_a_call(text: str, known: Container[str]) -> bool:
+    """Is it Python in which a tool is called, such as `print(add(1))`. Words hardly ever are."""
+    try:
+        tree = ast.parse(text, _FILE)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    called = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return any(
+        (isinstance(func, ast.Name) and func.id in known) or (isinstance(func, ast.Attribute) and func.attr in known)
+        for func in called
+    )
 
 
 def _part(text: str) -> Sequence[Call]:
@@ -176,9 +212,13 @@ def _python(text: str) -> Sequence[Call]:
 
 
 def _expressions(statement: ast.stmt) -> Sequence[ast.expr]:
-    if not isinstance(statement, ast.Expr):
-        raise _Unreadable("Only calls can be made.")
-    value = statement.value
+    match statement:
+        case ast.Expr(value=value) | ast.Assign(value=value, targets=[ast.Name()]):
+            pass
+        case ast.AnnAssign(value=ast.expr() as value, target=ast.Name()):
+            pass
+        case _:
+            raise _Unreadable("Only calls can be made.")
     return value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
 
 

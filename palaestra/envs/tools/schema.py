@@ -82,6 +82,9 @@ def tool(function: Callable[..., object], name: str | None = None, *, state: boo
         name: as the agent calls it; None for the function's own.
         state: has the environment a state. Without one only an untyped first parameter stands for it (and is None).
 
+    Arguments are checked as pydantic does by default, which converts what stands for the type without loss: for `int`,
+    the text '5' and the float 5.0 are 5, and True is 1. Types such as `pydantic.StrictInt` take nothing else.
+
     Raises:
         BadInput: an untyped argument, `*args` or `**kwargs`, a type that pydantic has no schema for, no function.
     """

@@ -22,6 +22,16 @@ KNOWN = {"cd", "ls"}
         '[{"name": "cd", "parameters": {"folder": "a", "deep": true}}]',
         '{"name": "cd", "arguments": "{\\"folder\\": \\"a\\", \\"deep\\": true}"}',
         "I go there.\n```python\ncd(folder='a', deep=True)\n```",
+        "I go there.\n```python\ncd(folder='a', deep=True)",
+        "```\ncd(folder='a', deep=True)```",
+        "`cd(folder='a', deep=True)`",
+        "``` cd(folder='a', deep=True) ```",
+        "```python cd(folder='a', deep=True)```",
+        '`{"name": "cd", "arguments": {"folder": "a", "deep": true}}`',
+        "I go there:\n  `cd(folder='a', deep=True)`\nand look around.",
+        "where = cd(folder='a', deep=True)",
+        "where: str = cd(folder='a', deep=True)",
+        "`where = cd(folder='a', deep=True)`",
         'First:\n<tool_call>\n{"name": "cd", "arguments": {"folder": "a", "deep": true}}\n</tool_call>',
     ],
 )
@@ -67,11 +77,16 @@ def test_what_is_given_twice_is_told_and_makes_no_call(text):
 
 
 def test_several_calls_are_read_in_their_order():
-    for text in ("[cd('a'), ls()]", "cd('a')\nls()", "<tool_call>cd('a')</tool_call><tool_call>ls()</tool_call>"):
+    for text in ("[cd('a'), ls()]", "cd('a')\nls()", "<tool_call>cd('a')</tool_call><tool_call>ls()</tool_call>",
+                 "`cd('a')`\n`ls()`", "a = cd('a')\nb = ls()", "found = [cd('a'), ls()]"):  # fmt: skip
         assert read(text, KNOWN).calls == (Call("cd", {}, ("a",)), Call("ls"))
 
 
-@pytest.mark.parametrize("text", ["done", "I have moved it.", "What folder (of the two) do you mean?", "sorry(", "[1]"])
+@pytest.mark.parametrize(
+    "text",
+    ["done", "I have moved it.", "What folder (of the two) do you mean?", "sorry(", "[1]", "`done`", "`3`", "` `", "``",
+     "x = 5", "I have called `cd('a')` for you."],
+)  # fmt: skip
 def test_words_are_words(text):
     reading = read(text, KNOWN)
     assert reading.calls == ()
@@ -93,6 +108,18 @@ def test_words_are_words(text):
         '{"name": "cd", "arguments": 3}',
         '{"name": "cd", "code": "x"}',
         "<tool_call>cd</tool_call>",
+        "where = cd(folder=a)",
+        "where = cd(folder='a'",
+        "where += cd('a')",
+        "where, what = cd('a')",
+        "where = cd('a')\nls(where)",
+        "print(cd('a'))",
+        "await cd('a')",
+        "return tools.cd('a')",
+        "- cd('a')",
+        "`cd('a'`",
+        "`print(cd('a'))`",
+        "```python\nwhere = 'a'\ncd(where)\n```",
         "",
         " \n",
         "x" * (LONGEST + 1),

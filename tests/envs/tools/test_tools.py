@@ -238,6 +238,35 @@ def test_arguments_arrive_as_their_types():
     assert observation.splitlines() == ["2", '["pen"]', "É"]
 
 
+def test_arguments_are_converted_where_pydantic_does_it_by_default():
+    for amount, stored in (("'2'", "2"), ("2.0", "2"), ("True", "1")):
+        assert told(f"put('pen', amount={amount})")[0] == stored
+    observation, info = told("put('pen', amount=2.5)")
+    assert observation.startswith("Wrong call: put: argument 'amount': Input should be a valid integer")
+    assert not info["valid"]
+
+
+@pytest.mark.parametrize("answer", ["`put('pen')`", "```put('pen')```", "n = put('pen')", "I do:\n`put('pen')`"])
+def test_a_call_in_backticks_or_with_a_name_for_its_result_is_made_and_ends_nothing(answer):
+    register()
+    env = make("mine/Store-v0")
+    env.reset(options={"task": "two"})
+    for number in ("1", "2"):
+        observation, _, over, _, info = env.step(answer)
+        assert (observation, over, info["valid"]) == (number, False, True)
+    assert env.step("done")[4]["success"]
+
+
+@pytest.mark.parametrize("answer", ["a, b = put('pen')", "print(put('pen'))", "`put(item)`", "n = put(item)"])
+def test_what_is_meant_as_a_call_and_is_none_is_no_answer_to_the_user(answer):
+    register()
+    env = make("mine/Store-v0")
+    env.reset(options={"task": "two"})
+    observation, _, over, _, info = env.step(answer)
+    assert (over, info["valid"]) == (False, False)
+    assert observation.endswith('Write name(argument=value) with literal values, or {"name": ..., "arguments": {...}}.')
+
+
 def test_a_goal_is_judged_by_the_state_when_the_user_is_answered():
     for last in ("done", "I stored them.", "finish(answer='stored')", '{"name": "finish", "arguments": {}}'):
         _, info = told("put('pen')", "put('pen')", last)
