@@ -28,6 +28,7 @@ from palaestra.agents.progress import Progress
 from palaestra.agents.runner import Attempt, Item, Setup
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.streaming import StreamingPolicy
+from palaestra.agents.told import last_line
 from palaestra.agents.workers import Answered, Engine, EnvWorker, Event, Finished, Stop
 from palaestra.envs import BadInput, PalaestraError
 
@@ -342,7 +343,7 @@ class Driver:
     def _fault(self, attempt: Attempt, outcome: Outcome, error: str, part: Callable[[EnvWorker], None]) -> None:
         self._store.add(attempt.fault(outcome, error))
         self.tally.faults += 1
-        self._last_error = error.strip().splitlines()[-1] if outcome is not Outcome.TIMEOUT else error.splitlines()[0]
+        self._last_error = last_line(error) if outcome is not Outcome.TIMEOUT else error.splitlines()[0]
         del self._going[attempt.worker]
         attempt.worker.standing = attempt.standing
         part(attempt.worker)

@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from palaestra.agents.episode import Episode, Path, Turn
+from palaestra.agents.told import last_line
 from palaestra.envs.errors import BadInput
 
 SHOWN, PIECE, TURNS, LONGEST_PICTURE = 4000, 200_000, 200, 20_000_000
@@ -93,6 +94,5 @@ def picture(path: Path, step: int) -> bytes | None:
 
 def fault(number: int, broken: Episode) -> dict[str, Any]:
     """A fault in a line."""
-    lines = (broken.error or "").strip().splitlines()
     about = broken.model_dump(mode="json", include={"id", "outcome", "start"})
-    return {"number": number, **about, "turns": len(broken.turns), "error": lines[-1][:300] if lines else ""}
+    return {"number": number, **about, "turns": len(broken.turns), "error": last_line(broken.error or "")[:300]}

@@ -225,6 +225,12 @@ def test_a_run_that_makes_nothing_but_faults_never_ends_quietly(store: EpisodeSt
         run(tasks("raises/0"), store, World(), max_fault_rate=1.0)
 
 
+def test_the_last_fault_is_told_without_the_path_to_its_class(store: EpisodeStore) -> None:
+    with pytest.raises(TooManyFaults, match=r"; the last one: the environment's process is dead$"):
+        run(tasks("dies/0"), store, World(), max_fault_rate=1.0)
+    assert "palaestra.envs.errors.EnvFault: the environment's process is dead" in str(next(store.faults()).error)
+
+
 def test_what_takes_all_in_flight_with_it_once_costs_no_more_than_those_attempts(store: EpisodeStore) -> None:
     report = run(many("flaky", 8), store, World(), max_fault_rate=0.2)
     assert (report.episodes, report.faults, report.given_up) == (8, 8, 0)

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli import run
 from palaestra.envs import BadInput
+from palaestra.viewer.paths import fault
 from palaestra.viewer.runs import Runs
 from palaestra.viewer.server import application, view
 from palaestra.viewer.table import Shown
@@ -169,9 +170,17 @@ def test_a_huge_observation_comes_cut_and_its_rest_in_pieces(ask: Ask) -> None:
 def test_hostile_and_broken_text_passes_letter_by_letter(ask: Ask) -> None:
     root = ask("episodes", run="odd", order="added")["rows"][0]["id"]
     assert ask("episode", run="odd", id=root)["turns"][0]["observation"]["text"] == HOSTILE
-    fault = ask("faults", run="odd")["rows"][0]
-    assert fault["outcome"] == "env_error"
-    assert HOSTILE in ask("episode", run="odd", fault=fault["number"])["error"]["text"]
+    broken = ask("faults", run="odd")["rows"][0]
+    assert broken["outcome"] == "env_error"
+    assert HOSTILE in ask("episode", run="odd", fault=broken["number"])["error"]["text"]
+
+
+def test_a_fault_is_listed_with_what_went_wrong_and_no_path_to_a_class(place: Path) -> None:
+    with EpisodeStore(place / "odd/episodes.sqlite", mode="r") as store:
+        broken = next(store.faults())
+    trace = "Traceback (most recent call last):\n  ...\npalaestra.envs.errors.EnvFault: the page did not load"
+    assert fault(0, broken.model_copy(update={"error": trace}))["error"] == "the page did not load"
+    assert fault(0, broken)["error"] == HOSTILE
 
 
 def test_a_forest_holds_every_fork_and_counts_what_ended_below(ask: Ask, place: Path) -> None:
