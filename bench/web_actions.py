@@ -33,8 +33,9 @@ EPISODE = 25
 SLOW = 30.0
 """Seconds; a step that takes longer counts as a hang."""
 
-PIECES = ("down", "up", "Enter", "Control+a", "Control+t", "F5", "http://library.test/rooms.html", "-3,900", "1,1",
-          "99999", "-1", "\ud800", "\0", "[", "]]", "<script>", "x" * 3000, "file:///etc/passwd", "٣")  # fmt: skip
+PIECES = ("down", "up", "Enter", "Control+a", "Control+t", "F5", "200ms", "http://library.test/rooms.html", "-3,900",
+          "1,1", "99999", "-1", "\ud800", "\0", "[", "]]", "<script>", "x" * 3000, "file:///etc/passwd",
+          "٣")  # fmt: skip
 
 
 def generated(rng: Random, elements: int) -> str:
@@ -44,12 +45,24 @@ def generated(rng: Random, elements: int) -> str:
     if kind < 5:
         forms = (f"click {number}", f"type {number} [{noise(rng)}] [{rng.randrange(2)}]", f"select {number} [a]",
                  f"hover {number}", f"drag {number} [{rng.randint(1, max(1, elements))}]", f"scroll {number} [down]",
-                 f"click [{rng.randrange(500)},{rng.randrange(500)}]", "back", "restart", "scroll [up]")  # fmt: skip
+                 f"click {point(rng)}", "back", "restart", "scroll [up]", f"wait [{rng.randint(1, 400)}]",
+                 f"drag {rng.choice((number, point(rng)))} {led(rng)}",
+                 f"hover {rng.choice((number, point(rng)))} {led(rng)}")  # fmt: skip
         return rng.choice(forms)
     if kind < 9:
         verb = rng.choice([*sorted(VERBS), "Type", "GOBACK", "Google", "frobnicate", ""])
         return " ".join([verb, *(f"[{rng.choice((noise(rng), *PIECES))}]" for _ in range(rng.randrange(4)))])
     return noise(rng)
+
+
+def point(rng: Random) -> str:
+    """A point of the window."""
+    return f"[{rng.randrange(500)},{rng.randrange(500)}]"
+
+
+def led(rng: Random) -> str:
+    """Points along which a mouse is led, each in pixels from the one before."""
+    return " ".join(f"[{rng.randint(-90, 90)},{rng.randint(-90, 90)}]" for _ in range(rng.randint(1, 8)))
 
 
 def noise(rng: Random) -> str:
