@@ -93,6 +93,9 @@ def trust(folder: Path) -> str:
                 for page in of:
                     values[seed][page.task].append(value(page))
             cells.append(two_way(values, (-1.0 if name == "gain" else 0.0, 1.0)).text())
+        for ended in (True, False):
+            said = [page.problem is None and page.over for of in here for page in of if page.ended == ended]
+            cells.append(f"{sum(said)} of {len(said)}")
         rows.append(cells)
     losses = ", ".join(f"{each.report.losses[0]:.2f} to {each.report.losses[-1]:.2f}" for each in learnt)
     judges = learnt[0].judgements > 0
@@ -107,7 +110,7 @@ def trust(folder: Path) -> str:
         f"{learnt[0].report.tokens_seen:,} ids through it in {learnt[0].report.seconds / 60:.0f} minutes (loss "
         f"{losses}). Measured on "
         f"{found[0].episodes} real episodes of {found[0].tasks} tasks that it did not learn from:\n\n"
-        + table(["steps", "pages", "cut", *measures, "score of ends (first one)"], rows)
+        + table(["steps", "pages", "cut", *measures, "ends seen", "false ends", "score of ends (first one)"], rows)
         + f"\n\nTrusted for {', '.join(str(of.trusted) for of in found)} steps (similarity of at least 0.5 and a gain "
         f"over copying, at the lower ends). Of ends, a judged score within 0.25 of the real one is right.{said}"
     )

@@ -154,20 +154,21 @@ STUDIES = {
 
 STUDIES["crafting-book-more"] = replace(
     STUDIES["crafting-book"],
-    title="Crafting, one book of recipes, more ends to learn from",
-    why="The world model of the part above missed nearly all ends of held-out tasks. This one has five times as many "
-    "tasks of the oracles, and twice as many ids. What the part above found was seen before this was set up.",
+    title="Crafting, one book of recipes, more to learn from",
+    why="The world model of the part above hardly ever said on held-out tasks that the goal is reached: it wrote the "
+    "page without these words, so that the judge saw no end. This one has five times as many tasks of the oracles, and "
+    "three times as many ids. Those figures were seen before these settings were made.",
     env=BAKERY,
     oracle=bakery(range(200, 400)),
     random=bakery(range(200, 230)),
     policy=bakery(range(200, 260)),
-    measured=bakery(range(50, 70)),
-    tokens=1_000_000,
+    measured=bakery(range(50, 80)),
+    tokens=1_500_000,
 )
 STUDIES["crafting-book-ends"] = replace(
     STUDIES["crafting-book-more"],
-    title="Crafting, one book of recipes, more ends, and as many of an action as pages without one",
+    title="Crafting, one book of recipes, ends as frequent as the same actions without one",
     why="As the part above, with `even_ends`: a crafting that ended some episodes and not others is learnt as often "
-    "with the end as without.",
+    "with the end as without. How the world model above tells ends was seen before this was set up.",
     even_ends=True,
 )
