@@ -174,13 +174,14 @@ def shop_settings(each: int) -> dict[str, Any]:
         "env_settings": {"max_steps": 8},
         "conversation": {"max_observation": 450},
         "sampling": {"temperature": 0.7, "max_tokens": 96},
-        "tasks": list(shelved("train", range(1500, 2500), each)),
+        "tasks": list(shelved("train", range(1500, 2300), each)),
         "budget": 12 * each,
         "objective": {"learning_rate": 1e-3, "batch": 4, "tokens": 120_000, "micro_tokens": 1300},
         "evaluation": {
             **MEASURED,
             "temperature": 0.7,
-            "tasks": list(shelved("dev", range(500, 1500), 100)),
+            "tasks": list(shelved("dev", range(500, 1500))),
+            "samples": 3,
         },
     }
 
@@ -239,19 +240,41 @@ STUDIES = {
         judged=crafting((2, 3), range(200, 350), ("bakery",)),
         rehearsed=60,
     ),
+    "crafting-far-onward": Study(
+        "Crafting, targets out of reach, from the clones on",
+        "The same tasks and experts, but the fits of RFT and EEF go on from the weights before them, those of the "
+        "clones, in place of the start model, and of a task's wins RFT learns the shortest alone. The clones learn for "
+        "as many ids as both fits of the others.",
+        BAKERY,
+        (1200, 200),
+        (),
+        0,
+        far_settings(24),
+        {
+            "rft": {"start": "previous", "per_task": 1, "prefer": "shortest"},
+            "eef": {"start": "previous", "states": 5},
+            "sft-positives": {"objective": {**far_settings(24)["objective"], "tokens": 240_000}},
+        },
+        ("rft", "eef", "sft-positives"),
+        "crafting-far",
+        failing=0.5,
+        mastered=crafting((3,), range(350, 374), ("bakery",)),
+        patience=12,
+    ),
     "webshop": Study(
-        "WebShop, goals for ten of the official 1,000 products",
-        "Synthetic goals for the ten products that most training goals are about; `search` asks for the instruction's "
-        "own words. An episode ends with the purchase and has a graded score; success is a score of 1. Pages are cut "
-        "in the middle to the length that the settings say. Experts win a third of the tasks, as the papers' did.",
+        "WebShop, goals for thirty of the official 1,000 products",
+        "Synthetic goals for thirty products that come in at most 24 ways; `search` asks for the instruction's own "
+        "words, which find the product first or second. An episode ends with the purchase and has a graded score; "
+        "success is a score of 1. Pages are cut in the middle to the length that the settings say. Experts win a third "
+        "of the tasks, as the papers' did.",
         WEBSHOP,
         (3000, 120),
-        shelved("train", range(2500, 4000)),
-        2_500_000,
+        shelved("train", range(2300, 7000)),
+        1_500_000,
         shop_settings(48),
         own({"width": 4, "iterations": 8, "depth": 6}, 1300, searched=24),
         failing=0.3,
-        mastered=shelved("train", range(1500, 2500), 16),
+        mastered=shelved("train", range(1500, 2300), 16),
     ),
     "crafting-deep": Study(
         "Crafting, where exploring is hard",
