@@ -228,10 +228,11 @@ def player(run: Run, arm: str, world: Path) -> Policy:
 def act(run: Run, seeds: int) -> None:
     """All arms, each of all seeds."""
     for name in ORDER:
-        for seed in range(seeds):
+        missing = [seed for seed in range(seeds) if not acting_file(run.folder, seed, name).is_file()]
+        for seed in missing:
+            if run.late():
+                return
             file = acting_file(run.folder, seed, name)
-            if file.is_file() or run.late():
-                continue
             world = world_model(run, seed % run.worlds)
             began, acting = time.process_time(), player(run, name, world)
             with EpisodeStore(file.with_suffix(".sqlite")) as store:
@@ -253,7 +254,8 @@ def act(run: Run, seeds: int) -> None:
             acted = Acted(evaluation=found, spent=spent, world=world.name, seconds=time.process_time() - began)
             write_whole(file, acted.model_dump_json().encode())
             print(f"seed {seed}, {name}: {found.success.text(percent=True)}, {acted.seconds:.0f} s", flush=True)
-        write_page(run.out / "worldmodel", run.docs)
+        if missing:
+            write_page(run.out / "worldmodel", run.docs)
 
 
 # -- synthesis ---------------------------------------------------------------------------------------------------------
