@@ -17,7 +17,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Cost, Episode, Outcome, Provenance, Start, Turn, acting, episode_id
 from palaestra.agents.episode import episode_key as key_of
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, EnvFault, Snapshot, Task, TextEnv
+from palaestra.envs import BadInput, Snapshot, Task, TextEnv
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,13 @@ class Played:
         """Take an action.
 
         Raises:
-            EnvFault: the environment broke; one stands where one stood before, unless it cannot go back either.
+            EnvFault, or whatever the environment raised: it broke; one stands where one stood before, unless it cannot
+                go back either.
         """
         try:
             observation, reward, over, truncated, self._info = self.env.step(action)
-        except EnvFault:
-            with contextlib.suppress(EnvFault):
+        except Exception:  # whatever it is: half of the action may have been done
+            with contextlib.suppress(Exception):
                 self.back(self.step)
             raise
         info = self._info

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Literal, Protocol
 
+from palaestra.agents.plain import plain
 from palaestra.agents.stage import Figure, Stage, brief, left, line, rate
 from palaestra.envs import BadInput
 
@@ -161,7 +162,7 @@ class Lines(_NowAndThen):
             super().end(stage)
 
     def tell(self, stage: Stage, over: bool) -> None:
-        print(f"{stage.what or 'collect'}: {line(stage)}", file=sys.stderr, flush=True)
+        print(f"{plain(stage.what) or 'collect'}: {line(stage)}", file=sys.stderr, flush=True)
 
 
 class JsonLines(_NowAndThen):
@@ -224,7 +225,7 @@ class Bar:
             console=self._console,
             refresh_per_second=4,
         )
-        self._bar.add_task(escape(stage.what or "collect"), total=stage.total, figures="")
+        self._bar.add_task(escape(plain(stage.what) or "collect"), total=stage.total, figures="")
         self._bar.start()
         self._show(stage, False)
 

@@ -85,7 +85,7 @@ def run(args: list[str]) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except (typer.Abort, KeyboardInterrupt) as stop:
-        print(str(stop) or "interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
+        print(plain(str(stop)) or "interrupted; what was committed is kept, the same command goes on", file=sys.stderr)
         return 130
     except PalaestraError as error:
         return _fail(str(error))

@@ -14,6 +14,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.counted import Counted
 from palaestra.agents.episode import Episode
 from palaestra.agents.packing import pack
+from palaestra.agents.plain import plain
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.options import (
     Events,
@@ -87,7 +88,7 @@ def export(
     if as_json:
         tell({"episodes": total, "written": written, "form": form, "file": str(file)})
     else:
-        print(f"{written} episodes in {file}")
+        print(plain(f"{written} episodes in {file}"))
 
 
 def _shown_as(style: str | None) -> Conversation:
@@ -174,7 +175,7 @@ def import_(
     if as_json:
         tell({"read": read.done, "added": added, "store": str(store.file)})
     else:
-        print(f"{added} episodes added to {store.file}")
+        print(plain(f"{added} episodes added to {store.file}"))
 
 
 def _plan_import(file: Path, out: Path, step: Callable[[], None]) -> Estimate:

@@ -11,6 +11,7 @@ import typer
 from rich.markdown import Markdown
 
 from palaestra.agents.counted import Fits
+from palaestra.agents.plain import plain
 from palaestra.agents.progress import under
 from palaestra.agents.typical import near, typical
 from palaestra.cli.options import Concurrency, Events, Load, Quiet, Tasks, load_environments, parse_tasks, shown, tell
@@ -121,4 +122,4 @@ def compare(
         return
     console = screen()
     console.print(Markdown(markdown(standings)))
-    console.print(f"report: {report}", soft_wrap=True)
+    console.print(plain(f"report: {report}"), soft_wrap=True)

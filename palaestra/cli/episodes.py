@@ -132,8 +132,8 @@ def collect(
     share = f" ({report.success_rate:.1%} successes)" if report.success_rate is not None else ""
     print(f"{report.episodes} episodes{share}, {report.skipped} were there, {report.faults} faults")
     if report.given_up:
-        print(f"{report.given_up} could not be made; see `palaestra show {shlex.quote(str(out))} --faults`")
-    print(f"look at them: palaestra show {shlex.quote(str(out))}")
+        print(plain(f"{report.given_up} could not be made; see `palaestra show {shlex.quote(str(out))} --faults`"))
+    print(plain(f"look at them: palaestra show {shlex.quote(str(out))}"))
     return 1 if report.given_up else 0
 
 
@@ -157,7 +157,7 @@ def runs(
         print(json.dumps(rows, indent=2))
         return
     if not rows:
-        print(f"no runs in {folder}; `palaestra train rft --help` starts one")
+        print(plain(f"no runs in {folder}; `palaestra train rft --help` starts one"))
         return
     table = Table(box=None, header_style="bold")
     for column in ("run", "method", "env", "model", "episodes", "state", "success"):

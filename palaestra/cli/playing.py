@@ -7,6 +7,7 @@ import difflib
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -180,6 +181,9 @@ class Table:
             self._say(f"you stand at step {self.played.step}; :back 0 begins anew")
         except PalaestraError as error:
             self._say(str(error), "red")
+        except Exception:  # of an environment that somebody is at work on: shown, and one plays on
+            self._say(f"the environment broke:\n{traceback.format_exc().rstrip()}", "red")
+            self._say(f"you stand at step {self.played.step}; :back 0 begins anew")
 
     # -- what can be typed -------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import PydanticSerializationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -85,13 +86,21 @@ def show(
         if episode is not None:
             path = forest.path(_full_id(forest, episode))
             if as_json:
-                print(path.model_dump_json())
+                print(_json_of(path))
             else:
                 Shown(screen(), forest, path, full).show()
         elif faults:
             _show_faults(forest, limit, as_json)
         else:
             _show_list(forest, outcome, task, limit, as_json)
+
+
+def _json_of(path: episodes.Path) -> str:
+    """The path as JSON, also with lone surrogates in it, which only escapes can spell."""
+    try:
+        return path.model_dump_json()
+    except PydanticSerializationError:
+        return json.dumps(path.model_dump(mode="json"))
 
 
 def _full_id(forest: Forest, start: str) -> str:

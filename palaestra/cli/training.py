@@ -170,7 +170,7 @@ def run_method(
         return
     console = screen()
     console.print(Markdown(table.read_text().split("\n## ", 1)[0]))
-    console.print(f"report: {report.resolve()}", soft_wrap=True)
+    console.print(plain(f"report: {report.resolve()}"), soft_wrap=True)
 
 
 def experts_of(text: str) -> dict[str, Any]:
@@ -353,7 +353,7 @@ def evaluate(
         by_type.setdefault(row.type, []).extend(row.successes)
     for name, wins in by_type.items():
         console.print(plain(f"  {name}: {sum(wins)} of {len(wins)}"))
-    console.print(f"report: {report.resolve()}", soft_wrap=True)
+    console.print(plain(f"report: {report.resolve()}"), soft_wrap=True)
 
 
 def demo(

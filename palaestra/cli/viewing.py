@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from palaestra.agents.plain import plain
 from palaestra.envs.serving.wire import TOKEN_VARIABLE
 
 
@@ -37,4 +38,4 @@ def view(
     from palaestra.viewer.server import view as show
 
     with contextlib.suppress(KeyboardInterrupt):
-        show(run, host=host, port=port, token=token, told=lambda line: print(line, flush=True))
+        show(run, host=host, port=port, token=token, told=lambda line: print(plain(line), flush=True))

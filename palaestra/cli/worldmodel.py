@@ -11,6 +11,7 @@ import typer
 from rich.markdown import Markdown
 
 from palaestra.agents.counted import Fits
+from palaestra.agents.plain import plain
 from palaestra.agents.policies.named import model_name, policy_by_name
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli.environments import Env
@@ -110,8 +111,8 @@ def train(
         if report
         else "no task was set aside, so nothing was measured; see `worldmodel eval`"
     )
-    console.print(f"world model: {(where / 'model').resolve()}", soft_wrap=True)
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(plain(f"world model: {(where / 'model').resolve()}"), soft_wrap=True)
+    console.print(plain(f"report: {page}"), soft_wrap=True)
 
 
 @app.command(name="eval")
@@ -267,4 +268,4 @@ def act(
     console = screen()
     console.print(f"success {result.success.text(percent=True)}   score {result.score.text()}")
     console.print(f"{result.episodes} episodes, depth {ahead.depth}, {spent.text()}")
-    console.print(f"report: {report}", soft_wrap=True)
+    console.print(plain(f"report: {report}"), soft_wrap=True)

@@ -29,6 +29,8 @@ class Texts(TextEnv[State]):
         return State(), HOSTILE + "\ud800"
 
     def act(self, state, action):
+        if action == "break" or "broken" in state.said:
+            raise RuntimeError(HOSTILE)
         return Reply(HOSTILE, score=1.0, success=True, over=True)
 
     def admissible(self, state):
@@ -37,26 +39,46 @@ class Texts(TextEnv[State]):
 
 Texts.__doc__ = HOSTILE + "\ud800"
 tasks = {split: [f"{HOSTILE}{split}/{n}" for n in range(2)] for split in ("train", "test")}
-register("hostile/Texts-v0", Texts, splits=tasks, max_steps=2, oracles={"says": lambda env: HOSTILE}, summary=HOSTILE)
+how = {"splits": tasks, "max_steps": 2, "oracles": {"says": lambda env: HOSTILE}, "summary": HOSTILE}
+register("hostile/Texts-v0", Texts, **how)
+
+
+class Broken(Texts):
+    def begin(self, task, rng):
+        return State("broken"), HOSTILE
+
+
+register("hostile/Broken-v0", Broken, **how)
 """
+STRANGE = "'\x1b[2J\x1b]0;owned\x07\u202e\x9b31m [/red] <script>'"
+"""A name of a folder."""
 COMMANDS = (
     "envs",
     "envs hostile/Texts-v0 --load env.py",
     "envs hostile/Texts-v0 --load env.py --split test",
     "play hostile/Texts-v0 --load env.py --out played",
     "collect hostile/Texts-v0 --load env.py --policy oracle --tasks 2 --out run",
-    "show run",
+    *("show run", "show run ID", "show --json run ID"),
+    "collect hostile/Broken-v0 --load env.py --policy oracle --tasks 1 --out broke",
+    "show broke --faults",
     "show played",
     "eval hostile/Texts-v0 --load env.py --policy oracle --out measured",
     "eval hostile/Texts-v0 --load env.py --policy oracle --dry-run",
     "runs .",
+    *(f"collect hostile/Texts-v0 --load env.py --policy oracle --tasks 2 --out {STRANGE}", f"show {STRANGE}"),
+    *(f"export {STRANGE} {STRANGE}.jsonl", f"import {STRANGE}.jsonl --out {STRANGE}2", f"runs {STRANGE}"),
+    f"eval hostile/Texts-v0 --load env.py --policy oracle --tasks 2 --out {STRANGE}3",
 )
 PROGRAM = """
 import io, json, shlex, sys
+from palaestra.agents.store import EpisodeStore
 from palaestra.cli import run
 for line in json.loads(sys.argv[1]):
-    sys.stdin = io.StringIO(":actions\\n:hint\\n:1\\n:path\\n:undo\\n:rules\\n:quit\\n")
-    print(f"$ {line}", flush=True)
+    sys.stdin = io.StringIO(":actions\\n:hint\\n:1\\n:path\\n:undo\\nbreak\\n:rules\\n:quit\\n")
+    print("$ " + line.encode("unicode_escape").decode(), flush=True)
+    if line.endswith(" ID"):
+        with EpisodeStore("run/episodes.sqlite", mode="r") as store:
+            line = line.replace(" ID", " " + next(store.heads()).id)
     print(f"status {run(shlex.split(line))}", flush=True)
 """
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -74,10 +96,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_every_command_shows_such_texts_and_none_steers_the_terminal(said: tuple[Path, str]) -> None:
     told = said[1]
-    assert told.count("status 0") == len(COMMANDS), told
+    assert told.count("status 0") == len(COMMANDS) - 1, told
+    assert told.count("status 2") == 1, "the environment that breaks in every episode is refused in one line"
+    assert told.count("RuntimeError: ") >= 2, "a fault is shown with its traceback, and somebody who plays goes on"
     assert STEERING.findall(told) == []
     for part in told.split("$ ")[2:]:
-        shows = part.startswith(("envs", "play", "show run", "eval")) and "--dry-run" not in part.splitlines()[0]
+        shown = part.startswith(("envs", "play", "show run", "show broke", "eval"))
+        shows = shown and "--dry-run" not in part.splitlines()[0]
         assert (r"\x1b[2J\x1b]0;owned\x07\u202e\x9b31m" in part) or not shows, part
     assert "[/red] [link=file:///a]x[/link] :train:" in told
 

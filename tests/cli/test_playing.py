@@ -34,6 +34,9 @@ class Odd(TextEnv[State]):
     def act(self, state, action):
         if action == "break":
             raise EnvFault("the wire was cut")
+        if action == "bug":
+            state.steps = 99
+            raise KeyError("a mistake in it")
         state.steps += 1
         return Reply(action * 3 if "\\n" not in action else repr(action), score=0.5)
 
@@ -106,12 +109,13 @@ def test_what_was_played_is_stored_and_a_second_way_is_a_fork_of_it(play: Play, 
 
 def test_odd_texts_cannot_steer_the_terminal_and_a_fault_ends_nothing(play: Play, tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text(ODD)
-    typed = 'one\nbreak\n"""\ntwo\nlines\n"""\n:hint\n:actions\n:look\n'
+    typed = 'one\nbreak\nbug\n"""\ntwo\nlines\n"""\n:hint\n:actions\n:look\n'
     told = play("mine/OddPlay-v0", "--load", str(tmp_path / "odd.py"), typed=typed)
     assert "\x1b" not in told
     assert r"Begin. \x1b]0;owned\x07 \ud800 :train: [bold]" in told
     assert "the environment broke: the wire was cut" in told
-    assert "you stand at step 1" in told
+    assert "KeyError: 'a mistake in it'" in told
+    assert told.count("you stand at step 1") == 2
     assert "'two\\nlines'" in told
     assert "this environment has no oracle" in told
     assert "this environment cannot list its actions" in told
