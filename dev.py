@@ -49,6 +49,7 @@ SYSTEM = {
     "docker.io": "dockerd",  # an engine of the tests' own, for the docker backend,
     "runc": "runc",  # with what starts its containers
     "iptables": "iptables",  # and what it does not start without
+    "curl": "curl",  # what the documents ask a server with
 }
 
 
@@ -113,7 +114,7 @@ def install_system() -> None:
     """The Debian packages in SYSTEM that are missing. The tests of what they bring fail without them, and say so."""
     missing = [package for package, program in SYSTEM.items() if shutil.which(program) is None]
     if missing and not apt(*missing):
-        say(f"could not install {' '.join(missing)}: the sandbox tests need them")
+        say(f"could not install {' '.join(missing)}: the tests need them")
 
 
 def install_build() -> None:
