@@ -187,7 +187,11 @@ def _json_call(item: object) -> Call:
     unknown = [key for key in item if key not in ("name", "arguments", "parameters")]
     if unknown:
         raise _Unreadable(f"A call has a name and arguments, not {str(unknown[0])[:40]!r}.")
-    arguments = item.get("arguments", item.get("parameters")) or {}
+    if "arguments" in item and "parameters" in item:
+        raise _Unreadable("The arguments of a call are given twice, as 'arguments' and as 'parameters'.")
+    arguments = item.get("arguments", item.get("parameters"))
+    if arguments is None:  # not given, or null, as models write a call without any
+        arguments = {}
     if isinstance(arguments, str):  # as the chat API of OpenAI writes them
         try:
             arguments = _loaded(arguments)
@@ -252,7 +256,12 @@ def _literal(node: ast.expr) -> Value:
         case ast.Tuple(elts=parts):
             return tuple(_literal(part) for part in parts)
         case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
-            return {_literal(key): _literal(value) for key, value in zip(keys, values, strict=True) if key is not None}
+            found: dict[Value, Value] = {}
+            for key, part in zip(map(_literal, filter(None, keys)), values, strict=True):
+                if key in found:  # 1 and True are one key, too
+                    raise _Unreadable(f"{_short(key, 40)!r} is given twice.")
+                found[key] = _literal(part)
+            return found
     raise _Unreadable(f"{_short(ast.unparse(node))!r} is no literal value (they are written like 'text', 3, True).")
 
 

@@ -185,12 +185,15 @@ def _transport(server: Server, log: IO[str]) -> Any:
 
 
 def _told(error: BaseException) -> str | None:
-    """What to tell the agent, where the server is well and refused the call."""
-    from mcp import MCPError
-    from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
+    """What to tell the agent, where the server answered and refused the call, by whatever code.
 
-    refused = (INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND)
-    return f"Error: {error.error.message}" if isinstance(error, MCPError) and error.error.code in refused else None
+    None where it is no answer of the server: the SDK says with two codes that it is gone, or out of its time.
+    """
+    from mcp import MCPError
+    from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT
+
+    lost = (CONNECTION_CLOSED, REQUEST_TIMEOUT)
+    return f"Error: {error.error.message}" if isinstance(error, MCPError) and error.error.code not in lost else None
 
 
 def _reason(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from mcp import MCPError
 from mcp.server.mcpserver import MCPServer
 
 server = MCPServer("till", log_level="CRITICAL")  # a traceback of each refusal takes seconds to draw
@@ -37,6 +38,12 @@ def tax(state: str, self: int = 1, name: str = "") -> str:
 def note(what: Any, also: Any = None) -> str:
     """Take anything down."""
     return repr(what)
+
+
+@server.tool()
+def refuse(code: int) -> str:
+    """Answer with an error of the protocol."""
+    raise MCPError(code, f"no, says {code}")
 
 
 @server.tool()

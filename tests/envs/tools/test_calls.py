@@ -68,12 +68,23 @@ def test_a_whole_number_has_at_most_a_thousand_digits(text):
         '{"name": "cd", "arguments": {"folder": "a", "folder": "b"}}',
         '{"name": "cd", "name": "ls"}',
         '{"name": "cd", "arguments": "{\\"folder\\": 1, \\"folder\\": 2}"}',
+        '{"name": "cd", "arguments": {"folder": "a"}, "parameters": {"deep": true}}',
+        '{"name": "cd", "arguments": null, "parameters": {"folder": "a"}}',
+        "cd({'folder': 'a', 'folder': 'b'})",
+        "cd(folder=[{1: 'a', True: 'b'}])",
     ],
 )
 def test_what_is_given_twice_is_told_and_makes_no_call(text):
     found = read(text, KNOWN)
     assert found.calls == ()
     assert "given twice" in found.problem
+
+
+@pytest.mark.parametrize(
+    "text", ['{"name": "ls"}', '{"name": "ls", "arguments": {}}', '{"name": "ls", "arguments": null}']
+)
+def test_a_call_may_have_no_arguments(text):
+    assert read(text, KNOWN).calls == (Call("ls"),)
 
 
 def test_several_calls_are_read_in_their_order():
@@ -106,6 +117,10 @@ def test_words_are_words(text):
         "cd(folder=().__class__)",
         '{"name": "cd", "arguments": {"folder": NaN}}',
         '{"name": "cd", "arguments": 3}',
+        '{"name": "cd", "arguments": []}',
+        '{"name": "cd", "arguments": false}',
+        '{"name": "cd", "arguments": ""}',
+        '{"name": "cd", "parameters": 0}',
         '{"name": "cd", "code": "x"}',
         "<tool_call>cd</tool_call>",
         "where = cd(folder=a)",

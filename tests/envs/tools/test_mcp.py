@@ -71,6 +71,13 @@ def test_a_stdio_server_is_an_environment_that_rewinds_by_replay(env):
     assert env.step("total('apple')")[0] == "0"
 
 
+def test_a_refusal_is_told_by_whatever_code_it_comes(env):
+    env.reset(options={"task": env.tasks("train")[0]})
+    for code in (-32602, -32603, -32050, -1, 404):
+        assert env.step(f"refuse({code})")[0] == f"Error: no, says {code}"
+    assert env.step("sell('apple')")[0] == "sold 1 apple"
+
+
 def test_a_server_over_http_is_an_environment():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -78,7 +85,7 @@ def test_a_server_over_http_is_an_environment():
     process = subprocess.Popen([*TILL, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         connection = connected(Server(url=f"http://127.0.0.1:{port}/mcp", timeout_s=30))
-        assert set(connection.tools) == {"sell", "total", "tax", "note", "die"}
+        assert set(connection.tools) == {"sell", "total", "tax", "note", "refuse", "die"}
         assert connection.call("sell", {"item": "pear", "amount": 3}) == "sold 3 pear"
         connection.close()
         again = connected(Server(url=f"http://127.0.0.1:{port}/mcp", timeout_s=30))
