@@ -19,6 +19,12 @@ T = TypeVar("T")
 
 MOST_TABS = 5
 
+MOST_NOTES = 10
+"""Notes of what pages do by themselves that are kept from one look to the next; the rest is counted."""
+
+LONGEST_NOTE = 520
+"""Characters of a page's message, as it is quoted: signs that are escaped make it longer."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -99,6 +105,7 @@ class Context:
         self.thread, self.plan = thread, plan
         self.gate = Gate(plan.allowed, plan.sites)
         self.notes: list[str] = []
+        self._unsaid = 0
         self.fault: str | None = None
         self.clipboard = ""
         self._tabs: list[Tab] = []
@@ -192,6 +199,21 @@ class Context:
 
     # -- what happens by itself --------------------------------------------------------------------------------------
 
+    def heard(self) -> tuple[str, ...]:
+        """The notes since this was last asked, with a line for those that were only counted."""
+        more = (f"And {self._unsaid} more messages or tabs.",) if self._unsaid else ()
+        notes = (*self.notes, *more)
+        self.notes.clear()
+        self._unsaid = 0
+        return notes
+
+    def _note(self, what: str) -> None:
+        """Keep a note of what a page did by itself. It may do so a thousand times a second, also while nobody looks."""
+        if len(self.notes) < MOST_NOTES:
+            self.notes.append(what)
+        else:
+            self._unsaid += 1
+
     def _expect_tab(self) -> None:
         self._expected += 1
 
@@ -204,7 +226,7 @@ class Context:
     async def _welcome(self, page: Page) -> None:
         try:
             if len(self._tabs) >= MOST_TABS:
-                self.notes.append("A page wanted to open another tab; there are too many, so it was closed.")
+                self._note("A page wanted to open another tab; there are too many, so it was closed.")
                 await page.close()
                 return
             page.on("crash", lambda _: self._broke("the renderer of the page died"))
@@ -213,7 +235,7 @@ class Context:
             await cdp.send("Page.enable")
             frame = (await cdp.send("Page.getFrameTree"))["frameTree"]["frame"]["id"]
             if self._tabs:
-                self.notes.append("A new tab was opened and is shown now.")
+                self._note("A new tab was opened and is shown now.")
             self._tabs.append(Tab(page, cdp, frame, self._expect_tab))
         except Exception as error:
             if not self._tabs:  # the first page; another one may well have closed itself again
@@ -231,7 +253,8 @@ class Context:
         with contextlib.suppress(Exception):
             if dialog.type != "beforeunload":
                 answer = "dismissed" if dialog.type == "prompt" else "accepted"
-                self.notes.append(f"The page showed a message, which was {answer}: {dialog.message[:500]!r}")
+                said = repr(dialog.message[:500])[:LONGEST_NOTE]
+                self._note(f"The page showed a message, which was {answer}: {said}")
             await (dialog.dismiss() if dialog.type == "prompt" else dialog.accept())
 
 

@@ -152,7 +152,7 @@ class BrowserEnv(TextEnv[PageState]):
     async def _begin(self, session: Session, task: Task, rng: np.random.Generator, start: str) -> Look:
         await session.open(start)
         await self.prepare(session, task, rng)
-        session.notes.clear()
+        session.heard()
         return await session.look()
 
     def act(self, state: PageState, action: str) -> Reply:
@@ -188,8 +188,7 @@ class BrowserEnv(TextEnv[PageState]):
         session.check()
         problem = await perform(session, wanted, element, onto, state.start)
         state.look = await session.look()
-        notes, session.notes[:] = tuple(session.notes), []
-        said = _seen(state.look, (*((problem,) if problem else ()), *notes))
+        said = _seen(state.look, (*((problem,) if problem else ()), *session.heard()))
         reply = await self.outcome(session, state, task)
         if reply is None:
             return Reply(said, valid=problem is None)

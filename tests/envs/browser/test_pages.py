@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from palaestra.envs import BadInput, EnvFault, Task, TextEnv, make
+from palaestra.envs.browser.context import MOST_NOTES
 from palaestra.envs.browser.env import screenshot_name
 
 PAGE = """<!DOCTYPE html><html><head><title>All</title></head><body style="height: 3000px">
@@ -94,6 +95,23 @@ def test_what_cannot_be_done_is_told_and_costs_a_step(env: TextEnv[Any]) -> None
 
 def test_a_message_is_answered_and_told(env: TextEnv[Any]) -> None:
     assert "The page showed a message, which was accepted: 'Hello'" in env.step(f"click [{find(env, 'Tell')}]")[0]
+
+
+def test_a_page_that_never_stops_showing_messages_fills_no_observation(folder: Path) -> None:
+    script = "setInterval(() => alert('\\u{10ffff}'.repeat(450)), 1)"
+    (folder / "index.html").write_text(f'<button onclick="{script}">Pop</button>')
+    env = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder))
+    env.reset(options={"task": "a"})
+    env.step(f"click [{find(env, 'Pop')}]")
+    for _ in range(60):  # however slow the machine is: at last there are more than are told
+        observation = env.step("wait")[0]
+        assert observation.count("The page showed a message") <= MOST_NOTES
+        assert len(observation) < MOST_NOTES * 600 + 500
+        if "more messages or tabs." in observation:
+            break
+    else:
+        pytest.fail("the page showed few messages")
+    env.close()
 
 
 def test_a_click_goes_to_a_part_that_is_not_covered(env: TextEnv[Any]) -> None:
