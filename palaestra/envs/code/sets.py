@@ -107,7 +107,7 @@ class Shell(CodeTasks):
     own: ClassVar[str] = "shell_tasks"
     shell: ClassVar[bool] = True
     rules: ClassVar[str] = """\
-You do a task in a shell (sh, Python 3, no network). The folder you are in is the only one that can be written.
+You do a task in a shell (sh, Python 3, no network). The folder you are in is what counts; nothing else is kept.
 Actions:
 run COMMAND
 read PATH

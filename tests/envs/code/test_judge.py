@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from palaestra.envs.code.inside.trial import further
+from palaestra.envs.code.inside.wire import decode, encode
 from palaestra.envs.code.judge import check, judge
 from palaestra.envs.code.problem import Problem, cut
 from palaestra.envs.errors import BadInput
@@ -93,6 +94,20 @@ CHEATS = {
             os.write(int(sys.argv[2]), reply({"o": [0, "Yes"]}))
             return n
         """,
+    "answers more names than were asked for": """
+        import json, os, struct, sys
+        def say(value):
+            raw = json.dumps(["ok", value]).encode()
+            os.write(int(sys.argv[2]), struct.pack("!I", len(raw)) + raw)
+        def hear():
+            (size,) = struct.unpack("!I", os.read(int(sys.argv[1]), 4))
+            return json.loads(os.read(int(sys.argv[1]), size))
+        names = {"double": {"o": [0, "f"]}, "abs": {"o": [1, "f"]}}
+        say(names)
+        while True:
+            verb, number, *rest = hear()
+            say(names if verb == "names" else [-1 if number == 1 else 0.5, [None]])
+        """,
     "hangs": "while True: pass",
     "never answers": "def double(n):\n    while True: pass",
     "raises what nobody catches": "def double(n): raise KeyboardInterrupt",
@@ -103,6 +118,27 @@ CHEATS = {
 def test_a_cheat_passes_nothing(box: Sandbox, cheat: str) -> None:
     endless = cheat in ("hangs", "never answers")
     assert passed(box, CHEATS[cheat], timeout=0.3 if endless else 1.5) == [False, False, False]
+
+
+def test_none_of_pythons_functions_reaches_the_tests_from_a_solution(box: Sandbox) -> None:
+    """`root` is the solution's own text; it must not be evaluated where the tests run."""
+    problem = Problem("", entry="double", hidden=("assert double(root) == 1", "assert double('[2, 3]') == [2, 3]"))
+    code = """
+        double = eval
+        root = "type('Yes', (int,), {'__eq__': lambda *_: True})()"
+        """
+    assert passed(box, code, problem) == [False, True]
+    for data in ({"n": "eval"}, {"n": "type"}, {"n": "no such name"}, {"m": "os"}):
+        with pytest.raises((ValueError, KeyError)):
+            decode(data, lambda body: body)
+    assert decode(encode([int, dict], lambda value: value), lambda body: body) == [int, dict]
+
+
+def test_tests_hand_over_pythons_functions_and_compare_with_its_types(box: Sandbox) -> None:
+    problem = Problem("", entry="double", hidden=("assert double(len, ['a', 'bc']) == [1, 2]", "assert double == 1"))
+    assert passed(box, "def double(f, items): return [f(item) for item in items]", problem) == [True, False]
+    kind = Problem("", entry="double", hidden=("assert double(2) == int", "assert double('2') == int"))
+    assert passed(box, "def double(n): return type(n)", kind) == [True, False]
 
 
 def test_a_cheat_does_not_spoil_the_sandbox(box: Sandbox) -> None:
