@@ -194,7 +194,9 @@ def _spend(owned: dict[str, Record], payments: Sequence[Record]) -> None:
 
 
 def cancel_reservation(world: World, reservation_id: str) -> str:
-    """Cancelled; every payment is written back to where it came from, in the days to come."""
+    """Cancelled; every payment is written back to where it came from, in the days to come. Once: nothing is left then."""
+    if world.need("reservations", reservation_id).get("status") == "cancelled":
+        raise Refused(f"reservation {reservation_id} is already cancelled")
     reservation = world.edit("reservations", reservation_id)
     paid = reservation["payment_history"]
     paid += [{"payment_id": each["payment_id"], "amount": -each["amount"]} for each in paid]

@@ -281,6 +281,9 @@ def test_a_cancelled_reservation_is_paid_back_to_where_it_came_from():
     row = json.loads(run(domain, here, "cancel_reservation", reservation_id="Z7GOZK"))
     assert row["status"] == "cancelled"
     assert [payment["amount"] for payment in row["payment_history"]] == [169, -169]
+    again = run(domain, here, "cancel_reservation", reservation_id="Z7GOZK")
+    assert again == "Error: reservation Z7GOZK is already cancelled"
+    assert here.find("reservations", "Z7GOZK") == row
 
 
 def test_bags_are_charged_from_a_gift_card_that_holds_enough_only():

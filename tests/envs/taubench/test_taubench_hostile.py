@@ -105,6 +105,20 @@ def test_ten_thousand_generated_answers_neither_raise_nor_hang_nor_grow(name):
     assert resident() - middle < 50_000_000
 
 
+@pytest.mark.parametrize("name", ["tauairline", "tauretail"])
+def test_a_call_of_every_tool_forty_times_grows_by_no_more_than_its_answers(name):
+    """Agents that loop on a call are common. The calls are those of the tasks' ground truth."""
+    env = make(name, user="scripted")
+    seen = {call.name: call for tasks in env.domain.tasks.values() for task in tasks for call in task.actions}
+    for call in seen.values():
+        here, sizes = World(env.domain.tables, {}), []
+        for _ in range(40):
+            toolbox.make(env.domain, here, call)
+            sizes.append(len(json.dumps(here.changes)))
+        assert sizes[-1] < 10 * sizes[0] + 20_000, call
+    assert len(seen) > 10
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
