@@ -158,8 +158,9 @@ class Remote:
 def _number(value: Any) -> Any:
     if isinstance(value, Remote):
         return [value._number, value._kind]
-    if isinstance(value, types.BuiltinFunctionType) and vars(builtins).get(value.__name__) is value:
-        return [value.__name__, "builtin"]  # as the solution has it: `sorted_by(words, len)`
+    name = getattr(value, "__name__", "")
+    if isinstance(value, types.BuiltinFunctionType) and vars(builtins).get(name) is value:
+        return [name, "builtin"]  # as the solution has it: `sorted_by(words, len)`
     raise TypeError(f"a test cannot hand {type(value).__name__} to a solution; hand it plain data")
 
 

@@ -70,8 +70,9 @@ def _rarer(value: Any, keep: Callable[[Any], Any]) -> Any:
     for index, kind in enumerate(EXACT):
         if type(value) is kind:
             return {"w": [index, value.isoformat()]}
-    if isinstance(value, type) and value is not type and vars(builtins).get(value.__name__) is value:
-        return {"n": value.__name__}
+    name = value.__name__ if isinstance(value, type) else ""
+    if value is not type and name and vars(builtins).get(name) is value:
+        return {"n": name}
     if isinstance(value, (KeysView, ValuesView, collections.abc.ItemsView)):
         return [encode(item, keep) for item in value]
     if isinstance(value, Iterator):
