@@ -194,7 +194,7 @@ def _spend(owned: dict[str, Record], payments: Sequence[Record]) -> None:
 
 
 def cancel_reservation(world: World, reservation_id: str) -> str:
-    """Cancelled; every payment is written back to where it came from, in the days to come. Once: nothing is left then."""
+    """Cancelled, once; every payment is written back to where it came from, in the days to come."""
     if world.need("reservations", reservation_id).get("status") == "cancelled":
         raise Refused(f"reservation {reservation_id} is already cancelled")
     reservation = world.edit("reservations", reservation_id)
