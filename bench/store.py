@@ -123,6 +123,17 @@ def _read(path: str, stop: Event, said: Connection) -> None:
     store.close()
 
 
+def _grown_while_reading(store: EpisodeStore, count: int) -> int:
+    """By how many kB this process is larger at its largest, while so many episodes pass, than after the first 500."""
+    first, most = 0, 0
+    for number, _ in enumerate(store.episodes(limit=count), start=1):
+        if number == 500:
+            first = most = _rss()
+        elif number % 100 == 0:
+            most = max(most, _rss())
+    return most - first
+
+
 def _rss() -> int:
     """What this process has in memory, in kB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
@@ -202,9 +213,8 @@ def measure(count: int, folder: Path) -> dict[str, float | int | str]:
     some = random.Random(1).sample(ids, 1000)
     deep = max(some, key=lambda id: len(store.ancestors(id)))
     keys = [head.key for head in store.heads(limit=2000)]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     reading = _timed(lambda: sum(1 for _ in store.episodes(limit=20_000)))
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    grown = _grown_while_reading(store, 20_000)
     forest = rebuilding(store, [head.id for head in store.roots()][:: max(1, count // 500)])
     turns = int(store.summary().turns)
     as_json = sum(len(each.model_dump_json()) for each in single[:500]) / 500
