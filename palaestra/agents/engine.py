@@ -31,6 +31,10 @@ from palaestra.agents.models import resolve, version_of
 from palaestra.envs import BadInput, PalaestraError, keeper
 
 _KEEPER = Path(keeper.__file__)
+WORKER = Path(__file__).with_name("engine_worker")
+"""Folder of what vLLM imports of ours; nothing else is there."""
+EXTENSION = "palaestra_engine_worker.TiedHeads"
+"""What is mixed into vLLM's worker on a CPU, for a tied output head to take new weights, too."""
 
 
 class EngineFault(PalaestraError):
@@ -253,6 +257,7 @@ class Engine:
             # Where a prompt is read in parts, vLLM 0.32 takes one random number of its request back, which a CPU's
             # generator cannot ("does not use offset"): the core dies of it.
             flags.append("--no-enable-chunked-prefill")
+            flags += ["--worker-extension-cls", EXTENSION] if self.reloads else []
         return [*(word for pair in settings.items() for word in pair), *flags, *self._options]
 
     def environ(self) -> dict[str, str]:
@@ -282,15 +287,22 @@ class Engine:
 
     def _environ(self, place: Path) -> dict[str, str]:
         environ = {**os.environ, **self.environ(), "VLLM_RPC_BASE_PATH": str(place), "TMPDIR": str(place)}
-        if self.installed.path is not None:
-            paths = [str(self.installed.path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [*self.search, *filter(None, [os.environ.get("PYTHONPATH")])]
+        if paths:
             environ["PYTHONPATH"] = os.pathsep.join(paths)
         return environ
 
     @property
+    def search(self) -> list[str]:
+        """Folders that the modules of its processes are searched in, too."""
+        places = [self.installed.path, WORKER if self.device == "cpu" else None]
+        return [str(place) for place in places if place is not None]
+
+    @property
     def reloads(self) -> bool:
-        """Does it take new weights while it runs, all of them. The CPU build of 0.32 goes on with some old ones."""
-        return self.device != "cpu"
+        """Does it take new weights while it runs, all of them. On a CPU that takes our extension of its worker."""
+        extended = any(word.replace("_", "-").startswith("--worker-extension-cls") for word in self._options)
+        return self.device != "cpu" or not extended
 
     def holds(self, folder: Path) -> None:
         """Note which weights the running server has taken, so that a restart begins with them."""

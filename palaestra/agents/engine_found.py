@@ -101,6 +101,15 @@ def _asked(python: str) -> tuple[str, str]:
     return version, device
 
 
+def ties(folder: Path) -> bool:
+    """Do a model's input and output embeddings share their weights. Where its configuration does not say, they may."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool(config.get("tie_word_embeddings", True))
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
 def must_compute(folder: Path) -> None:
     """Refuse a model that the CPU build cannot run. Raises BadInput."""
     try:

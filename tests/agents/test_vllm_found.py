@@ -364,6 +364,28 @@ def test_where_no_server_is_left_requests_fail_and_weights_are_not_said_to_be_th
     assert pair.version == "1"
 
 
+@pytest.mark.parametrize(
+    ("device", "tied", "taken"), [("cpu", True, False), ("cpu", False, True), ("cuda", True, True)]
+)
+def test_a_cpu_server_without_our_extension_takes_no_weights_whose_output_head_is_tied(
+    ailing: Ailing, policy: VLLMPolicy, model: Path, tmp_path: Path, device: str, tied: bool, taken: bool
+) -> None:
+    """It would go on with the old head, and say that it has the new weights."""
+    settings = {"device_config": {"device": device}, "parallel_config": {"worker_extension_cls": ""}}
+    ailing.pages["/server_info"] = {"vllm_config": settings}
+    fitted = shutil.copytree(model, tmp_path / "fitted")
+    config = json.loads((fitted / "config.json").read_text()) | {"tie_word_embeddings": tied}
+    (fitted / "config.json").write_text(json.dumps(config))
+    if taken:
+        policy.update(fitted, version="2")
+    else:
+        with pytest.raises(BadInput, match=r"ties its embeddings; start it again with the new weights"):
+            policy.update(fitted, version="2")
+    assert ailing.orders == (TAKEN if taken else [])
+    assert policy.version == ("2" if taken else "1")
+    assert policy.act(asked(11, 12))[0].error is None
+
+
 def test_who_waits_for_new_weights_is_told_when_the_policy_is_closed(
     ailing: Ailing, policy: VLLMPolicy, model: Path
 ) -> None:

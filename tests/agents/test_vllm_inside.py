@@ -10,14 +10,19 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import inside_engine
 import pytest
 import served
 
+from palaestra.agents.engine import EngineFault
 from palaestra.agents.models import version_of
-from palaestra.agents.policies.vllm import template_of
+from palaestra.agents.policies.vllm import VLLMPolicy, template_of
+from palaestra.agents.policies.vllm_inside import Inside
+from palaestra.agents.policies.vllm_server import Answer
+from palaestra.agents.policy import Request
 from palaestra.cli import run
 from palaestra.envs import keeper
 from tests.docs import small
@@ -67,6 +72,40 @@ def test_an_engine_inside_answers_exactly_comes_back_when_it_hangs_and_ends_with
         owner.communicate()
     while any(since[pid] and keeper.started(pid) == since[pid] for pid in since):
         threading.Event().wait(0.05)
+
+
+def test_weights_that_do_not_start_leave_the_engine_with_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would start with them for ever. The core is the test's own: nothing but whether it starts counts here."""
+    good, bad = served.models(tmp_path)
+    started: list[Path] = []
+
+    class Core:
+        vllm_config = SimpleNamespace(model_config=SimpleNamespace(max_model_len=served.CONTEXT))
+
+        def shutdown(self, timeout: float) -> None:
+            pass
+
+    def start(inside: Inside) -> None:
+        started.append(inside._of.folder)
+        if inside._of.folder == bad:
+            raise RuntimeError("header too large")
+        inside._llm = Core()
+
+    async def completed(inside: Inside, body: object, seconds: float) -> Answer:
+        return Answer((7,), (-0.5,), "length")
+
+    monkeypatch.setattr(Inside, "_start", start)
+    monkeypatch.setattr(Inside, "_completed", completed)
+    engine = served.engine(good, inside=True, options=("--worker-extension-cls", "somebody.Elses"))
+    policy = VLLMPolicy(engine)
+    with pytest.raises(EngineFault, match=r"does not start with .*m1: header too large"):
+        policy.update(bad)
+    assert (policy.version, engine.folder) == (version_of(good), good)
+    assert policy.act([Request((), 0, (5, 6))])[0].error is None
+    assert started == [good, bad, good]
+    policy.close()
 
 
 def test_an_engine_that_a_command_names_is_started_by_it(

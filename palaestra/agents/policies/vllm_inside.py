@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.agents.engine import Engine, EngineFault
-from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server, in_thread
+from palaestra.agents.policies.vllm_server import PACK, Answer, Down, Refused, Served, Server, in_thread
 from palaestra.envs import keeper
 
 _SERVERS_OWN = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
@@ -50,9 +50,7 @@ class Inside(Server):
             raise EngineFault(f"vLLM was not ready within {self._of.patience:g} s") from None
 
     def _start(self) -> None:
-        path = self._of.installed.path
-        if path is not None and str(path) not in sys.path:
-            sys.path.append(str(path))  # last, so that nothing else comes from there
+        sys.path += [path for path in self._of.search if path not in sys.path]  # last, lest others come from there
         kept = dict(os.environ)
         os.environ.update({key: value for key, value in self._of.environ().items() if key not in _SERVERS_OWN})
         try:
@@ -163,15 +161,25 @@ class Inside(Server):
 
     async def load(self, folder: str, version: str) -> None:
         if not self._of.reloads:
-            self._of.holds(Path(folder))
-            await self.revive()
+            await self._renew(folder)
             return
         try:
             await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+            if self._of.device == "cpu":
+                await self._llm.collective_rpc(PACK)
         except Exception as error:  # whatever the worker raised, as text
             raise Down(f"{self.label} does not take the weights: {' '.join(str(error).split())[:200]}") from error
         await self.forget()
         self._version = version
+
+    async def _renew(self, folder: str) -> None:
+        before = self._of.folder
+        self._of.holds(Path(folder))
+        try:
+            await self.revive()
+        except EngineFault as error:
+            self._of.holds(before)
+            raise Down(f"{self.label} does not start with {folder}: {error}") from error
 
     async def forget(self) -> None:
         if not await self._llm.reset_prefix_cache():

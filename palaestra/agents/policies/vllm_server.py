@@ -20,11 +20,13 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from palaestra.agents.engine import Engine, EngineFault
-from palaestra.agents.engine_found import must_work
+from palaestra.agents.engine import EXTENSION, Engine, EngineFault
+from palaestra.agents.engine_found import must_work, ties
 from palaestra.envs import BadInput, PalaestraError
 
 _HINT = "is it the base URL of a vLLM server, such as http://localhost:8000/v1?"
+PACK = "palaestra_pack_heads"
+"""Method of our extension of vLLM's worker (`engine.EXTENSION`)."""
 _PROBE = 30.0
 """Seconds within which a server that works answers a request for one token."""
 
@@ -260,10 +262,29 @@ class Server:
         if self.engine is not None and not self.engine.reloads:
             await self._renew(folder)
             return
+        packs = await self._packs(Path(folder))
         body = {"method": "reload_weights", "kwargs": {"weights_path": folder}}
         await self._told("/collective_rpc", body, "takes no new weights (was it started with VLLM_SERVER_DEV_MODE=1?)")
+        if packs:
+            await self._told("/collective_rpc", {"method": PACK}, "does not pack its output head again")
         await self.forget()
         await self._told("/update_weight_version", {"new_version": version}, "does not note the weights' version")
+
+    async def _packs(self, folder: Path) -> bool:
+        """Has it our extension, which a CPU server with a tied output head needs. Raises Refused where it lacks it."""
+        if self.engine is not None:
+            return self.engine.device == "cpu"
+        told = (await self._json("GET", "/server_info?config_format=json", seconds=120)).get("vllm_config")
+        device, worker = _part(told, "device_config"), _part(told, "parallel_config")
+        if "cpu" not in device.values():  # or it does not say
+            return False
+        extended = worker.get("worker_extension_cls") == EXTENSION
+        if not extended and ties(folder):
+            raise Refused(
+                f"{self.label} runs on a CPU, where vLLM goes on with the old output head of a model that ties its "
+                f"embeddings; start it again with the new weights ({folder})"
+            )
+        return extended
 
     async def _renew(self, folder: str) -> None:
         """Start the engine again with new weights: what it packed of the old ones would stay in use."""
@@ -307,10 +328,10 @@ class Server:
 
     # -- HTTP --------------------------------------------------------------------------------------------------------
 
-    async def _json(self, method: str, route: str) -> dict[str, Any]:
+    async def _json(self, method: str, route: str, seconds: float = 30) -> dict[str, Any]:
         """An answer that may be missing: servers without development routes do not tell everything."""
         try:
-            status, text = await self._call(method, route, seconds=30)
+            status, text = await self._call(method, route, seconds=seconds)
             found = json.loads(text) if status == 200 else {}
         except (Down, TimeoutError, ValueError):
             return {}
@@ -372,6 +393,12 @@ def _address(text: str) -> tuple[str, dict[str, str]]:
         raise BadInput(f"{text.rpartition('@')[2]!r} is no server; {_HINT}")
     basic = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
     return bare, {"Authorization": f"Basic {basic}"} if url.user else {}
+
+
+def _part(config: object, name: str) -> dict[str, Any]:
+    """Of what a server says of its settings; nothing where it says it in another form, as older ones do."""
+    part = config.get(name) if isinstance(config, dict) else None
+    return part if isinstance(part, dict) else {}
 
 
 def _listed(text: str) -> Sequence[dict[str, Any]]:
