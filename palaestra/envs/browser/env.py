@@ -64,7 +64,7 @@ class PageState:
         look: the newest observation's tree and elements.
         start: address of the first page.
         answer: what `stop` said; None before.
-        picture: where the newest screenshot lies; None without.
+        picture: where the newest screenshot lies; None without, and where the page hung as it was to be taken.
     """
 
     look: Look
@@ -262,7 +262,11 @@ class BrowserEnv(TextEnv[PageState]):
             return
         file = self.screenshots / screenshot_name(task, actions)
         if not file.exists():
-            _write(file, self._call(self._session.picture(), 30.0))
+            taken = self._call(self._session.picture(), 30.0)
+            if taken is None:
+                state.picture = None
+                return
+            _write(file, taken)
         state.picture = str(file)
 
     def _leave(self) -> None:

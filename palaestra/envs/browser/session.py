@@ -318,10 +318,12 @@ class Session(Context):
             raise EnvFault(f"a script in the page failed: {said.splitlines()[0][:300]}")
         return answer["result"].get("value")
 
-    async def picture(self) -> bytes:
-        """A screenshot of what is in view, as PNG."""
+    async def picture(self) -> bytes | None:
+        """A screenshot of what is in view, as PNG. None where the page hangs and may: the next action meets that."""
         try:
             return await self.tab.page.screenshot(timeout=15_000, animations="allow")
         except Exception as error:
             self.check()
+            if self._begun and self.plan.may_hang and not await self._answers(HUNG_SECONDS, whatever_loads=True):
+                return None
             raise EnvFault(f"no screenshot could be made: {first_line(error)}") from error

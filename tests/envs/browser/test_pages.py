@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -243,6 +244,22 @@ def test_a_later_page_that_hangs_is_told_to_the_agent_and_the_episode_goes_on(
     assert said in observation
     assert ("heading 'Loop'" in observation) == (kind == "once")
     assert "link 'loop'" in env.step("restart")[0]
+    env.close()
+
+
+def test_a_page_that_hangs_as_its_picture_is_taken_has_none_and_the_agent_is_told(folder: Path) -> None:
+    (folder / "index.html").write_text("<button onclick='setTimeout(() => { while (true) {} }, 1000)'>Go</button>")
+    shots = str(folder / "shots")
+    env = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder), load_seconds=1, screenshots=shots)
+    env.reset(options={"task": "a"})
+    env.step(f"click [{find(env, 'Go')}]")
+    time.sleep(1.5)  # now it hangs, and an action that is not understood looks at nothing but takes a picture
+    info = env.step("nonsense")[4]
+    assert "screenshot" not in info
+    observation, _, over, _, info = env.step("wait")
+    assert "the script that kept it busy was ended" in observation
+    assert not over
+    assert Path(info["screenshot"]).exists()
     env.close()
 
 
