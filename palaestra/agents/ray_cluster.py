@@ -25,6 +25,7 @@ from palaestra.agents.places import Factory
 from palaestra.agents.policy import Policy
 from palaestra.agents.ray_link import Lost, connect, disconnect, load_ray
 from palaestra.agents.ray_workers import Actor, RayEngine, RayWorker
+from palaestra.agents.streaming import StreamingPolicy
 from palaestra.agents.workers import Engine, EnvWorker, Events, PolicyThread
 from palaestra.envs import BadInput
 
@@ -34,6 +35,8 @@ _NO_ROOM = (
     f"the Ray cluster had no room for what is needed in {_PATIENCE:.0f} s; see `ray status`, ask for fewer replicas or "
     "hosts, or add machines, and collect again to go on"
 )
+NO_REPLICAS = "replicas are for models in this process; servers are asked from here, so use vllm:@URL,URL without them"
+"""Why a policy that hands its requests to servers has none."""
 _ASSEMBLY = 15.0
 """Seconds in which all that was asked for should be there before the first of it is used."""
 _SILENCE = 20.0
@@ -49,7 +52,8 @@ class RayCluster:
     Attributes:
         address: `HOST:PORT` of the cluster's head, `auto` for the cluster that this machine belongs to, or `local` to
             start one of this machine alone.
-        replicas: of the policy; 0 leaves it with the caller, as befits one that asks servers.
+        replicas: of the policy, which computes there; 0 leaves it with the caller, as befits one that asks servers (a
+            `StreamingPolicy`, which has none).
         replica_gpus: GPUs that each replica gets.
         hosts: processes with environments in them, each of one CPU; None is as many as the cluster has CPUs for.
         make_policy: makes the policy of a replica there, where it cannot or should not be sent; None sends it.
@@ -81,7 +85,13 @@ class RayCluster:
             disconnect(own)
 
     def crew(self, policy: Policy, settings: Mapping[str, Any], factory: Factory | None) -> RayCrew:
-        """Connect, and make what works for one collection. Raises BadInput where there is no such cluster."""
+        """Connect, and make what works for one collection.
+
+        Raises:
+            BadInput: there is no such cluster, or replicas are asked for of a policy that would not be asked there.
+        """
+        if self.replicas and isinstance(policy, StreamingPolicy):
+            raise BadInput(f"ray: policy {policy.name}: {NO_REPLICAS}")
         return RayCrew(self, policy, settings, factory)
 
 

@@ -74,7 +74,7 @@ def _answers(address: str, host: str, port: int) -> None:
     Joining what is none would take Ray minutes.
     """
     try:
-        with socket.create_connection((host, port), timeout=_SECONDS) as line:
+        with _line(address, host, port) as line:
             line.sendall(_GREETING)
             first = line.recv(4)
     except TimeoutError:
@@ -89,3 +89,13 @@ def _answers(address: str, host: str, port: int) -> None:
         raise BadInput(
             f"--ray {address}: what listens there is no Ray head; give the address that `ray start --head` printed"
         )
+
+
+def _line(address: str, host: str, port: int) -> socket.socket:
+    """A connection. Raises BadInput where nothing says yes or no in time; OSError, OverflowError where it says no."""
+    try:
+        return socket.create_connection((host, port), timeout=_SECONDS)
+    except TimeoutError:
+        raise BadInput(
+            f"--ray {address}: does not answer in {_SECONDS:g} s; check the address, and that no firewall is between"
+        ) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,21 +27,23 @@ RayAddress = Annotated[
     ),
 ]
 Replicas = Annotated[
-    int, typer.Option(help="With --ray: replicas of the policy on the cluster; 0 leaves it here, where servers are.")
+    int, typer.Option(help="With --ray: replicas of the model on the cluster; 0 leaves it here, as for servers.")
 ]
 ReplicaGpus = Annotated[float, typer.Option(help="With --ray: GPUs of each replica.")]
 
 
 def cluster_of(
-    ray: str | None, replicas: int = 0, replica_gpus: float = 0.0, make_policy: Callable[[], Policy] | None = None
+    ray: str | None, replicas: int = 0, replica_gpus: float = 0.0, make_policy: PolicyMaker | None = None
 ) -> RayCluster | None:
     """The cluster that the options describe; None for this machine. Raises BadInput."""
     if ray is None:
         if replicas or replica_gpus:
             raise BadInput("--replicas and --replica-gpus are of a cluster; give --ray as well")
         return None
-    from palaestra.agents.ray_cluster import RayCluster
+    from palaestra.agents.ray_cluster import NO_REPLICAS, RayCluster
 
+    if replicas and make_policy is not None and make_policy.streams:
+        raise BadInput(f"--replicas: {NO_REPLICAS}")
     return RayCluster(ray, replicas, replica_gpus, make_policy=make_policy)
 
 
@@ -59,6 +61,7 @@ class PolicyMaker:
         sampling: how the model samples.
         strategy: name and calls of the strategy around it.
         env_settings: of the environment, for strategies that act in it.
+        concurrency: episodes at once.
     """
 
     policy: str
@@ -68,9 +71,17 @@ class PolicyMaker:
     constrain: bool
     strategy: tuple[str | None, int | None]
     env_settings: Mapping[str, Any]
+    concurrency: int
+
+    @property
+    def streams(self) -> bool:
+        """Will it be a `StreamingPolicy`, which hands each request on by itself; strategies ask batch by batch."""
+        return self.policy.partition(":")[0] in ("vllm", "openai") and self.strategy[0] is None
 
     def __call__(self) -> Policy:
         load_environments(self.load)
         spec = find(self.env)
-        policy = policy_by_name(self.policy, spec, self.sampling, constrain=self.constrain)
+        policy = policy_by_name(
+            self.policy, spec, self.sampling, constrain=self.constrain, concurrency=self.concurrency
+        )
         return with_strategy(policy, *self.strategy, spec, self.env_settings)

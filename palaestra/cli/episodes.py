@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,10 +109,10 @@ def collect(
     finally:
         made.close()
     sampling = sampling_of(temperature, tokens, seed)
-    make_policy = PolicyMaker(policy, spec.id, load, sampling, constrain, (strategy, calls), env_settings)
+    make_policy = PolicyMaker(policy, spec.id, load, sampling, constrain, (strategy, calls), env_settings, concurrency)
     cluster = cluster_of(ray, replicas, replica_gpus, make_policy)
-    acting = make_policy()
-    with joined(cluster), EpisodeStore(new_store(out)) as store:
+    # The cluster is joined before a model is loaded, or a server started for it; the store comes last.
+    with joined(cluster), nullcontext(make_policy()) as acting, EpisodeStore(new_store(out)) as store:
         report = run_collect(
             chosen,
             acting,

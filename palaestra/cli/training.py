@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -292,12 +293,12 @@ def evaluate(
     warmth = usual_temperature(strategy) if temperature is None else temperature
     sampling = sampling_of(warmth, tokens, seed)
     told = with_protocol(spec, env_settings, protocol)
-    make_policy = PolicyMaker(policy, spec.id, load, sampling, constrain, (strategy, calls), told)
+    make_policy = PolicyMaker(policy, spec.id, load, sampling, constrain, (strategy, calls), told, concurrency)
     cluster = cluster_of(ray, replicas, replica_gpus, make_policy)
-    acting = make_policy()
     if where.is_file():
         raise BadInput(f"--out {where} is a file; choose a directory")
-    with joined(cluster), EpisodeStore(where / "episodes.sqlite") as store:
+    # The cluster is joined before a model is loaded, or a server started for it; the store comes last.
+    with joined(cluster), nullcontext(make_policy()) as acting, EpisodeStore(where / "episodes.sqlite") as store:
         progress = watched(store.file, shown(quiet, as_json))
         result = run_evaluation(
             env,

@@ -235,7 +235,8 @@ def act(
     if candidates < 1 or after < 0 or (depth is not None and depth < 1):
         raise BadInput("--candidates and --depth are at least 1, --after at least 0")
     plan = LookAheadPlan(candidates=candidates, depth=depth, after=after)
-    acting = policy_by_name(policy, spec, sampling_of(temperature, tokens, seed), constrain=constrain)
+    sampling = sampling_of(temperature, tokens, seed)
+    acting = policy_by_name(policy, spec, sampling, constrain=constrain, concurrency=concurrency)
     imagining = RealWorld(spec.id, env_settings) if world == "real" else load_world(world, spec.id)
     if depth is None and world == "real":
         raise BadInput("--world real has no limit of trust: say --depth")

@@ -17,14 +17,15 @@ class Acting:
         model: the start model, whose chat template all of a run's weights speak.
         engine: vLLM servers to act through (see `Serving`); in this process without one.
         constrain: are answers drawn among the admissible actions.
+        concurrency: episodes at once that servers answer.
 
     Raises:
         BadInput: `engine` is not one.
     """
 
-    def __init__(self, model: str, *, engine: str | None, constrain: bool) -> None:
+    def __init__(self, model: str, *, engine: str | None, constrain: bool, concurrency: int) -> None:
         self._start, self._constrain = model, constrain
-        self._serving = Serving(engine) if engine is not None else None
+        self._serving = Serving(engine, concurrency) if engine is not None else None
         self._loaded: tuple[str, Any] | None = None
         self._template: Any = None
 

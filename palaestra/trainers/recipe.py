@@ -116,7 +116,7 @@ class Recipe(ABC, Generic[C]):
         if config.experts is not None:
             config.experts.check(self.spec)
         self._stage = ""  # what the progress says before the name of what is collected
-        self.acting = Acting(config.model, engine=config.engine, constrain=config.constrain)
+        self.acting = Acting(config.model, engine=config.engine, constrain=config.constrain, concurrency=concurrency)
 
     # -- what a method writes ----------------------------------------------------------------------------------------
 

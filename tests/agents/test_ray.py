@@ -9,8 +9,8 @@ import socket
 import sys
 import threading
 import types
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +289,20 @@ def test_a_port_without_ray_behind_it_is_told_in_one_line(says: bytes) -> None:
         other.join()
 
 
+def test_an_address_where_nobody_says_yes_or_no_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palaestra.agents.ray_link._SECONDS", 0.5)
+    with socket.socket() as full, ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        for _ in range(4):  # nobody takes them, so that the system lets further ones wait
+            line = stack.enter_context(socket.socket())
+            line.setblocking(False)
+            line.connect_ex(("127.0.0.1", port))
+        with pytest.raises(BadInput, match=rf"^--ray 127\.0\.0\.1:{port}: does not answer in 0\.5 s; check [^\n]*$"):
+            _answers(f"127.0.0.1:{port}", "127.0.0.1", port)
+
+
 def test_the_head_of_a_cluster_is_known_as_one(cluster: Any) -> None:
     host, port = cluster.address.split(":")
     _answers(cluster.address, host, int(port))
@@ -386,13 +400,38 @@ def test_the_command_tells_in_one_line_what_is_wrong(
         said = capsys.readouterr().err.strip()
         assert told in " ".join(said.split())
         assert "Traceback" not in said
+    servers = ["--ray", "127.0.0.1:1", "--replicas", "2"]
+    for command_line in (
+        ["collect", "bandit", "-p", "vllm:tiny", *servers],
+        ["collect", "bandit", "-p", "openai:m@http://127.0.0.1:1", *servers],
+        ["eval", "bandit", "-p", "vllm:@http://127.0.0.1:1", *servers],
+    ):
+        assert command([*command_line, "-t", "1", "-o", str(tmp_path / "none"), "-q"]) == 2
+        assert "--replicas: replicas are for models in this process" in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "none").exists(), "nothing is begun"
     for words in (
+        ["collect", "bandit", "-p", "vllm:@http://127.0.0.1:1", "-t", "1"],
+        ["eval", "bandit", "-p", "vllm:@http://127.0.0.1:1", "-t", "1"],
         ["eval", "bandit", "-p", "random", "-t", "1"],
         ["train", "rft", "--env", "bandit", "--model", "tiny:bandit", "--budget", "4"],
     ):
         assert command([*words, "-q", "-o", str(tmp_path / "none"), "--ray", "127.0.0.1:1"]) == 2
         assert "--ray 127.0.0.1:1: no Ray cluster answers there" in " ".join(capsys.readouterr().err.split())
         assert not (tmp_path / "none").exists(), "nothing is begun"
+
+
+def test_a_policy_that_asks_servers_itself_has_no_replicas(tmp_path: Path) -> None:
+    """They would be started, and never asked."""
+
+    class Streams(Counts):
+        def submit(self, request: Request, done: Callable[[Completion], None]) -> None:
+            done(self.act([request])[0])
+
+    with (
+        EpisodeStore(tmp_path / "s") as store,
+        pytest.raises(BadInput, match=r"^ray: policy counts: replicas are for models in this process"),
+    ):
+        collect([], Streams(), store, cluster=RayCluster("127.0.0.1:1", replicas=1), progress="quiet")
 
 
 def test_training_takes_no_replicas_of_a_model_that_it_changes(tmp_path: Path) -> None:

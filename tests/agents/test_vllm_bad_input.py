@@ -21,6 +21,7 @@ from palaestra.agents.policies import vllm
 from palaestra.agents.policies.named import policy_by_name
 from palaestra.agents.policies.vllm import VLLMPolicy, template_of
 from palaestra.agents.policies.vllm_serving import Serving
+from palaestra.agents.policy import Sampling
 from palaestra.agents.template import NotTokenExact
 from palaestra.agents.tiny import make_tiny
 from palaestra.envs import BadInput, MissingExtra, find
@@ -180,6 +181,70 @@ def test_a_policys_name_that_is_incomplete(name: str) -> None:
         policy_by_name(name, find("bandit"))
 
 
+@pytest.mark.parametrize("urls", ["http://me:secret@a,", ",http://me:secret@a", "http://a,,http://b"])
+def test_a_comma_too_many_is_told_as_such(urls: str) -> None:
+    with pytest.raises(BadInput, match="a comma too many") as error:
+        policy_by_name(f"vllm:@{urls}", find("bandit"))
+    assert "secret" not in str(error.value)
+
+
+def test_a_blank_after_a_comma_is_no_part_of_the_url() -> None:
+    with pytest.raises(BadInput, match=r"http://127\.0\.0\.1:9 cannot be reached"):
+        policy_by_name("vllm:@http://127.0.0.1:9, http://127.0.0.1:9", find("bandit"))
+
+
+def test_found_servers_of_models_with_another_name_are_no_replicas(other: Other, model: Path) -> None:
+    """Neither was told a version, as none is that has just been started."""
+    further = Other({})
+    try:
+        for server, root in ((other, "Qwen/Qwen2.5-7B-Instruct"), (further, "Qwen/Qwen2.5-7B")):
+            cards = {"data": [{"id": "qwen", "root": root, "max_model_len": 512}]}
+            server.routes = {"/v1/models": (200, cards), "/version": (200, {"version": "0.32.0"})}
+        with pytest.raises(BadInput) as error:
+            VLLMPolicy(other.url, further.url, tokenizer=model)
+        for part in (other.url, further.url, "'Qwen2.5-7B'", "'Qwen2.5-7B-Instruct'", "start one of them again"):
+            assert part in str(error.value)
+        assert "\n" not in str(error.value)
+        cards = {"data": [{"id": "qwen", "root": "/elsewhere/Qwen2.5-7B-Instruct/", "max_model_len": 512}]}
+        further.routes["/v1/models"] = (200, cards)
+        VLLMPolicy(other.url, further.url, tokenizer=model).close()
+    finally:
+        further.shutdown()
+        further.server_close()
+
+
+SAYS = """
+import json, sys
+from http.server import BaseHTTPRequestHandler
+from socketserver import UnixStreamServer
+class Handler(BaseHTTPRequestHandler):
+    def address_string(self): return "nobody"
+    def do_GET(self):
+        raw = json.dumps(json.loads(sys.argv[2]).get(self.path.partition("?")[0], {})).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+UnixStreamServer(sys.argv[1], Handler).serve_forever()
+"""
+
+
+def test_engines_of_other_weights_are_no_replicas(monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path) -> None:
+    """Both say the same of themselves: their weights are what we gave them."""
+    unlike = make_tiny(["A door. A key."], tmp_path / "m", vocab=300, hidden=64, layers=2, heads=2)
+    pages = {"/v1/models": {"data": [{"id": "model", "root": "m", "max_model_len": 512}]}}
+    told = json.dumps(pages | {"/version": {"version": "0.32.0"}})
+    monkeypatch.setattr(
+        Engine, "_command", lambda self, place: [sys.executable, "-c", SAYS, str(place / "socket"), told]
+    )
+    made = [Engine(folder, device="cpu") for folder in (model, model, unlike)]
+    VLLMPolicy(*made[:2]).close()
+    with pytest.raises(BadInput, match="replicas serve the same weights: start one of them again") as error:
+        VLLMPolicy(*made[1:])
+    assert all(engine.version in str(error.value) for engine in made)
+    assert not any(engine.running for engine in made)
+
+
 def test_a_model_without_a_chat_template_is_told_before_an_engine_starts(model: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -227,6 +292,23 @@ def test_an_engine_that_ends_while_it_starts_says_why(
     with pytest.raises(engines.EngineFault, match=r"did not answer within 0\.3 s"):
         made.start()
     assert not made.running
+
+
+@pytest.mark.parametrize(("episodes", "sequences"), [(8, 64), (200, 200), (5000, 1024)])
+def test_an_engine_works_on_as_many_sequences_as_there_are_episodes(
+    monkeypatch: pytest.MonkeyPatch, model: Path, episodes: int, sequences: int
+) -> None:
+    """Within bounds: one of few episodes may ask for several answers, and what it sets up for too many is lost."""
+    script = "import sys; print('ValueError: told', sys.argv[1]); sys.exit(1)"
+    monkeypatch.setattr(
+        Engine,
+        "_command",
+        lambda self, place: [sys.executable, "-c", script, self.words()[self.words().index("--max-num-seqs") + 1]],
+    )
+    with pytest.raises(engines.EngineFault, match=f"ValueError: told {sequences}$"):
+        policy_by_name(f"vllm:{model}", find("bandit"), concurrency=episodes)
+    with pytest.raises(engines.EngineFault, match=f"ValueError: told {sequences}$"):
+        Serving("vllm", episodes).policy(model, Sampling())
 
 
 ABANDONED = """

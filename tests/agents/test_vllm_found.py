@@ -18,8 +18,10 @@ import pytest
 
 from palaestra.agents.collect import collect
 from palaestra.agents.engine import EngineFault
+from palaestra.agents.models import version_of
 from palaestra.agents.policies.vllm import VLLMPolicy
-from palaestra.agents.policy import Completion, Request
+from palaestra.agents.policies.vllm_serving import Serving
+from palaestra.agents.policy import Completion, Request, Sampling
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.tiny import make_tiny
 from palaestra.cli import run
@@ -45,6 +47,7 @@ class Ailing(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, name: str = "tiny") -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -463,3 +466,41 @@ def test_the_command_says_that_a_prompt_is_too_long_for_the_engine(
     line = refused(f"vllm:@{ailing.url}")
     assert "its first prompt has" in line
     assert "the context holds 70; use a longer context or fewer max_tokens" in line
+
+
+# -- what a run or a command asks of it --------------------------------------------------------------------------------
+
+
+def test_a_server_is_asked_as_much_at_once_as_there_are_episodes_at_once(
+    ailing: Ailing, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ailing.pages["/v1/models"] = {"data": [{"id": "tiny", "root": str(model), "max_model_len": 4096}]}
+    there, all_there = set[int](), threading.Event()
+
+    def fails(number: int, prompt: list[int]) -> bool:
+        if prompt != [0]:  # which it is asked to see what it is
+            there.add(threading.get_ident())
+            if len(there) == 80:
+                all_there.set()
+            assert all_there.wait(60), f"only {len(there)} came before one was answered"
+        return False
+
+    ailing.fails = fails
+    words = ["collect", "bandit", "-p", f"vllm:@{ailing.url}", "-t", "80", "-q", "-s", "max_steps=1"]
+    assert run([*words, "--concurrency", "80", "-o", str(tmp_path / "s")]) == 0
+    assert "80 episodes" in capsys.readouterr().out
+
+
+def test_servers_of_a_run_restrict_answers_or_not_as_each_policy_of_theirs_says(ailing: Ailing, model: Path) -> None:
+    ailing.pages["/weight_info"] = {"weight_version": version_of(model)}
+    serving = Serving(ailing.url)
+    try:
+        strict, free = (serving.policy(model, Sampling(), constrain=constrain) for constrain in (True, False))
+        assert (strict.constrain, strict.wants_actions, strict.extra["constrain"]) == (True, True, True)
+        assert (free.constrain, free.wants_actions, "constrain" in free.extra) == (False, False, False)
+        assert strict.extra["url"] == free.extra["url"] == ailing.url
+        assert "no admissible actions are listed here" in str(strict.act(asked(5, 6))[0].error)
+        assert free.act(asked(5, 6))[0].error is None
+        assert strict.sampled(Sampling(max_tokens=3)).constrain, "as before, where nobody says"
+    finally:
+        serving.close()

@@ -23,7 +23,13 @@ from palaestra.envs import BadInput, EnvSpec
 
 
 def policy_by_name(
-    name: str, spec: EnvSpec, sampling: Sampling | None = None, *, constrain: bool = False, batch_size: int = 16
+    name: str,
+    spec: EnvSpec,
+    sampling: Sampling | None = None,
+    *,
+    constrain: bool = False,
+    batch_size: int = 16,
+    concurrency: int = 16,
 ) -> Policy:
     """Make a policy for an environment.
 
@@ -33,6 +39,7 @@ def policy_by_name(
         sampling: how a model samples; the others have nothing to sample.
         constrain: a model in this process or behind vLLM writes admissible actions only.
         batch_size: requests that a model in this process runs together.
+        concurrency: episodes at once that it will act in; vLLM servers are asked at least so many requests at once.
 
     Raises:
         BadInput: an unknown name or one that is no text, an oracle that is not there, or a slip that is no
@@ -55,7 +62,7 @@ def policy_by_name(
     if kind == "openai":
         return _openai(name, rest, sampling)
     if kind == "vllm":
-        return _vllm(name, rest, spec, sampling, constrain)
+        return _vllm(name, rest, spec, sampling, constrain, concurrency)
     from palaestra.agents.models import need_train
 
     need_train()
@@ -110,16 +117,21 @@ def _openai(name: str, rest: str, sampling: Sampling | None) -> Policy:
     return OpenAIPolicy(url, model, sampling=sampling)
 
 
-def _vllm(name: str, rest: str, spec: EnvSpec, sampling: Sampling | None, constrain: bool) -> Policy:
-    from palaestra.agents.engine import Engine
+def _vllm(name: str, rest: str, spec: EnvSpec, sampling: Sampling | None, constrain: bool, concurrency: int) -> Policy:
     from palaestra.agents.policies.vllm import VLLMPolicy
+    from palaestra.agents.policies.vllm_serving import at_once, engine_for
 
-    model, at, urls = rest.partition("@")
-    if at and urls:
-        return VLLMPolicy(*urls.split(","), model=model or None, sampling=sampling, constrain=constrain)
+    model, at, told = rest.partition("@")
+    if at and told:
+        urls = [url.strip() for url in told.split(",")]
+        if "" in urls and len(urls) > 1:  # the name is not shown: it may hold a password
+            raise BadInput("policy 'vllm:...@URL,URL' has a comma too many: beside one of its commas is no URL")
+        each = at_once(concurrency, len(urls))
+        return VLLMPolicy(*urls, model=model or None, sampling=sampling, constrain=constrain, concurrency=each)
     if at or not model:
         raise BadInput(
             f"policy {name!r} is not of the form vllm:MODEL or vllm:MODEL@URL, such as vllm:smollm2-135m or "
             "vllm:qwen@http://localhost:8000"
         )
-    return VLLMPolicy(Engine(model_name(model, spec)), sampling=sampling, constrain=constrain)
+    engine = engine_for(model_name(model, spec), concurrency)
+    return VLLMPolicy(engine, sampling=sampling, constrain=constrain)

@@ -126,11 +126,7 @@ class VLLMPolicy:
         self._replicas.name = _shown(engines[0].folder) if engines else served.name
         self.batch_size = 2 * each * len(places)
         self.prompt_limit = self.template.max_length = served.context
-        self.constrain = self.wants_actions = constrain
-        self.extra: dict[str, Any] = {"engine": "vllm"} | ({"constrain": True} if constrain else {})
-        urls = [place for place in places if isinstance(place, str)]
-        if urls:
-            self.extra["url"] = " ".join(self._replicas.urls)
+        self._restrict(constrain)
         self._exact = served.exact
         self._numbers = itertools.count()
         self.sampling: Sampling = sampling or Sampling()
@@ -150,11 +146,23 @@ class VLLMPolicy:
         """How often a server was found dead or hanging."""
         return self._replicas.faults
 
-    def sampled(self, sampling: Sampling) -> VLLMPolicy:
-        """The same model, asked in another way: it shares the servers, and `update` and `close` concern both."""
+    def sampled(self, sampling: Sampling, *, constrain: bool | None = None) -> VLLMPolicy:
+        """The same model, asked in another way: it shares the servers, and `update` and `close` concern both.
+
+        Args:
+            sampling: how to sample.
+            constrain: write only admissible actions, or not; as before where it is not given.
+        """
         other = copy.copy(self)
         other.sampling = sampling
+        other._restrict(self.constrain if constrain is None else constrain)
         return other
+
+    def _restrict(self, constrain: bool) -> None:
+        self.constrain = self.wants_actions = constrain
+        self.extra: dict[str, Any] = {"engine": "vllm"} | ({"constrain": True} if constrain else {})
+        if self._replicas.urls:
+            self.extra["url"] = " ".join(self._replicas.urls)
 
     def update(self, model: str | Path, version: str | None = None) -> None:
         """Go on with new weights of the same architecture and tokenizer, or with a LoRA adapter of those there are.

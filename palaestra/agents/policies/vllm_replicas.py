@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from palaestra.agents.engine import Engine, EngineFault
@@ -151,16 +151,10 @@ class Replicas:
     async def _open(self, model: str | None) -> Served:
         await asyncio.gather(*(server.start() for server in self._servers))
         found = [await server.identify(None if server.ours else model) for server in self._servers]
-        first = found[0]
-        for server, other in zip(self._servers, found, strict=True):
-            if (other.context, other.version) != (first.context, first.version):
-                raise BadInput(
-                    f"{server.label} serves {other.root!r} (context {other.context}, version {other.version!r}), and "
-                    f"{self._servers[0].label} {first.root!r} ({first.context}, {first.version!r}); replicas serve the "
-                    "same weights"
-                )
         self._first = dict(zip(self._servers, found, strict=True))
-        return first
+        for server in self._servers[1:]:
+            _must_match(self._first, server)
+        return found[0]
 
     async def _leave(self) -> None:
         self._refuse(_CLOSED)
@@ -398,6 +392,28 @@ class Replicas:
         finally:
             self._changing = None
             self._soon()
+
+
+def _must_match(found: dict[Server, Served], server: Server) -> None:
+    """Refuse a server whose weights are not those of the ones before it, as far as they say. Raises BadInput."""
+    first = next(iter(found))
+    like = next(other for other in found if other.ours == server.ours)  # only what is of one kind can be compared whole
+    for peer in (first, like):
+        one, other = found[peer], found[server]
+        same = (one.context, one.version) == (other.context, other.version)
+        if not same or (peer is like and _weights(peer, one) != _weights(server, other)):
+            raise BadInput(
+                f"{server.label} serves {other.root!r} (context {other.context}, version {_weights(server, other)!r}), "
+                f"and {peer.label} {one.root!r} ({one.context}, {_weights(peer, one)!r}); replicas serve the same "
+                "weights: start one of them again with the other's, or name one model that all serve"
+            )
+
+
+def _weights(server: Server, served: Served) -> str:
+    """What tells a server's weights from others: an engine of ours knows; a found one was told, or has a name."""
+    if server.engine is not None:
+        return server.engine.version
+    return served.version or PurePath(served.root).name
 
 
 def _server(place: Engine | str, key: str | None) -> Server:

@@ -10,6 +10,22 @@ from palaestra.agents.policies.vllm import VLLMPolicy
 from palaestra.agents.policy import Sampling
 from palaestra.envs import BadInput
 
+_AT_LEAST = 64
+"""Few episodes ask for as many where one of them asks for several answers (forks, strategies)."""
+_AT_MOST = 1024
+"""Sequences of an engine of ours: what it sets up for more takes memory, and more than fit into one pass keep it from
+starting."""
+
+
+def at_once(episodes: int, places: int = 1) -> int:
+    """How many requests one of so many servers is asked at once, where so many episodes are played at once."""
+    return max(_AT_LEAST, -(-episodes // places))
+
+
+def engine_for(model: str | Path, episodes: int) -> Engine:
+    """An engine with the usual settings that works on so many episodes at once. Raises as `Engine`."""
+    return Engine(model, concurrency=min(at_once(episodes), _AT_MOST))
+
 
 class Serving:
     """What the models of a run act through.
@@ -17,13 +33,14 @@ class Serving:
     Args:
         engine: `vllm` for a server of our own, which starts with the first model that is asked for; or URLs of servers,
             separated by commas, that take new weights and see the run's files under the same paths.
+        concurrency: episodes at once that they answer.
 
     Raises:
         BadInput: it is neither.
     """
 
-    def __init__(self, engine: str) -> None:
-        self._urls = must_serve(engine)
+    def __init__(self, engine: str, concurrency: int = 16) -> None:
+        self._urls, self._concurrency = must_serve(engine), concurrency
         self._policy: VLLMPolicy | None = None
 
     def policy(self, model: str | Path, sampling: Sampling, *, constrain: bool = False) -> VLLMPolicy:
@@ -34,12 +51,14 @@ class Serving:
         """
         folder = resolve(model)
         if self._policy is None:
-            places: list[Engine | str] = [*self._urls] or [Engine(folder)]
-            tokenizer = folder if self._urls else None
-            self._policy = VLLMPolicy(*places, tokenizer=tokenizer, sampling=sampling, constrain=constrain)
+            if self._urls:
+                each = at_once(self._concurrency, len(self._urls))
+                self._policy = VLLMPolicy(*self._urls, tokenizer=folder, concurrency=each)
+            else:
+                self._policy = VLLMPolicy(engine_for(folder, self._concurrency))
         if self._policy.version != version_of(folder):
             self._policy.update(folder)
-        return self._policy.sampled(sampling)
+        return self._policy.sampled(sampling, constrain=constrain)
 
     def close(self) -> None:
         """End the server, if it is ours."""
