@@ -482,13 +482,15 @@ def test_a_server_is_asked_as_much_at_once_as_there_are_episodes_at_once(
             there.add(threading.get_ident())
             if len(there) == 80:
                 all_there.set()
-            assert all_there.wait(60), f"only {len(there)} came before one was answered"
+            all_there.wait(20)
+            there.discard(threading.get_ident())
         return False
 
     ailing.fails = fails
     words = ["collect", "bandit", "-p", f"vllm:@{ailing.url}", "-t", "80", "-q", "-s", "max_steps=1"]
     assert run([*words, "--concurrency", "80", "-o", str(tmp_path / "s")]) == 0
     assert "80 episodes" in capsys.readouterr().out
+    assert all_there.is_set(), "at one time"
 
 
 def test_servers_of_a_run_restrict_answers_or_not_as_each_policy_of_theirs_says(ailing: Ailing, model: Path) -> None:
