@@ -1,15 +1,15 @@
 """Web pages under generated actions, in a live browser: what raises, how long steps take, what memory does.
 
-    python bench/web_actions.py [--actions 10000] [--seconds 900] [--seed 1]
+    python bench/web_actions.py [--actions 10000] [--seconds 900] [--seed 1] [--only miniwob ...]
 
-The actions go to MiniWoB++, WebShop's site and the library in equal parts. Half of them are well formed and aim at
-elements that are there, the others are verbs with arbitrary pieces, and noise. An episode goes on until it ends or for
-25 actions; each begins with another task. What an action raises is counted and shown, and the next episode begins; so
-is a step of more than 30 s, with its action. Memory is that of this process, its driver and its browsers together
-(PSS, which counts shared pages once), each time with one fresh page open: after the first tenth of a family's actions
-and at its end.
+The actions go to MiniWoB++, WebShop's site and the library, or those of `--only`, in equal parts. Half of them are well
+formed and aim at elements that are there, the others are verbs with arbitrary pieces, and noise. An episode goes on
+until it ends or for 25 actions; each begins with another task. What an action raises is counted and shown, and the next
+episode begins; so is a step of more than 30 s, with its action. Memory is that of this process, its driver and its
+browsers together (PSS, which counts shared pages once), each time with one fresh page open: after the first tenth of a
+family's actions and at its end.
 Where the seconds run out, fewer actions were run; the figures printed are those that were.
-Writes bench/results/web_actions.json.
+Writes bench/results/web_actions.json, where what it held of other families stays.
 """
 
 from __future__ import annotations
@@ -135,20 +135,23 @@ def main() -> None:
     parser.add_argument("--actions", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=900.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=FAMILIES, default=FAMILIES)
     given = parser.parse_args()
     end = time.monotonic() + given.seconds
-    results: dict[str, Any] = {"load_before": os.getloadavg(), "seed": given.seed}
-    for place, name in enumerate(FAMILIES):
-        left = (end - time.monotonic()) / (len(FAMILIES) - place)
-        part = given.actions // len(FAMILIES) + (place < given.actions % len(FAMILIES))
-        results[name] = play(name, part, time.monotonic() + left, Random(given.seed + place))
-        print(name, json.dumps(results[name]), flush=True)
-    results["load_after"] = os.getloadavg()
-    results["actions"] = sum(results[name]["actions"] for name in FAMILIES)
+    played: dict[str, Any] = {}
+    for place, name in enumerate(given.only):
+        load = os.getloadavg()[0]
+        left = (end - time.monotonic()) / (len(given.only) - place)
+        part = given.actions // len(given.only) + (place < given.actions % len(given.only))
+        rng = Random(given.seed + FAMILIES.index(name))
+        played[name] = {**play(name, part, time.monotonic() + left, rng), "seed": given.seed, "load": round(load, 1)}
+        print(name, json.dumps(played[name]), flush=True)
     file = Path(__file__).parent / "results" / "web_actions.json"
-    file.parent.mkdir(exist_ok=True)
+    had = json.loads(file.read_text()) if file.is_file() else {}
+    results = {name: {**had, **played}[name] for name in FAMILIES if name in {**had, **played}}
+    results["actions"] = sum(each["actions"] for each in results.values())
     file.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{results['actions']} actions; written: {file.name}")
+    print(f"{sum(each['actions'] for each in played.values())} actions; written: {file.name}")
 
 
 if __name__ == "__main__":
