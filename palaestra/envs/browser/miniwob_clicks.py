@@ -309,10 +309,10 @@ def _food(page: Scene) -> str:
         wanted = by_name[1].split(", ")
     else:
         count, kind = page.ask(r"Order (\d+) items that are (.*)")
-        wanted = page.js(f"MENU.filter(e => e.types.includes('{kind}')).map(e => e.name)")[: int(count)]
+        wanted = page.js(f"MENU.filter(e => e.types.includes('{kind}')).map(e => e.name.trim())")[: int(count)]
         wanted += wanted[-1:] * (int(count) - len(wanted))
     adds = page.where(lambda e: e.name == "+")
-    held = page.js("[...document.querySelectorAll('.food-item')].map(e => [MENU[e.dataset.id].name,"
+    held = page.js("[...document.querySelectorAll('.food-item')].map(e => [MENU[e.dataset.id].name.trim(),"
                    " +e.dataset.quantity || 0])")  # fmt: skip
     for add, (name, quantity) in zip(adds, held, strict=True):
         if quantity < wanted.count(name):
