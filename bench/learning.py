@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from learning_page import page, section
+from learning_page import page, parts, section
 from learning_start import judged, write_experts, write_judgements
 from learning_studies import IMPROVED, IMPROVEMENTS, JUDGES, JUDGING, MODEL, REHEARSING, START, STUDIES, Study
 
@@ -219,13 +219,19 @@ def failing_experts(study: Study) -> dict[str, Any]:
 
 
 def write_page(out: Path, docs: Path) -> None:
-    """The page of all that is finished, with what people remarked on it (`learning_remarks.md`)."""
-    files = [out / name / "section.md" for name in STUDIES]
-    remarks = Path(__file__).with_name("learning_remarks.md")
-    files.append(Path(__file__).with_name("results") / "worldmodel.md")  # worldmodel_study.py writes that part
-    sections = [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
-    said = remarks.read_text(encoding="utf-8") if remarks.is_file() else ""
-    write_whole(docs, page(sections, said).encode())
+    """The page of all that is finished, with what people remarked on it (`learning_remarks.md`).
+
+    A study of which nothing is finished in `out` keeps the part that the page has of it, as made from other runs.
+    """
+    had = parts(docs.read_text(encoding="utf-8")) if docs.is_file() else {}
+    found = [_text(out / name / "section.md") or had.get(study.title, "") for name, study in STUDIES.items()]
+    found.append(_text(Path(__file__).with_name("results") / "worldmodel.md"))  # worldmodel_study.py writes that part
+    remarks = _text(Path(__file__).with_name("learning_remarks.md"))
+    write_whole(docs, page([text for text in found if text], remarks).encode())
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
 
 def side_by_side(studies: Sequence[str], seeds: int, jobs: int, given: Sequence[str]) -> int:

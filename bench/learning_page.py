@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -227,6 +228,12 @@ def short(said: object) -> object:
     if isinstance(said, list) and len(said) > 8:
         return f"{said[0]} ... {said[-1]} ({len(said)})"
     return said
+
+
+def parts(text: str) -> dict[str, str]:
+    """The parts of a page by their titles, each with its title."""
+    found = [part.strip() for part in re.split(r"^(?=## |<!-- )", text, flags=re.MULTILINE)]
+    return {part.partition("\n")[0][3:]: part for part in found if part.startswith("## ")}
 
 
 def page(sections: Sequence[str], remarks: str = "") -> str:

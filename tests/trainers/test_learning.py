@@ -172,6 +172,9 @@ def test_a_study_writes_the_page_with_every_seed_and_goes_on(tmp_path: Path, sma
     assert "2 seed(s)" in docs.read_text()
     assert (tmp_path / "out/lamps/rft-0/log.jsonl").read_text().count('"collect"') == log.count('"collect"')
     assert learning_page.page(["## A"], "Read this.").count("\n\n") == 3
+    kept = docs.read_text()
+    learning.write_page(tmp_path / "elsewhere", docs)  # where the runs behind the page are not
+    assert docs.read_text() == kept
 
 
 def test_what_a_start_model_is_told_to_judge_is_as_often_good_as_bad(tmp_path: Path) -> None:
