@@ -147,6 +147,11 @@ def select(number: int, option: str) -> str:
     return f"select [{number}] [{option}]"
 
 
+def waiting(milliseconds: int) -> str:
+    """The action that waits so long."""
+    return f"wait [{milliseconds}]"
+
+
 def _listed(verbs: frozenset[str]) -> str:
     forms = {
         "click": "click [number]",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-from palaestra.envs.browser.actions import click, select
+from palaestra.envs.browser.actions import LONGEST_WAIT, click, select, waiting
 from palaestra.envs.browser.miniwob_scene import Scene, Unsolved, number, ordinal, solves
 
 
@@ -220,9 +221,28 @@ def _size(role: str, said: dict[str, str], box: str) -> str:
 
 @solves("stock-market")
 def _stock(page: Scene) -> str:
+    """The page drew lots for all prices: three for the name, then the first price, then each change; one shows every
+    100 ms. Where none that is low enough shows at the end of a usual wait, the oracle waits until one does.
+    """
     limit = float(page.ask(r"less than \$([\d.]+\d)")[0])
-    ahead = page.js("+document.querySelector('#stock-price').textContent.slice(1)")
-    return click(page.get("Buy", "button").number) if ahead < limit else "wait"
+    lots = page.lots(3 + _PRICES)[3:]
+    prices = [40.0 + int(lots[0] * 20)]
+    for lot in lots[1:]:
+        prices.append(max(0.01, round(prices[-1] + math.floor(lot * 31 - 15) / 10, 2)))
+    shown = int(page.js("document.querySelectorAll('.plot-point').length"))
+    # Where no price is below the limit, that of the limit itself is paid for, too.
+    ahead = range(max(0, shown - 1), _PRICES)
+    low = [at for at in ahead if prices[at] < limit] or [at for at in ahead if prices[at] == limit]
+    left = [at - shown + 1 for at in low]
+    if not left:
+        raise Unsolved("the price is not reached any more")
+    if left[0] == 0:
+        return click(page.get("Buy", "button").number)
+    return "wait" if any(ticks % 5 == 0 for ticks in left) else waiting(min(LONGEST_WAIT, 100 * left[0]))
+
+
+_PRICES = 100
+"""How many prices stock-market shows, in ten seconds."""
 
 
 @solves("social-media")

@@ -30,6 +30,17 @@ def test_a_mouse_that_is_led_along_points_draws_turns_follows_and_goes_around(en
     assert any(action.startswith(("drag [", "hover [")) for action in env.history)
 
 
+def test_a_price_that_shows_between_two_looks_alone_is_waited_for_to_the_tenth_of_a_second(env: TextEnv[Any]) -> None:
+    for seed, usual in (("27", False), ("2000", True)):
+        env.reset(options={"task": f"stock-market/{seed}"})
+        over, info = False, {}
+        while not over:
+            *_, over, truncated, info = env.step(scripted(env))
+            assert over or not truncated
+        assert info["raw_reward"] == 1.0
+        assert all(action == "wait" for action in env.history[:-1]) is usual
+
+
 def test_where_a_reward_of_1_is_out_of_reach_the_oracle_takes_the_best_pixel_there_is(env: TextEnv[Any]) -> None:
     assert set(WAYS) == {*SOLVED, *UNREACHED}
     for page in ("bisect-angle", "circle-center"):
