@@ -268,8 +268,8 @@ def evaluate(
         ray: where the episodes are made, if not on this machine.
 
     Raises:
-        BadInput: a training split, an unknown environment, split, task, protocol or cluster, or not one episode that
-            counts.
+        BadInput: a training split, an unknown environment, split, task, protocol or cluster, not one episode that
+            counts, or one that was played elsewhere, in an environment of another fingerprint.
         TooManyFaults: see `collect`.
     """
     _known_cluster(cluster)
@@ -299,7 +299,7 @@ def evaluate(
             env_factory=env_factory,
             cluster=ray,
         )
-        found = _episodes(chosen, samples, policy, recipe, store)
+        found = _episodes(_keys(chosen, samples, policy, recipe), store, instance.fingerprint())
         improved: tuple[Improvement, ...] = ()
         if improve:
             improved = improvements(
@@ -445,14 +445,18 @@ def _keys(tasks: Sequence[Task], samples: int, policy: Policy, recipe: str) -> l
     return planned_keys([(Start(task=task), samples) for task in tasks], policy, recipe=recipe)
 
 
-def _episodes(
-    tasks: Sequence[Task], samples: int, policy: Policy, recipe: str, store: EpisodeStore
-) -> dict[str, list[Episode]]:
+def _episodes(keys: Sequence[str], store: EpisodeStore, fingerprint: str) -> dict[str, list[Episode]]:
+    """By task id. Raises BadInput where one was played in another environment than the card names: instances on other
+    machines read those machines' variables, data and packages."""
     found: dict[str, list[Episode]] = {}
-    for key in _keys(tasks, samples, policy, recipe):
-        if store.has(key):
-            episode = store.get(episode_id(key))
-            found.setdefault(episode.start.task.id, []).append(episode)
+    for episode in (store.get(episode_id(key)) for key in keys if store.has(key)):
+        made = episode.provenance.env_fingerprint
+        if made != fingerprint:
+            raise BadInput(
+                f"{episode.start.task.name} was played with env_fingerprint={made!r}, and here it is {fingerprint!r}; "
+                "make both places alike, and evaluate into another store"
+            )
+        found.setdefault(episode.start.task.id, []).append(episode)
     return found
 
 

@@ -126,6 +126,17 @@ def test_episodes_of_an_environment_that_has_changed_are_not_taken_again(store: 
         compare(before, after)
 
 
+def test_episodes_of_an_environment_that_differs_where_they_are_played_give_no_figure(store: EpisodeStore) -> None:
+    made: list[TextEnv[Any]] = []
+
+    def differing(env_id: str) -> TextEnv[Any]:
+        made.append(repainted(env_id) if made else make(env_id))
+        return made[-1]
+
+    with pytest.raises(BadInput, match="played with env_fingerprint='lamps of another make', and here it is"):
+        measured(store, OraclePolicy("toy/Lamps-v0"), tasks=3, env_factory=differing)
+
+
 def test_the_card_says_what_was_measured(store: EpisodeStore) -> None:
     card = measured(store, OraclePolicy("toy/Lamps-v0"), tasks=5, seed=7, command="palaestra eval").card
     env = make("toy/Lamps-v0")
