@@ -13,8 +13,8 @@ from palaestra.envs.taubench.data import SIZES, names
 from palaestra.envs.taubench.protocols import PROTOCOLS
 
 ABOUT = {
-    "airline": "50 tasks of an airline's service agent: a user, a policy, 14 tools (tau-bench)",
-    "retail": "635 tasks of a shop's service agent: a user, a policy, 16 tools (tau-bench)",
+    "airline": "tau-bench, an airline's service: 50 tasks, a policy, 14 tools, a user (a script, or -s user=MODEL)",
+    "retail": "tau-bench, a shop's service: 635 tasks, a policy, 16 tools, a user (a script, or -s user=MODEL)",
 }
 
 

@@ -17,6 +17,7 @@ from palaestra.agents.policy import Completion, PolicyBase, Sampling
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvFault, make
 from palaestra.envs.taubench.user import LONGEST, STOP, Line, PlayedUser, ScriptedUser, User, in_first_person
+from palaestra.trainers.evaluate import compare, evaluate
 
 
 class Talker(PolicyBase):
@@ -266,3 +267,25 @@ def test_a_model_behind_a_server_plays_the_user_by_its_name_and_greedily(chat):
     assert {asked["temperature"] for asked in chat.asked} == {0.0}
     assert first.user.name == "chatter chatter"
     assert first.fingerprint().endswith("user chatter chatter")
+
+
+def test_who_played_stands_on_the_card_and_in_each_episode_and_other_users_are_not_compared(
+    chat, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("PALAESTRA_USER", raising=False)
+    with EpisodeStore(tmp_path / "store.sqlite") as store:
+
+        def measured():
+            agent = ScriptedPolicy(("list_all_airports()", "transfer_to_human_agents(summary='x')"), name="asks")
+            return evaluate("tauairline", agent, store, tasks=2, progress="quiet")
+
+        script = measured()
+        monkeypatch.setenv("PALAESTRA_USER", f"openai:chatter@http://127.0.0.1:{chat.server_address[1]}/v1")
+        model = measured()
+        made = [episode.provenance.env_fingerprint for episode in store.episodes()]
+    assert script.card.env_settings == model.card.env_settings == {}
+    assert script.card.env_fingerprint.endswith(", user scripted")
+    assert model.card.env_fingerprint.endswith(", user chatter chatter")
+    assert sorted(made) == sorted(2 * [script.card.env_fingerprint, model.card.env_fingerprint])
+    with pytest.raises(BadInput, match="cards differ in env_fingerprint"):
+        compare(script, model)
