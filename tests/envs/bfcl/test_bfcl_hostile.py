@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
 from pathlib import Path
 
 from palaestra.envs import make
@@ -55,9 +57,10 @@ def answer(rng: random.Random, functions: dict) -> str:
     return text if rng.random() < 0.9 else text[:cut] + rng.choice("()[]{}'\"\\,=\n\ud83d") + text[cut + 1 :]
 
 
-def resident() -> int:
-    """Bytes of memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+def held() -> tuple[int, int]:
+    """What this process holds: small blocks that Python gave out, without garbage, and bytes of memory."""
+    gc.collect()
+    return sys.getallocatedblocks(), int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def test_ten_thousand_generated_answers_neither_raise_nor_hang_nor_grow():
@@ -65,7 +68,7 @@ def test_ten_thousand_generated_answers_neither_raise_nor_hang_nor_grow():
     env = make("bfcl")
     names = [name for category in data.CATEGORIES for name in data.NAMES[category][::10]]
     refused = made = 0
-    middle = 0
+    middle = (0, 0)
     over = True
     for count in range(10_000):
         if over:
@@ -81,7 +84,9 @@ def test_ten_thousand_generated_answers_neither_raise_nor_hang_nor_grow():
         if count % 100 == 0 and not over:
             assert len(env.snapshot().payload) < 2_000_000
         if count == 5_000:
-            middle = resident()
+            middle = held()
     assert refused > 1_000
     assert made > 1_000
-    assert resident() - middle < 50_000_000
+    small, whole = (now - before for now, before in zip(held(), middle, strict=True))
+    assert small < 2_500, "one kept object for each of 5,000 answers would be seen"
+    assert whole < 5_000_000
