@@ -1,8 +1,8 @@
 """An engine in this process, which `test_vllm_inside` starts: it says in lines of JSON what is answered.
 
-    python inside_engine.py MODEL
+    python inside_engine.py MODEL NEW
 
-Its core hangs in the middle. At the end this process waits to be killed.
+It is given the new weights while it runs, and its core hangs later. At the end this process waits to be killed.
 """
 
 from __future__ import annotations
@@ -39,10 +39,14 @@ def core() -> list[int]:
     return [pid for pid, line in made.items() if b"--guard" not in line and b"resource_tracker" not in line]
 
 
-def main(model: Path) -> None:
+def main(model: Path, new: Path) -> None:
     policy = VLLMPolicy(served.engine(model, inside=True), sampling=Sampling(max_tokens=8, seed=3))
     asked = served.requests(policy.template, 6)
     tell(answers=plain(policy.act(asked)), version=policy.version, limit=policy.prompt_limit)
+
+    before = core()
+    policy.update(new)
+    tell(answers=plain(policy.act(asked)), version=policy.version, faults=policy.faults, stayed=core() == before)
 
     restricted = policy.sampled(Sampling(max_tokens=40))
     restricted.constrain = True
@@ -59,4 +63,4 @@ def main(model: Path) -> None:
 
 
 if __name__ == "__main__":  # vLLM's processes begin by importing this file
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,4 +1,5 @@
-"""vLLM's engine inside the process that asks: exact as a server is, restarted where it hangs, and gone with its owner.
+"""vLLM's engine inside the process that asks: exact as a server is, with new weights too, restarted where it hangs, and
+gone with its owner.
 
 It runs in a process of its own here, for whoever imports vLLM has other packages find it, too.
 """
@@ -18,6 +19,7 @@ import pytest
 import served
 
 from palaestra.agents.engine import EngineFault
+from palaestra.agents.engine_found import ties
 from palaestra.agents.models import version_of
 from palaestra.agents.policies.vllm import VLLMPolicy, template_of
 from palaestra.agents.policies.vllm_inside import Inside
@@ -28,14 +30,21 @@ from palaestra.envs import keeper
 from tests.docs import small
 
 pytestmark = pytest.mark.xdist_group("vllm")
+CLOSE = 2e-4
+"""How far log-probs of the two may differ, in nats: float32, summed in another order."""
 
 
 @pytest.mark.timeout(1500)  # the engine starts twice
-def test_an_engine_inside_answers_exactly_comes_back_when_it_hangs_and_ends_with_its_owner(tmp_path: Path) -> None:
-    model, _ = served.models(tmp_path)
+def test_an_engine_inside_answers_exactly_takes_weights_comes_back_when_it_hangs_and_ends_with_its_owner(
+    tmp_path: Path,
+) -> None:
+    """Its output head shares the embeddings' weights, whose packed copy on a CPU vLLM itself would not renew."""
+    model, new = served.models(tmp_path)
+    assert ties(model)
+    assert ties(new)
     with (tmp_path / "log").open("wb") as log:
         owner = subprocess.Popen(
-            [sys.executable, inside_engine.__file__, str(model)],
+            [sys.executable, inside_engine.__file__, str(model), str(new)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -57,13 +66,20 @@ def test_an_engine_inside_answers_exactly_comes_back_when_it_hangs_and_ends_with
         for request, answer in zip(asked, before["answers"], strict=True):
             assert answer["error"] is None
             expected = served.logprobs(model, request.prompt_ids, answer["ids"])
-            assert answer["logprobs"] == pytest.approx(expected, abs=2e-4)
+            assert answer["logprobs"] == pytest.approx(expected, abs=CLOSE)
+        changed = told()
+        assert (changed["version"], changed["faults"]) == (version_of(new), 0)
+        assert changed["stayed"], "it takes new weights while it runs"
+        for request, answer in zip(asked, changed["answers"], strict=True):
+            expected = served.logprobs(new, request.prompt_ids, answer["ids"])
+            assert answer["logprobs"] == pytest.approx(expected, abs=CLOSE)
+            assert expected != pytest.approx(served.logprobs(model, request.prompt_ids, answer["ids"]), abs=CLOSE)
         restricted = {answer["text"] for answer in told()["answers"]}
         assert restricted <= set(inside_engine.ACTIONS)
         [lost] = told()["answers"]
         assert "the engine in this process: it hangs" in lost["error"]
         after = told()
-        assert [answer["ids"] for answer in after["answers"]] == [answer["ids"] for answer in before["answers"]]
+        assert [answer["ids"] for answer in after["answers"]] == [answer["ids"] for answer in changed["answers"]]
         assert after["faults"] == 1
         assert len(after["processes"]) >= 3  # the core, its worker, the guard
         since = {pid: keeper.started(pid) for pid in after["processes"]}
