@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import SimpleQueue
@@ -26,6 +27,7 @@ from palaestra.agents.policies.openai import OpenAIPolicy
 from palaestra.agents.policy import Completion, Policy, Request, Sampling
 from palaestra.agents.streaming import StreamingPolicy
 from palaestra.agents.tiny import make_tiny
+from palaestra.cli import run
 from palaestra.envs import BadInput
 
 
@@ -33,6 +35,7 @@ class Server(ThreadingHTTPServer):
     """Chat completions of a tiny model, and ways to misbehave."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, behind: HFPolicy) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -42,7 +45,7 @@ class Server(ThreadingHTTPServer):
         self.failures: dict[str, int] = {}
         self.bodies: list[dict[str, Any]] = []
         self.asked, self.authorizations = threading.Event(), set[str | None]()
-        self.hangs = self.ended = False
+        self.hangs = self.ended = self.meet = False
         self.slow, self.together = threading.Event(), threading.Barrier(8)
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -108,8 +111,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(400, {"error": {"message": "maximum context length is 512 tokens"}})
         if "slow" in asked or server.hangs:
             server.slow.wait(600)
-        if "together" in asked:
-            server.together.wait(60)
+        if "together" in asked or server.meet:
+            with suppress(threading.BrokenBarrierError):  # too few came: the test sees it by the barrier
+                server.together.wait(30)
         if "hangs up" in asked:
             self.close_connection = True
             return self.connection.shutdown(socket.SHUT_RDWR)
@@ -182,6 +186,17 @@ def test_requests_are_under_way_side_by_side(server: Server) -> None:
     answers = wide.act([ask(f"together {i}") for i in range(8)])  # nobody is answered before all eight have asked
     wide.close()
     assert [answer.error for answer in answers] == [None] * 8
+    assert not server.together.broken
+
+
+def test_a_server_is_asked_as_much_at_once_as_there_are_episodes_at_once(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.meet, server.together = True, threading.Barrier(80)
+    words = ["collect", "bandit", "-p", f"openai:tiny@{server.url}", "-t", "80", "-q", "-s", "max_steps=1"]
+    assert run([*words, "--concurrency", "80", "--max-tokens", "2", "-o", str(tmp_path / "s")]) == 0
+    assert "80 episodes" in capsys.readouterr().out
+    assert not server.together.broken, "at one time"
 
 
 def test_an_answer_waits_for_no_other_one(policy: OpenAIPolicy, server: Server) -> None:

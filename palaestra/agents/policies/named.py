@@ -21,6 +21,10 @@ from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.envs import BadInput, EnvSpec
 
+_AT_LEAST, _AT_MOST = 32, 1024
+"""Requests that an OpenAI-compatible server is asked at once: few episodes ask for as many as the least where one of
+them asks for several answers, and each takes a thread."""
+
 
 def policy_by_name(
     name: str,
@@ -39,7 +43,8 @@ def policy_by_name(
         sampling: how a model samples; the others have nothing to sample.
         constrain: a model in this process or behind vLLM writes admissible actions only.
         batch_size: requests that a model in this process runs together.
-        concurrency: episodes at once that it will act in; vLLM servers are asked at least so many requests at once.
+        concurrency: episodes at once that it will act in; servers are asked at least so many requests at once (one that
+            is no vLLM at most 1,024).
 
     Raises:
         BadInput: an unknown name or one that is no text, an oracle that is not there, or a slip that is no
@@ -60,7 +65,7 @@ def policy_by_name(
             raise BadInput(f"policy {name!r}: {kind!r} takes nothing after the colon")
         return RandomPolicy() if kind == "random" else HumanPolicy()
     if kind == "openai":
-        return _openai(name, rest, sampling)
+        return _openai(name, rest, sampling, concurrency)
     if kind == "vllm":
         return _vllm(name, rest, spec, sampling, constrain, concurrency)
     from palaestra.agents.models import need_train
@@ -106,7 +111,7 @@ def flaws(text: str, whole: str) -> tuple[float, str | None]:
         raise BadInput(f"{whole!r} needs a probability after 'flawed:', such as flawed:0.3") from None
 
 
-def _openai(name: str, rest: str, sampling: Sampling | None) -> Policy:
+def _openai(name: str, rest: str, sampling: Sampling | None, concurrency: int) -> Policy:
     from palaestra.agents.policies.openai import OpenAIPolicy
 
     model, at, url = rest.partition("@")
@@ -114,7 +119,8 @@ def _openai(name: str, rest: str, sampling: Sampling | None) -> Policy:
         raise BadInput(
             f"policy {name!r} is not of the form openai:MODEL@URL, such as openai:qwen@http://localhost:8000/v1"
         )
-    return OpenAIPolicy(url, model, sampling=sampling)
+    each = min(max(concurrency, _AT_LEAST), _AT_MOST)
+    return OpenAIPolicy(url, model, sampling=sampling, concurrency=each)
 
 
 def _vllm(name: str, rest: str, spec: EnvSpec, sampling: Sampling | None, constrain: bool, concurrency: int) -> Policy:
