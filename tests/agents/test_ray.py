@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from pid_env import Inside, Make, tasks
 
 from palaestra.agents.collect import CollectReport, TooManyFaults, collect
-from palaestra.agents.episode import Outcome
+from palaestra.agents.episode import Episode, Outcome
 from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, Policy, PolicyBase, Request
 from palaestra.agents.ray_cluster import RayCluster, _Actors
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("ray")]  # one c
 
 
 class Counts(PolicyBase):
-    """Answers `count`; a replica of it tells the node that it lives on."""
+    """Answers `count`."""
 
     def __init__(self) -> None:
         super().__init__(name="counts", batch_size=8)
@@ -110,39 +110,60 @@ def test_faults_come_back_with_their_tracebacks_and_what_hangs_is_given_up(clust
             run(cluster, tasks("none", 1), Counts(), store, env_factory=InThreads())
 
 
-class Kills(Counts):
-    """Ends a node when half of the episodes are stored, while environments and a replica are at work on it."""
+class Kills(EpisodeStore):
+    """Ends a node when a third of the episodes are stored: the one that the policy's only replica is on, and the
+    environments beside it. A new machine comes in its place.
 
-    def __init__(self, cluster: Any, store: EpisodeStore, after: int) -> None:
-        super().__init__()
-        self.cluster, self.store, self.after, self.killed = cluster, store, after, threading.Event()
+    Args:
+        replica: file in which the replica tells its node.
+    """
 
-    def act(self, requests: Sequence[Request]) -> list[Completion]:
-        if len(self.store) >= self.after and not self.killed.is_set():
-            self.killed.set()
-            node = self.cluster.nodes.pop()
+    killed = ""
+
+    def __init__(self, path: Path, cluster: Any, replica: Path) -> None:
+        super().__init__(path)
+        self.cluster, self.replica = cluster, replica
+
+    def add(self, episode: Episode, kept: Mapping[int, bytes] | None = None) -> bool:
+        added = super().add(episode, kept)
+        if len(self) >= 20 and not self.killed:
+            self.killed = self.replica.read_text()
+            [node] = [node for node in self.cluster.nodes if node.node_id == self.killed]
+            self.cluster.nodes.remove(node)
             (coordinator,) = node.all_processes["raylet"]
             # A machine takes its workers with it at once; left alone, they go on until they see that it is gone.
             for worker in psutil.Process(coordinator.process.pid).children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     worker.kill()
             self.cluster.remove_node(node, allow_graceful=False)
-        return super().act(requests)
+            self.cluster.nodes.append(self.cluster.add_node(num_cpus=2))
+        return added
 
 
 def test_a_node_that_is_killed_takes_nothing_with_it_and_the_plan_completes(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palaestra.agents.ray_cluster._ASSEMBLY", 240.0)  # hosts on both nodes before the first step
+    """Three hosts and the replica fill both nodes, so that the one with the replica has a host as well."""
+
+    class Tells(Counts):
+        """A replica of it tells the node that it lives on."""
+
+        def act(self, requests: Sequence[Request]) -> list[Completion]:
+            import ray
+
+            (tmp_path / "node").write_text(ray.get_runtime_context().get_node_id())
+            return super().act(requests)
+
+    monkeypatch.setattr("palaestra.agents.ray_cluster._ASSEMBLY", 240.0)  # all on both nodes before the first step
     plan = tasks("slow", 60)
     with EpisodeStore(tmp_path / "calm") as calm:
         collect(plan, Counts(), calm, env_factory=InThreads(), progress="quiet", concurrency=60)
         expected = gist(calm)
-    with EpisodeStore(tmp_path / "s") as store:
-        policy = Kills(cluster, store, 20)
-        where = {"hosts": 4, "env_factory": InThreads()}
-        report = run(cluster, plan, policy, store, concurrency=16, max_fault_rate=0.9, **where)
-        assert policy.killed.is_set()
+    with Kills(tmp_path / "s", cluster, tmp_path / "node") as store:
+        where = {"hosts": 3, "replicas": 1, "env_factory": InThreads()}
+        report = run(cluster, plan, Tells(), store, concurrency=16, max_fault_rate=0.9, **where)
+        assert store.killed
+        assert (tmp_path / "node").read_text() != store.killed, "the replica was made again elsewhere"
         assert report.faults > 0, "something was in flight there"
         assert (report.episodes, report.given_up, len(store)) == (60, 0, 60)
         assert gist(store) == expected, "every episode once, none lost, none otherwise"
