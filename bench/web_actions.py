@@ -5,9 +5,10 @@
 The actions go to MiniWoB++, WebShop's site and the library, or those of `--only`, in equal parts. Half of them are well
 formed and aim at elements that are there, the others are verbs with arbitrary pieces, and noise. An episode goes on
 until it ends or for 25 actions; each begins with another task. What an action raises is counted and shown, and the next
-episode begins; so is a step of more than 30 s, with its action. Memory is that of this process, its driver and its
-browsers together (PSS, which counts shared pages once), each time with one fresh page open: after the first tenth of a
-family's actions and at its end.
+episode begins; so is a step of more than 30 s, with its action. Memory is that of this process, of Playwright's driver
+and of the browsers, each by itself, without what files back (what several share is counted once). It is looked at with
+the same page freshly opened, before the first action and after each twentieth of a family's. A browser serves 200
+episodes (`thread.LOADS`); beside each figure stands how many it has served.
 Where the seconds run out, fewer actions were run; the figures printed are those that were.
 Writes bench/results/web_actions.json, where what it held of other families stays.
 """
@@ -24,8 +25,9 @@ from typing import Any
 
 import psutil
 
-from palaestra.envs import TextEnv, make
+from palaestra.envs import Task, TextEnv, make
 from palaestra.envs.browser.actions import VERBS
+from palaestra.envs.browser.thread import browsers
 from palaestra.envs.errors import EnvFault
 
 FAMILIES = ("miniwob", "webshopsite", "webtasks")
@@ -70,16 +72,21 @@ def noise(rng: Random) -> str:
     return "".join(chr(rng.choice((rng.randint(0, 127), rng.randrange(0x110000)))) for _ in range(rng.randrange(30)))
 
 
-def memory() -> float:
-    """MB of this process and all below it."""
-    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    total = 0
-    for process in processes:
+def memory() -> dict[str, float]:
+    """MB of this process, of the driver and of the browsers that no file backs.
+
+    Programs and libraries are left out: of those a browser seems to use less while others run on the same machine.
+    """
+    found = {"python": 0, "driver": 0, "chromium": 0}
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         try:
-            total += process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            words = process.cmdline()
+            lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+        except (psutil.NoSuchProcess, OSError):  # it has just ended
             continue
-    return round(total / 2**20, 1)
+        who = "python" if process.pid == os.getpid() else "driver" if "run-driver" in words else "chromium"
+        found[who] += sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
+    return {who: round(used / 2**10, 1) for who, used in found.items()}
 
 
 def play(name: str, actions: int, end: float, rng: Random) -> dict[str, Any]:
@@ -87,13 +94,21 @@ def play(name: str, actions: int, end: float, rng: Random) -> dict[str, Any]:
     env: TextEnv[Any] = make(name)
     tasks = [task for split in env.splits() for task in env.tasks(split)]
     found: dict[str, Any] = {"actions": 0, "valid": 0, "episodes": 0, "raised": [], "slow": [], "longest_s": 0.0}
-    took, warm = 0.0, 0.0
+    found["memory"] = []
+    took = 0.0
 
-    def begin() -> None:
-        env.reset(options={"task": rng.choice(tasks)})
+    def begin(task: Task | None = None) -> None:
+        env.reset(options={"task": task or rng.choice(tasks)})
         found["episodes"] += 1
 
-    begin()
+    def measure() -> None:
+        begin(tasks[0])
+        served = max((each.served for each in browsers()._browsers if each.open), default=0)
+        found["memory"].append({"actions": found["actions"], "served": served, **memory()})
+        print(name, found["memory"][-1], flush=True)
+        begin()
+
+    measure()
     while found["actions"] < actions and time.monotonic() < end:
         action = generated(rng, len(env.state.elements))
         began = time.monotonic()
@@ -111,13 +126,11 @@ def play(name: str, actions: int, end: float, rng: Random) -> dict[str, Any]:
         if spent > SLOW:
             found["slow"].append([info_of(env), repr(action)[:200], round(spent, 1)])
         found["actions"] += 1
-        if over:
+        if found["actions"] % max(1, actions // 20) == 0:
+            measure()
+        elif over:
             begin()
-        if not warm and found["actions"] >= actions // 10:
-            begin()
-            warm = memory()
-    begin()
-    found |= {"ms_a_step": round(1000 * took / max(1, found["actions"]), 1), "mb_early": warm, "mb_end": memory()}
+    found["ms_a_step"] = round(1000 * took / max(1, found["actions"]), 1)
     env.close()
     return found
 
