@@ -4,15 +4,19 @@ Both forms are read, one call or several: as a JSON list, as a Python list, as l
 three backticks, in backticks on lines of their own, or in `<tool_call>` tags as Hermes and Qwen models write them. The
 Python form goes through `ast` and may hold nothing but literals, so no text of an agent is ever evaluated. A name that
 a call's result is given (`total = add(1, 2)`) is passed over, since nothing can use it: the call is what is meant.
+
+Tools of MCP servers have names that are no names of Python (`list-files`, `ns.read`, `import`). Outside of quotes such
+a name before a parenthesis is read as a name all the same: `_spelled` puts another one in its place for the parser.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import keyword
 import re
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -32,6 +36,8 @@ _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:```[ \t]*$|\Z)", re.DOTALL | re
 _TICKS = re.compile(r"^[ \t]*(`{1,3})([^`\n]+)\1[ \t]*$", re.MULTILINE)
 _TAGS = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _HEAD = re.compile(r"(?:[A-Za-z_]\w*+\s*+=\s*+)?\[?\s*+([A-Za-z_][A-Za-z0-9_.]*+)\s*+\(")
+_QUOTED = r"\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''|\"(?:\\.|[^\"\\\n])*+\"|'(?:\\.|[^'\\\n])*+'"
+_DASHED = r"[A-Za-z_][\w.]*+(?:-[\w.]++)++(?=\()"  # `list-file(`: perhaps no tool, but hardly a subtraction either
 _FILE = "<tool call>"
 _TOO_LARGE = f"a number has more than {DIGITS} digits"
 warnings.filterwarnings("ignore", module=re.escape(_FILE))  # of escapes such as "\d", which are left as they stand
@@ -76,7 +82,7 @@ class _Unreadable(Exception):
     """The answer is meant as a call and cannot be read as one; the message tells the agent why."""
 
 
-def read(text: str, known: Container[str] = ()) -> Reading:
+def read(text: str, known: Collection[str] = ()) -> Reading:
     """Read an answer. Never raises.
 
     Args:
@@ -93,7 +99,7 @@ def read(text: str, known: Container[str] = ()) -> Reading:
     calls: list[Call] = []
     try:
         for part in marked or [text]:
-            calls += _part(part.strip())
+            calls += _part(part.strip(), known)
     except _Unreadable as error:
         return Reading(problem=f"{error} {_FORM}") if marked or _looks_like_a_call(text, known) else Reading()
     if len(calls) > MOST:
@@ -101,7 +107,7 @@ def read(text: str, known: Container[str] = ()) -> Reading:
     return Reading(tuple(calls))
 
 
-def _ticked(text: str, known: Container[str]) -> list[str]:
+def _ticked(text: str, known: Collection[str]) -> list[str]:
     """The calls that stand in backticks on lines of their own."""
     found = (_unlabelled(part[2]) for part in _TICKS.finditer(text))
     return [inner for inner in found if inner and _looks_like_a_call(inner, known)]
@@ -118,18 +124,20 @@ def _unlabelled(text: str) -> str:
     return re.sub(r"^(?:python|json|tool_code)\s+(?=\S)", "", text.strip())
 
 
-def _looks_like_a_call(text: str, known: Container[str]) -> bool:
+def _looks_like_a_call(text: str, known: Collection[str]) -> bool:
     if text[0] in "[{" and re.search(r"[\"']name[\"']\s*:", text):
         return True
+    text, meant = _spelled(text, known)
+    known = {*known, *(placeholder for placeholder, name in meant.items() if _is_of(name, known))}
     head = _HEAD.match(text)
     return (head is not None and _is_of(head[1], known)) or _holds_a_call(text, known)
 
 
-def _is_of(name: str, known: Container[str]) -> bool:
+def _is_of(name: str, known: Collection[str]) -> bool:
     return name in known or name.rpartition(".")[2] in known
 
 
-def _holds_a_call(text: str, known: Container[str]) -> bool:
+def _holds_a_call(text: str, known: Collection[str]) -> bool:
     """Is it Python in which a tool is called, such as `print(add(1))`. Words hardly ever are."""
     try:
         tree = ast.parse(text, _FILE)
@@ -142,8 +150,8 @@ def _holds_a_call(text: str, known: Container[str]) -> bool:
     )
 
 
-def _part(text: str) -> Sequence[Call]:
-    return _json(text) if re.match(r"\[?\s*\{", text) else _python(text)
+def _part(text: str, known: Collection[str]) -> Sequence[Call]:
+    return _json(text) if re.match(r"\[?\s*\{", text) else _python(text, known)
 
 
 # -- JSON ------------------------------------------------------------------------------------------------------------
@@ -205,10 +213,37 @@ def _json_call(item: object) -> Call:
 # -- Python ----------------------------------------------------------------------------------------------------------
 
 
-def _python(text: str) -> Sequence[Call]:
+def _spelled(text: str, known: Collection[str]) -> tuple[str, dict[str, str]]:
+    """The text with names of tools that Python cannot parse replaced, and what each replacement stands for."""
+    odd = sorted((name for name in known if name and not _parses(name)), key=len, reverse=True)
+    names = "|".join([*(rf"{re.escape(name)}(?=\s*\()" for name in odd), _DASHED])
+    prefix = "tool_"
+    while prefix in text:
+        prefix += "_"
+    found: dict[str, str] = {}  # name -> replacement
+
+    def replaced(part: re.Match[str]) -> str:
+        return found.setdefault(part[1], f"{prefix}{len(found)}") if part[1] else part[0]
+
+    changed = re.sub(rf"{_QUOTED}|(?<!\w)({names})", replaced, text, flags=re.DOTALL)
+    return changed, {replacement: name for name, replacement in found.items()}
+
+
+def _parses(name: str) -> bool:
+    return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _python(text: str, known: Collection[str]) -> Sequence[Call]:
+    text, meant = _spelled(text, known)
     try:
         tree = ast.parse(text, _FILE)
-        return [_python_call(node) for statement in tree.body for node in _expressions(statement)]
+        calls = [_python_call(node) for statement in tree.body for node in _expressions(statement)]
+        return [Call(meant.get(call.name, call.name), call.arguments, call.positional) for call in calls]
+    except _Unreadable as error:  # which may quote what was put in
+        told = str(error)
+        for replacement in reversed(meant):
+            told = told.replace(replacement, meant[replacement])
+        raise _Unreadable(told) from None
     except SyntaxError as error:
         raise _Unreadable(f"That is no call: {_short(error.msg)}.") from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -230,12 +265,12 @@ def _python_call(node: ast.expr) -> Call:
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise _Unreadable("Only calls can be made, of a tool by its name alone.")
     arguments: dict[str, Value] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None:
+    for given in node.keywords:
+        if given.arg is None:
             raise _Unreadable("Arguments cannot be unpacked.")
-        if keyword.arg in arguments:
-            raise _Unreadable(f"The argument {_short(keyword.arg, 40)!r} is given twice.")
-        arguments[keyword.arg] = _literal(keyword.value)
+        if given.arg in arguments:
+            raise _Unreadable(f"The argument {_short(given.arg, 40)!r} is given twice.")
+        arguments[given.arg] = _literal(given.value)
     return Call(node.func.id, arguments, tuple(_literal(value) for value in node.args))
 
 

@@ -46,6 +46,12 @@ def refuse(code: int) -> str:
     raise MCPError(code, f"no, says {code}")
 
 
+@server.tool(name="sold-of.all")
+def sold_of_all(most: int = 9) -> str:
+    """What was sold, under a name that no function of Python has."""
+    return f"at most {most}: {sorted(sold)}"
+
+
 @server.tool()
 def die() -> str:
     """End the server."""

@@ -159,6 +159,42 @@ def test_no_nesting_takes_long(part):
     assert time.monotonic() - began < 30  # an exponential one would not come back
 
 
+ODD = {"list-files", "files", "ns.read", "a/b", "import", "2fa", "what is it", "größe", ""}
+
+
+@pytest.mark.parametrize("name", sorted(ODD - {""}))
+def test_names_that_python_does_not_know_are_read_in_every_form(name):
+    call = f"""{name}(folder="list-files(1) 'ns.read(2)", n=[-1])"""
+    wanted = Call(name, {"folder": "list-files(1) 'ns.read(2)", "n": [-1]})
+    for text in (
+        call,
+        f"`{call}`",
+        f"```\n{call}\n```",
+        f"[{call}]",
+        f"found = {call}",
+        f"<tool_call>{call}</tool_call>",
+    ):
+        assert read(text, ODD).calls == (wanted,), text
+    assert read(f"[{call}, tool_0(), {call}]", ODD).calls == (wanted, Call("tool_0"), wanted)
+    for text in (f"{name}(folder=a)", f"{name}(", f"print({name}(1))", f"return functions.{name}(1)", f"1 + {name}(2)"):
+        reading = read(text, ODD)
+        assert reading.calls == ()
+        assert reading.problem, text
+        assert "tool_" not in reading.problem
+
+
+def test_a_name_with_a_dash_that_no_tool_has_is_a_call_and_words_with_dashes_are_words():
+    assert read("list-file(folder='.')", KNOWN).calls == (Call("list-file", {"folder": "."}),)
+    for text in (
+        "I used list-files (see above).",
+        "well-known(ish)",
+        "It is 3-4 (or so)",
+        "ns.read",
+        "list-files - cd",
+    ):
+        assert read(text, ODD) == read("Done.", ODD), text
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -178,5 +214,6 @@ def test_a_call_is_read_back_as_it_was_written(arguments, positional):
 
 @given(st.text(st.sampled_from("cdls()[]{}'\"=,.:0aé\\\n`<>_- \ud800"), max_size=40))
 def test_no_text_raises(text):
-    reading = read(text, KNOWN)
-    assert not (reading.calls and reading.problem)
+    for known in (KNOWN, ODD | {"c-d", "l.s"}):
+        reading = read(text, known)
+        assert not (reading.calls and reading.problem)

@@ -54,6 +54,9 @@ def test_a_stdio_server_is_an_environment_that_rewinds_by_replay(env):
         ("sell(thing=1)", "argument 'thing' is none of its arguments: item, amount", False),
         ("sell()", "argument 'item' is missing", False),
         ("nothing()", "There is no tool 'nothing'", False),
+        ("sold-of.all(most=1)", "at most 1: []", True),
+        ("`sold-of.all(3, 4)`", "sold-of.all takes 1 arguments, not 2", False),
+        ("sold-of(most=1)", "There is no tool 'sold-of'", False),
         ("tax(state='CA', self=2, name='x')", "CA 2 x", True),
         ("sell(item='apple', amount='x')", "Error", True),
         ("sell(item='apple', amount=0)", "Error", True),
@@ -85,7 +88,7 @@ def test_a_server_over_http_is_an_environment():
     process = subprocess.Popen([*TILL, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         connection = connected(Server(url=f"http://127.0.0.1:{port}/mcp", timeout_s=30))
-        assert set(connection.tools) == {"sell", "total", "tax", "note", "refuse", "die"}
+        assert set(connection.tools) == {"sell", "total", "tax", "note", "refuse", "sold-of.all", "die"}
         assert connection.call("sell", {"item": "pear", "amount": 3}) == "sold 3 pear"
         connection.close()
         again = connected(Server(url=f"http://127.0.0.1:{port}/mcp", timeout_s=30))
