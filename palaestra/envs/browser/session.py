@@ -15,6 +15,7 @@ from typing import Any
 from palaestra.envs.browser import tree
 from palaestra.envs.browser.context import Context, Plan, Tab, first_line
 from palaestra.envs.browser.gate import MARK
+from palaestra.envs.browser.silence import SILENCE
 from palaestra.envs.browser.thread import BrowserThread
 from palaestra.envs.browser.visual import add_shapes
 from palaestra.envs.errors import EnvFault
@@ -64,7 +65,7 @@ class Session(Context):
             if self.plan.clock is not None:
                 await self._context.clock.install(time=0)
                 await self._context.clock.pause_at(1000)
-            for script in self.plan.scripts:
+            for script in (SILENCE, *self.plan.scripts):
                 await self._context.add_init_script(script)
             self._context.on("page", self._popped_up)
             self._context.on("dialog", self._asked)

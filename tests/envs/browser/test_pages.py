@@ -16,6 +16,7 @@ import pytest
 from palaestra.envs import BadInput, EnvFault, Task, TextEnv, make
 from palaestra.envs.browser.context import MOST_NOTES
 from palaestra.envs.browser.env import screenshot_name
+from palaestra.envs.browser.thread import browsers
 
 PAGE = """<!DOCTYPE html><html><head><title>All</title></head><body style="height: 3000px">
 <h1>Heading <b>bold</b></h1><p>Words.</p><div>\ud83e\udd89 &lt;owl&gt;</div>
@@ -285,6 +286,56 @@ def test_several_episodes_run_at_once_and_see_only_their_own() -> None:
     with ThreadPoolExecutor(4) as threads:
         titles = list(threads.map(episode, range(1, 5)))
     assert [title.split(" -")[0] for title in titles] == ["Opening hours", "Catalogue", "Events", "Rooms"]
+
+
+NOISE = """<script>
+const frame = document.createElement('iframe');
+document.documentElement.append(frame);
+frame.contentWindow.console.log('of a frame that has just been made');
+console.log('one');
+console.context('other').log('two');
+window.seen = [];
+onerror = message => { seen.push(message); };
+setTimeout(() => { throw new Error('three'); });
+Promise.reject(new Error('four'));
+</script><iframe srcdoc="<script>console.log('five')</script>"></iframe>
+<button onclick="for (let i = 0; i < 300000; i++) console.log('x'.repeat(1000)); document.title = 'done'">Noise</button>
+<button onclick="window.open('about:blank').console.log('six')">Tab</button>"""
+
+
+def test_what_a_page_writes_to_its_console_leaves_neither_it_nor_the_browser(folder: Path) -> None:
+    (folder / "index.html").write_text(NOISE)
+    env: Any = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder))
+    env.reset(options={"task": "a"})
+    assert env.evaluate("seen") == ["Uncaught Error: three"]  # the page's own handler still hears of it
+    env.step(f"click [{find(env, 'Tab')}]")
+
+    async def told() -> list[object]:
+        tabs = env._session._tabs
+        assert len(tabs) == 2
+        messages = [(each.text for each in await tab.page.console_messages(filter="all")) for tab in tabs]
+        errors = [await tab.page.page_errors(filter="all") for tab in tabs]
+        return [each for some in (*messages, *errors) for each in some]
+
+    assert browsers().call(told(), 60, "the driver") == []
+    env.close()
+
+
+def test_a_page_that_writes_without_end_to_its_console_does_not_hold_up_another(folder: Path) -> None:
+    (folder / "index.html").write_text(NOISE)
+    noisy, quiet = (
+        make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder), load_seconds=10) for _ in range(2)
+    )
+    noisy.reset(options={"task": "a"})
+    quiet.reset(options={"task": "a"})
+    with ThreadPoolExecutor(1) as threads:
+        loud = threads.submit(noisy.step, f"click [{find(noisy, 'Noise')}]")
+        for _ in range(10):
+            assert quiet.step("wait")[0].startswith("URL: ")  # neither late nor a fault
+    assert loud.result()[0].startswith("URL: ")
+    assert loud.result()[4]["title"] == "done"
+    noisy.close()
+    quiet.close()
 
 
 @pytest.mark.parametrize(
