@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 MOST_TABS = 5
 
+CONTEXT_SECONDS = 45.0
+"""How long a browser that runs may take to make a context, which takes it some 20 ms, before another one is tried."""
+
 MOST_NOTES = 10
 """Notes of what pages do by themselves that are kept from one look to the next; the rest is counted."""
 
@@ -113,6 +116,7 @@ class Context:
         self._context: BrowserContext | None = None
         self._opening: set[asyncio.Future[None]] = set()
         self._expected = 0
+        self._had_page = False
         self._dead: asyncio.Future[None] = thread.loop.create_future()
 
     # -- making and ending -------------------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ class Context:
         for attempt in range(3):
             self._shared = await self.thread.borrow()
             try:
-                return await self._shared.browser.new_context(
+                made = self._shared.browser.new_context(
                     proxy={"server": proxy, "bypass": "<-loopback>"},
                     service_workers="block",
                     accept_downloads=False,
@@ -132,10 +136,11 @@ class Context:
                     locale="en-US",
                     timezone_id="UTC",
                 )
-            except Exception:
+                return await asyncio.wait_for(made, CONTEXT_SECONDS)
+            except BaseException as error:  # also where all of the opening took too long, and this is cancelled
                 shared, self._shared = self._shared, None
-                await self.thread.discard(shared)
-                if attempt == 2:
+                await self.thread.give_back(shared, broken=True)
+                if attempt == 2 or not isinstance(error, Exception):
                     raise
         raise AssertionError("unreachable")
 
@@ -173,14 +178,16 @@ class Context:
         shared, self._shared = self._shared, None
         context, self._context = self._context, None
         self._tabs.clear()
+        broken = context is not None  # until it has closed, too
         try:
             if context is not None:
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(context.close(), 10)
+                    broken = not self._had_page
             await self.gate.close()
         finally:
             if shared is not None:
-                await self.thread.give_back(shared)
+                await self.thread.give_back(shared, broken=broken)
 
     @property
     def tab(self) -> Tab:
@@ -237,6 +244,7 @@ class Context:
             if self._tabs:
                 self._note("A new tab was opened and is shown now.")
             self._tabs.append(Tab(page, cdp, frame, self._expect_tab))
+            self._had_page = True
         except Exception as error:
             if not self._tabs:  # the first page; another one may well have closed itself again
                 self._broke(f"the page cannot be opened: {first_line(error)}")

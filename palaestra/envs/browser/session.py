@@ -207,7 +207,8 @@ class Session(Context):
                 return
         if len(self._tabs) < 2:
             assert self._context is not None
-            await asyncio.wait_for(self._context.new_page(), TAB_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._context.new_page(), TAB_SECONDS)
             if not await self._until(lambda: len(self._tabs) > 1, TAB_SECONDS):
                 raise EnvFault("the page hangs, and no other tab could be opened")
         self._tabs.remove(hangs)

@@ -41,15 +41,30 @@ LOADS = 200
 IDLE_SECONDS = 300.0
 """A browser without an episode is closed after this time."""
 
+CLOSE_SECONDS = 5.0
+"""How long a browser may take to close before it is killed."""
+
 
 @dataclass(eq=False)
 class Shared:
-    """A running browser. `served` counts the episodes that it had, `open` those that it has."""
+    """A running browser. `served` counts the episodes that it had, `open` those that it has.
+
+    Attributes:
+        pid: of its first process.
+        broken: something that every browser can do did not work, so no episode gets it any more.
+    """
 
     browser: Browser
+    pid: int
     served: int = 0
     open: int = 0
+    broken: bool = False
     idle_since: float = field(default_factory=time.monotonic)
+
+    @property
+    def worn(self) -> bool:
+        """Does it take no more episodes."""
+        return self.broken or self.served >= LOADS
 
     @property
     def alive(self) -> bool:
@@ -84,13 +99,15 @@ class BrowserThread:
         """Run in the loop and wait for it.
 
         Raises:
-            EnvFault: it took longer than `seconds`, or was cancelled by `abort`. And whatever it raises.
+            EnvFault: it took longer than `seconds`, or a part of it longer than it may, or it was cancelled by `abort`.
+                And whatever else it raises.
         """
+        begun = time.monotonic()
         future = self.begin(work, seconds)
         try:
             return future.result(seconds + 30)
-        except TimeoutError:
-            raise EnvFault(f"{what} did not answer within {seconds:.0f} s") from None
+        except TimeoutError:  # of all of it or of a part: only the clock says how long that was
+            raise EnvFault(f"{what} did not answer; given up after {time.monotonic() - begun:.0f} s") from None
         except (concurrent.futures.CancelledError, asyncio.CancelledError):
             raise EnvFault(f"{what} was aborted") from None
         finally:
@@ -129,63 +146,73 @@ class BrowserThread:
         """
         async with self._starting:
             await self._trim()
-            fitting = [each for each in self._browsers if each.open < MOST_CONTEXTS and each.served < LOADS]
+            fitting = [each for each in self._browsers if each.open < MOST_CONTEXTS and not each.worn]
             shared = max(fitting, key=lambda each: each.open, default=None) or await self._launch()
             shared.open += 1
             shared.served += 1
             return shared
 
-    async def give_back(self, shared: Shared) -> None:
-        """A context of this browser was closed."""
+    async def give_back(self, shared: Shared, *, broken: bool = False) -> None:
+        """A context of this browser is closed, or was never made.
+
+        Args:
+            broken: making or closing it did not work. The browser is closed once the last of its episodes has ended:
+                it may be slow alone.
+        """
         shared.open -= 1
         shared.idle_since = time.monotonic()
+        shared.broken |= broken
         await self._trim()
 
-    async def discard(self, shared: Shared) -> None:
-        """A browser turned out to be dead: nobody gets it any more."""
-        shared.open -= 1
-        if shared in self._browsers:
-            self._browsers.remove(shared)
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(shared.browser.close(), 5)
-
     async def _trim(self) -> None:
-        now, idle = time.monotonic(), 0
-        for each in list(self._browsers):
+        now, idle, old = time.monotonic(), 0, []
+        for each in self._browsers:
             if each.alive and each.open:
                 continue
             idle += each.alive
-            if not each.alive or each.served >= LOADS or idle > 1 or now - each.idle_since > IDLE_SECONDS:
-                self._browsers.remove(each)
-                with contextlib.suppress(Exception):
-                    await asyncio.wait_for(each.browser.close(), 10)
+            if not each.alive or each.worn or idle > 1 or now - each.idle_since > IDLE_SECONDS:
+                old.append(each)
+        self._browsers[:] = [each for each in self._browsers if each not in old]
+        await asyncio.gather(*map(self._end, old))
+
+    async def _end(self, shared: Shared) -> None:
+        """Close a browser that nobody uses; kill one that does not answer, such as one that was stopped."""
+        try:
+            await asyncio.wait_for(shared.browser.close(), CLOSE_SECONDS)
+        except Exception:
+            if shared.alive:  # its pipe is open, so the number is still its own
+                with contextlib.suppress(OSError):
+                    os.kill(shared.pid, signal.SIGKILL)
 
     async def _launch(self) -> Shared:
         require_playwright()
         chromium = await asyncio.to_thread(find_chromium)
         for attempt in range(2):
             try:
-                playwright = await self._driver()
-                browser = await playwright.chromium.launch(
-                    executable_path=chromium.path,
-                    args=list(FLAGS),
-                    chromium_sandbox=os.geteuid() != 0,  # Chromium's own sandbox refuses to run as root
-                    handle_sigint=False,
-                    handle_sigterm=False,
-                    handle_sighup=False,
-                    timeout=LAUNCH_SECONDS * 1000,
-                    # Not through a proxy unless a context says so: and there, nobody listens.
-                    proxy={"server": "http://127.0.0.1:1", "bypass": "<-loopback>"},
-                )
+                shared = await asyncio.wait_for(self._start(chromium.path), LAUNCH_SECONDS)
                 break
             except Exception as error:
                 self._playwright = None  # its driver may be dead: the second attempt starts another
                 if attempt:
                     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                     raise EnvFault(f"{chromium.path} did not start: {first}") from error
-        shared = Shared(browser)
         self._browsers.append(shared)
         return shared
+
+    async def _start(self, program: str) -> Shared:
+        playwright = await self._driver()
+        browser = await playwright.chromium.launch(
+            executable_path=program,
+            args=list(FLAGS),
+            chromium_sandbox=os.geteuid() != 0,  # Chromium's own sandbox refuses to run as root
+            handle_sigint=False,
+            handle_sigterm=False,
+            handle_sighup=False,
+            timeout=LAUNCH_SECONDS * 1000,
+            # Not through a proxy unless a context says so: and there, nobody listens.
+            proxy={"server": "http://127.0.0.1:1", "bypass": "<-loopback>"},
+        )
+        return Shared(browser, await _pid(browser))
 
     async def _driver(self) -> Playwright:
         from playwright.async_api import async_playwright
@@ -195,9 +222,7 @@ class BrowserThread:
         return self._playwright
 
     async def _close_all(self) -> None:
-        for each in self._browsers:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(each.browser.close(), 5)
+        await asyncio.gather(*map(self._end, self._browsers))
         self._browsers.clear()
         if self._playwright is not None:
             with contextlib.suppress(Exception):
@@ -214,6 +239,14 @@ class BrowserThread:
             with contextlib.suppress(OSError):
                 os.dup2(nothing, number, inheritable=False)
         os.close(nothing)
+
+
+async def _pid(browser: Browser) -> int:
+    """The number of a browser's first process."""
+    cdp = await browser.new_browser_cdp_session()
+    processes = (await cdp.send("SystemInfo.getProcessInfo"))["processInfo"]
+    await cdp.detach()
+    return next(int(each["id"]) for each in processes if each["type"] == "browser")
 
 
 _current: BrowserThread | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from palaestra.envs import EnvFault, TextEnv, make
-from palaestra.envs.browser.thread import browsers
+from palaestra.envs.browser.thread import Shared, browsers
 
 CHILD = str(Path(__file__).parent / "child.py")
 TASK = {"task": "Library--0"}
@@ -81,6 +82,34 @@ def test_a_killed_driver_is_a_fault_and_the_next_episode_has_another(env: TextEn
         env.step("click [4]")
     goes_on(env)
     assert gone([each.pid for each in chromium])  # the old browser has ended with its driver
+
+
+def test_a_stopped_browser_is_a_fault_and_is_given_to_nobody_again(
+    env: TextEnv[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("context.CONTEXT_SECONDS", 5), ("hands._PATIENCE", 2), ("session.HUNG_SECONDS", 1)):
+        monkeypatch.setattr(f"palaestra.envs.browser.{name}", seconds)  # shortens the waiting
+    monkeypatch.setattr(env, "load_seconds", 1.0)
+    env.reset(options=TASK)
+    stopped: Shared = env._session._shared  # type: ignore[attr-defined]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    other = make("webtasks")
+    goes_on(other)  # a browser that makes no context is not asked again
+    assert stopped not in browsers()._browsers or stopped.broken
+    with pytest.raises(EnvFault, match=r"^the page hangs, and no other tab could be opened$"):
+        env.step("click [4]")
+    goes_on(env)
+    assert gone([stopped.pid])  # it ended nothing by itself: the last of its episodes has gone
+    other.close()
+
+
+def test_what_a_part_took_too_long_for_is_told_with_the_time_it_took() -> None:
+    async def part() -> None:
+        await asyncio.wait_for(asyncio.sleep(600), 0.1)
+
+    with pytest.raises(EnvFault, match=r"^the page did not answer; given up after (\d+) s$") as caught:
+        browsers().call(part(), 500, "the page")
+    assert int(str(caught.value).split()[-2]) < 500
 
 
 def test_a_snapshot_outlives_the_browser_it_was_made_in(env: TextEnv[Any]) -> None:
