@@ -1,7 +1,10 @@
 """The airline's tools: what each reads, checks and changes, as its schema and the policy have it.
 
-What the policy leaves to the agent ("the API does not check these") is not checked here either. Checks come first, so
-that a refused call has changed nothing.
+Checks come first, so that a refused call has changed nothing. Refused is what no policy could allow (negative payments
+and bags, more than a gift card holds, a certificate twice, nobody on no flight, unknown airports) and more than five
+passengers. What else the policy says is left to the agent, as in the benchmark, whose recorded answers show it: which
+flights make up the trip that a booking states, how many certificates and cards pay for it, how many bags are free, that
+bags are only added, and who may cancel, change or be compensated ("the API does not check these for the agent").
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ BAG, INSURANCE = 50, 30
 
 BOOKINGS = ("HATHAT", "HATHAU", "HATHAV")
 """Ids of new reservations, one after another; the files have none of them."""
+
+MOST_PASSENGERS = 5
+"""Of one reservation, by the policy."""
 
 CERTIFICATES = (3221322, 3221323, 3221324)
 
@@ -126,15 +132,12 @@ def book_reservation(
 ) -> str:
     """A new reservation, paid in full."""
     owned = world.need("users", user_id)["payment_methods"]
+    _bookable(origin, destination, flights, passengers)
+    _baggage(total_baggages, nonfree_baggages)
     booked = [_seated(world, flight, cabin, len(passengers)) for flight in flights]
     total = sum(flight["price"] for flight in booked) * len(passengers)
     total += BAG * nonfree_baggages + (INSURANCE * len(passengers) if insurance == "yes" else 0)
-    for payment in payment_methods:
-        id, amount = payment["payment_id"], payment["amount"]
-        if id not in owned:
-            raise Refused(f"payment method {id} not found")
-        if owned[id]["source"] != "credit_card" and owned[id]["amount"] < amount:
-            raise Refused(f"not enough balance in payment method {id}")
+    _payable(owned, payment_methods)
     paid = sum(payment["amount"] for payment in payment_methods)
     if paid != total:
         raise Refused(f"payment amount does not add up, total price is {total}, but paid {paid}")
@@ -161,6 +164,39 @@ def book_reservation(
     }
     world.add("reservations", id, reservation)
     return json.dumps(reservation)
+
+
+def _bookable(origin: str, destination: str, flights: Sequence[Record], passengers: Sequence[Record]) -> None:
+    """Raises Refused for what no reservation can be."""
+    for place in (origin, destination):
+        if place not in AIRPORTS:
+            raise Refused(f"there is no airport {place}")
+    if not flights:
+        raise Refused("a reservation has at least one flight")
+    if not 0 < len(passengers) <= MOST_PASSENGERS:
+        raise Refused(f"a reservation has 1 to {MOST_PASSENGERS} passengers, not {len(passengers)}")
+
+
+def _baggage(total: int, nonfree: int) -> None:
+    """Raises Refused for numbers of bags that cannot be."""
+    if not 0 <= nonfree <= total:
+        raise Refused(f"of {total} bags, {nonfree} cannot be those to pay for")
+
+
+def _payable(owned: Mapping[str, Record], payments: Sequence[Record]) -> None:
+    """Raises Refused for a method that the user has not, or that holds less than is taken from it in all."""
+    taken: dict[str, float] = {}
+    for payment in payments:
+        id, amount = payment["payment_id"], payment["amount"]
+        if id not in owned:
+            raise Refused(f"payment method {id} not found")
+        if amount < 0:
+            raise Refused(f"a payment is not negative, got {amount} from {id}")
+        if id in taken and owned[id]["source"] == "certificate":
+            raise Refused(f"{id} can be used only once")
+        taken[id] = taken.get(id, 0) + amount
+        if owned[id]["source"] != "credit_card" and owned[id]["amount"] < taken[id]:
+            raise Refused(f"not enough balance in payment method {id}")
 
 
 def _seated(world: World, flight: Record, cabin: str, seats: int) -> Record:
@@ -212,6 +248,8 @@ def update_reservation_flights(
     The row goes on to state the cabin that was booked first, as the recorded answers of the benchmark's own tool do.
     """
     reservation = world.need("reservations", reservation_id)
+    if not flights:
+        raise Refused("a reservation has at least one flight")
     before = reservation["flights"]
     count = len(reservation["passengers"])
     after = [_kept(world, flight, reservation, cabin) or _seated(world, flight, cabin, count) for flight in flights]
@@ -236,6 +274,7 @@ def update_reservation_baggages(
 ) -> str:
     """Other numbers of bags; further ones that are not free are paid."""
     reservation = world.need("reservations", reservation_id)
+    _baggage(total_baggages, nonfree_baggages)
     price = BAG * max(0, nonfree_baggages - reservation["nonfree_baggages"])
     _charge(world, reservation, payment_id, price)
     reservation = world.edit("reservations", reservation_id)
@@ -270,6 +309,8 @@ def update_reservation_passengers(world: World, reservation_id: str, passengers:
 
 def send_certificate(world: World, user_id: str, amount: int | float) -> str:
     """A certificate in the user's profile."""
+    if amount <= 0:
+        raise Refused(f"a certificate is worth something, not {amount}")
     owned = world.edit("users", user_id)["payment_methods"]
     id = next((id for number in CERTIFICATES if (id := f"certificate_{number}") not in owned), None)
     if id is None:

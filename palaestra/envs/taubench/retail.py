@@ -1,6 +1,7 @@
 """The shop's tools: what each reads, checks and changes, as its schema and the policy have it.
 
-Checks come first, so that a refused call has changed nothing.
+Checks come first, so that a refused call has changed nothing. An item may become the very same one, which the policy
+does not want and the ground truth does in places; whom a user is, and what he confirmed, is the agent's to know.
 """
 
 from __future__ import annotations
@@ -193,7 +194,9 @@ def _in_state(world: World, order_id: str, status: str, doing: str) -> Record:
 
 
 def _held(order: Record, item_ids: Sequence[str]) -> None:
-    """Raises Refused for an item that the order does not hold as often."""
+    """Raises Refused for no items, or an item that the order does not hold as often."""
+    if not item_ids:
+        raise Refused("no item is named")
     held = Counter(item["item_id"] for item in order["items"])
     for id, count in Counter(item_ids).items():
         if held[id] < count:

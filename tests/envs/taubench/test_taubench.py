@@ -276,6 +276,88 @@ def test_a_booking_is_paid_in_full_or_not_made():
     assert "HATHAT" not in domain.tables["reservations"]
 
 
+GIFT, CREDIT, CERTIFICATE = "gift_card_5309492", "credit_card_2140654", "certificate_7502997"
+RIGHT = {
+    **BOOKING,
+    "user_id": "mei_hernandez_8984",  # who has 98 dollars on the gift card and a certificate of 250
+    "origin": "PHL",
+    "destination": "LGA",
+    "flights": [{"flight_number": "HAT001", "date": "2024-05-16"}],  # 122 dollars
+    "passengers": BOOKING["passengers"] * 5,
+    "total_baggages": 0,
+}
+
+
+def paid(*payments):
+    """Payments by method and amount."""
+    return {"payment_methods": [{"payment_id": id, "amount": amount} for id, amount in payments]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (paid((GIFT, -1000), (CREDIT, 1610)), f"a payment is not negative, got -1000 from {GIFT}"),
+        (paid((GIFT, 98), (GIFT, 98), (CREDIT, 414)), f"not enough balance in payment method {GIFT}"),
+        (paid((GIFT, 49.5), (GIFT, 49.5), (CREDIT, 511)), f"not enough balance in payment method {GIFT}"),
+        (paid((CERTIFICATE, 100), (CERTIFICATE, 100), (CREDIT, 410)), f"{CERTIFICATE} can be used only once"),
+        (
+            {"passengers": BOOKING["passengers"] * 6, **paid((CREDIT, 732))},
+            "a reservation has 1 to 5 passengers, not 6",
+        ),
+        ({"passengers": [], **paid()}, "a reservation has 1 to 5 passengers, not 0"),
+        ({"flights": [], **paid()}, "a reservation has at least one flight"),
+        (
+            {"total_baggages": -3, "nonfree_baggages": -3, **paid((CREDIT, 460))},
+            "of -3 bags, -3 cannot be those to pay for",
+        ),
+        (
+            {"total_baggages": 1, "nonfree_baggages": 2, **paid((CREDIT, 710))},
+            "of 1 bags, 2 cannot be those to pay for",
+        ),
+        ({"origin": "Mars"}, "there is no airport Mars"),
+        ({"destination": "lga"}, "there is no airport lga"),
+    ],
+)
+def test_a_booking_that_can_never_be_right_is_refused(wrong, told):
+    domain, here = world("airline")
+    right = {**RIGHT, **paid((GIFT, 49), (GIFT, 49), (CREDIT, 512))}
+    assert run(domain, here, "book_reservation", **{**right, **wrong}) == f"Error: {told}"
+    assert here.changes == {}
+    assert json.loads(run(domain, here, "book_reservation", **right))["reservation_id"] == "HATHAT"
+    assert here.find("users", RIGHT["user_id"])["payment_methods"][GIFT]["amount"] == 0
+
+
+def test_a_change_that_can_never_be_right_is_refused():
+    domain, here = world("airline")
+    of = {"reservation_id": "FQ8APE", "payment_id": "gift_card_8190333"}
+    for answer, told in (
+        (run(domain, here, "update_reservation_flights", **of, cabin="economy", flights=[]), "at least one flight"),
+        (run(domain, here, "update_reservation_baggages", **of, total_baggages=-1, nonfree_baggages=-1), "of -1 bags"),
+        (run(domain, here, "send_certificate", user_id=BROKE, amount=-100), "a certificate is worth something"),
+        (run(domain, here, "send_certificate", user_id=BROKE, amount=0), "a certificate is worth something"),
+    ):
+        assert answer.startswith("Error: ")
+        assert told in answer
+    assert here.changes == {}
+
+
+@pytest.mark.parametrize(
+    ("tool", "status", "new"),
+    [
+        ("return_delivered_order_items", "delivered", {}),
+        ("exchange_delivered_order_items", "delivered", {"new_item_ids": []}),
+        ("modify_pending_order_items", "pending", {"new_item_ids": []}),
+    ],
+)
+def test_an_order_of_which_no_item_is_named_stays_as_it_is(tool, status, new):
+    domain, here = world("retail")
+    order = next(row for row in domain.tables["orders"].values() if row["status"] == status)
+    method = order["payment_history"][0]["payment_method_id"]
+    answer = run(domain, here, tool, order_id=order["order_id"], item_ids=[], payment_method_id=method, **new)
+    assert answer == "Error: no item is named"
+    assert here.changes == {}
+
+
 def test_a_cancelled_reservation_is_paid_back_to_where_it_came_from():
     domain, here = world("airline")
     row = json.loads(run(domain, here, "cancel_reservation", reservation_id="Z7GOZK"))
@@ -295,7 +377,7 @@ def test_bags_are_charged_from_a_gift_card_that_holds_enough_only():
         == 2
     )
     assert here.find("users", "omar_rossi_1241")["payment_methods"]["gift_card_8190333"]["amount"] == before - 100
-    answer = run(domain, here, "update_reservation_baggages", nonfree_baggages=99, **more)
+    answer = run(domain, here, "update_reservation_baggages", nonfree_baggages=99, **{**more, "total_baggages": 99})
     assert answer == "Error: gift card balance is not enough"
 
 
