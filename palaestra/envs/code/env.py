@@ -15,6 +15,7 @@ import numpy as np
 from palaestra.envs import sandbox as sandboxes
 from palaestra.envs.code import judge
 from palaestra.envs.code.actions import Act, Write, parse
+from palaestra.envs.code.oracle import block, steps
 from palaestra.envs.code.problem import Problem
 from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault
@@ -140,7 +141,7 @@ class Coding(TextEnv[State]):
         for step in steps:
             try:
                 if not isinstance(step, Write) and step.verb == "submit":
-                    return self._submitted(state, said)
+                    return self._submitted(state, said, action)
                 said.append(self._do(state.problem, step))
             except BadInput as error:  # of the sandbox: a path outside, a folder where a file should be, ...
                 said.append(str(error))
@@ -221,7 +222,7 @@ class Coding(TextEnv[State]):
         tests = problem.visible or ((problem.entry,) if problem.entry else ())
         if not tests:
             return "There are no visible examples; run something of your own."
-        verdicts = judge.judge(self._here(), problem, tests, self.timeout)
+        verdicts = self._ran(problem, tests)
         if not problem.visible:
             bad = "" if verdicts[0].passed else f"\n{verdicts[0].detail}"
             return f"There are no visible examples. {problem.main} {'does not load' if bad else 'loads'}.{bad}"
@@ -232,32 +233,53 @@ class Coding(TextEnv[State]):
                 lines.append(f"failed: {test}\n{verdict.detail}".rstrip())
         return "\n".join(lines)
 
-    def _judged(self, problem: Problem) -> tuple[str, float, bool]:
-        """What is said, the score, is it a success. What the agent made impossible to judge has failed."""
+    def _judged(self, problem: Problem, *, own: bool = False) -> tuple[str, float, bool]:
+        """What is said, the score, is it a success. What the agent made impossible to judge has failed.
+
+        Args:
+            own: the task's own solution is judged: where it fails the task is faulty, not the agent.
+        """
         try:
-            return self._verdict(problem)
+            return self._verdict(problem, own)
         except BadInput as error:
             return f"It cannot be judged: {error}", 0.0, False
 
-    def _verdict(self, problem: Problem) -> tuple[str, float, bool]:
+    def _verdict(self, problem: Problem, own: bool) -> tuple[str, float, bool]:
         if problem.check:
             fine = judge.check(self._here(), problem, self.timeout)
+            if own and not fine:
+                raise EnvFault(f"the task {self.task.name}: its own solution does not pass its check")
             return f"The check {'passes' if fine else 'fails'}.", float(fine), fine
-        verdicts = judge.judge(self._here(), problem, problem.hidden, self.timeout)
+        verdicts = self._ran(problem, problem.hidden)
         passed, count = sum(verdict.passed for verdict in verdicts), len(verdicts)
+        if own and passed < count:
+            raise EnvFault(f"the task {self.task.name}: its own solution fails {judge.failed(problem, verdicts)}")
         if count == 1:
             return f"The hidden tests {'pass' if passed else 'fail'}.", float(passed), bool(passed)
         return f"{passed} of {count} hidden tests pass.", passed / count, passed == count
 
-    def _submitted(self, state: State, said: list[str]) -> Reply:
-        text, score, success = self._judged(state.problem)
+    def _ran(self, problem: Problem, tests: Sequence[str]) -> list[judge.Verdict]:
+        """The verdicts of tests. Raises EnvFault that names the task where a test cannot be judged."""
+        try:
+            return judge.judge(self._here(), problem, tests, self.timeout)
+        except judge.Unjudged as error:
+            raise EnvFault(f"the task {self.task.name}: {error}") from error
+
+    def _submitted(self, state: State, said: list[str], action: str) -> Reply:
+        text, score, success = self._judged(state.problem, own=self._canonical(state.problem, action))
         return Reply(shorten("\n".join([*said, text])), score=score, success=success, over=True)
 
     def _answered(self, state: State, action: str) -> Reply:
         """The protocol `single`."""
         clean = action[:100_000].replace("\x00", "").encode("utf-8", "replace").decode()
         self._here().write_file(state.problem.main, self.whole(state.problem, clean))
-        return self._submitted(state, [])
+        return self._submitted(state, [], action)
+
+    def _canonical(self, problem: Problem, action: str) -> bool:
+        """Was the task played as its own solution says?"""
+        if self.alone:
+            return problem.main in problem.solution and action == block(problem.solution[problem.main], "python")
+        return bool(problem.solution or problem.commands) and [*self.history, action] == steps(problem)
 
     def _last(self, state: State, reply: Reply) -> Reply:
         """At the step limit what is there is judged."""

@@ -7,6 +7,8 @@ entry = "double"                    # the function asked for, if it is one
 visible = "assert double(2) == 4"   # Python: asserts and functions test_...; shown, and run by `test`
 tests = "assert double(-3) == -6"   # Python: hidden, decides; or in its place:
 check = "test -f out.txt"           # a shell script: hidden, status 0 is success
+judge = "apart"                     # or "together": tests run in the solution's own process. They may then do
+                                    # all that Python can, and a solution that wants to cheat passes
 image = ""                          # container image, for --sandbox docker alone
 commands = ["sort in > out"]        # canonical solution: commands, after its files
 [files]                             # starting files
@@ -22,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -41,6 +44,7 @@ class TaskFile(BaseModel):
     visible: str = ""
     tests: str = ""
     check: str = ""
+    judge: Literal["apart", "together"] = "apart"
     image: str = ""
     commands: tuple[str, ...] = ()
     files: dict[str, str] = {}
@@ -135,4 +139,5 @@ def _problem(task: TaskFile, path: Path) -> Problem:
         solution=task.solution,
         commands=task.commands,
         image=task.image,
+        together=task.judge == "together",
     )

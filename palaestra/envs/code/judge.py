@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": 
 
 MOST_SECONDS = 45.0
 """That all tests of a problem may take together."""
+
+HINT = 'a task whose file says judge = "together" runs its tests in the solution\'s process'
+"""What the owner of a task can do about tests that cannot be judged from another process."""
 
 _PACKAGE = "palaestra.envs.code.inside"
 
@@ -55,6 +59,10 @@ _TRIAL = (
 )
 
 
+class Unjudged(EnvFault):
+    """A test does what cannot be judged from another process than the solution's. The message names the test."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What came of one test. `detail` is for the agent's eyes only where the test itself is."""
@@ -73,19 +81,20 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
             seconds of CPU, which may be four times as many by the clock (`inside.trial.Watch`).
 
     Raises:
-        EnvFault: the tests' process did not even start.
+        EnvFault: the tests' process did not even start. Unjudged: a test does what cannot be judged apart.
     """
     secret = secrets.token_hex(16)
     budget = min(MOST_SECONDS, 5.0 + timeout * min(2, len(tests)))
     job = {
         "secret": secret,
-        "sources": _sources("wire", "trial"),
+        "sources": _sources("wire", "pieces", "trial"),
         "boot": _solution(),
         "main": problem.main.removesuffix(".py"),
         "setup": problem.setup,
         "prelude": problem.prelude,
         "tests": list(tests),
         "entry": problem.entry,
+        "together": problem.together,
         "timeout": timeout,
         "budget": budget,
     }
@@ -104,6 +113,8 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
         ready = True
         number, _, rest = rest.partition(" ")
         word, _, detail = rest.partition(" ")
+        if word == "fault":
+            raise Unjudged(f"{title(tests[int(number)])}: {ast.literal_eval(detail)}; {HINT}")
         if number.isdigit():
             verdicts[int(number)] = Verdict(word == "pass", str(ast.literal_eval(detail)))
     if not ready:
@@ -112,6 +123,20 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
     return [
         verdicts.get(index, Verdict(False, "the tests were stopped before this one")) for index in range(len(tests))
     ]
+
+
+def failed(problem: Problem, verdicts: Sequence[Verdict]) -> str:
+    """The first hidden test that failed, why, and what its task's owner can do, in one line."""
+    index = [verdict.passed for verdict in verdicts].index(False)
+    why = verdicts[index].detail.strip().split("\n")[-1][:200] or "it does not hold"
+    return f"{title(problem.hidden[index])}: {why}" + ("" if problem.together else f"; {HINT}")
+
+
+def title(test: str) -> str:
+    """What a test is called in a message."""
+    first = test.strip().split("\n")[0]
+    name = re.match(r"def (test_\w+)", first)
+    return f"the test {name[1]}" if name else f"the test `{first[:80]}`"
 
 
 def check(box: Sandbox, problem: Problem, timeout: float) -> bool:
@@ -132,7 +157,9 @@ def _source(name: str) -> str:
 def _solution() -> str:
     call = "served = load({!r}).Server(sys.argv[3], sys.argv[4], sys.argv[5])\n"
     return (
-        _LOADER + call.format(_sources("wire", "solution")) + "served.serve(int(sys.argv[1]), int(sys.argv[2]))\n"
+        _LOADER
+        + call.format(_sources("wire", "pieces", "solution"))
+        + "served.serve(int(sys.argv[1]), int(sys.argv[2]))\n"
         "import os\nos._exit(0)\n"
     )
 
@@ -140,4 +167,4 @@ def _solution() -> str:
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
     """Of what runs in the sandbox."""
-    return digest("|".join(_source(name) for name in ("wire", "solution", "trial")))
+    return digest("|".join(_source(name) for name in ("wire", "pieces", "solution", "trial")))

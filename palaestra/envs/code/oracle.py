@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from palaestra.envs.code.env import State
 from palaestra.envs.code.problem import Problem
 from palaestra.envs.core import TextEnv
 from palaestra.envs.errors import NoOracle
+
+if TYPE_CHECKING:
+    from palaestra.envs.code.env import State
 
 
 def canonical(env: TextEnv[State]) -> str:

@@ -48,3 +48,11 @@ def folder(tmp_path: Path) -> Callable[..., str]:
         return str(tmp_path / "tasks")
 
     return make
+
+
+def task_file(tests: str, solution: str, judge: str = "apart") -> str:
+    """A task file with tests and its own solution."""
+    return (
+        f"statement = \"Do it.\"\njudge = \"{judge}\"\ntests = '''\n{tests}\n'''\n"
+        f"[solution]\n\"solution.py\" = '''\n{solution}\n'''\n"
+    )

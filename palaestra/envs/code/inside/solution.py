@@ -8,6 +8,7 @@ import sys
 import traceback
 from typing import Any
 
+from palaestra.envs.code.inside.pieces import explain, unknown
 from palaestra.envs.code.inside.wire import decode, encode, receive, send
 
 MOST_TRACE = 2000
@@ -50,6 +51,8 @@ class Server:
         if verb == "names":
             module, names = self.module(rest[0] or self.main), rest[1]
             return {name: encode(getattr(module, name), self.keep) for name in names if hasattr(module, name)}
+        if verb == "test":
+            return self.test(*rest)
         target = self.kept[rest[0]]
         given = [decode(item, self.find) for item in rest[1]]
         if verb == "get":
@@ -70,6 +73,25 @@ class Server:
             "repr": repr,
         }
         return encode(specials[verb](target, *given), self.keep)
+
+    def test(self, prelude: str, code: str, entry: str) -> list[Any]:
+        """Run a test in this process: did it pass, and what is to be said of it. Nothing here is safe from cheats."""
+        if sys.path[:1] != [self.folder]:
+            sys.path.insert(0, self.folder)
+        scope: dict[str, Any] = {"__name__": "tests"}
+        wanted = [*unknown(prelude, code), *([entry] if entry else [])]
+        if "sys" in wanted:
+            scope["sys"] = sys
+            wanted.remove("sys")
+        if wanted:
+            module = self.module(self.main)
+            scope.update({name: getattr(module, name) for name in wanted if hasattr(module, name)})
+        try:
+            exec(compile(prelude, "<tests>", "exec"), scope)
+            exec(compile(code, "<test>", "exec"), scope)
+        except AssertionError as error:
+            return [False, str(error) or explain(code, scope)]
+        return [True, ""]
 
     def find(self, body: Any) -> Any:
         """A kept value by its number, or one of Python's own functions by its name."""

@@ -1,5 +1,7 @@
 """The process of the tests: runs them one by one against the solution in its process, and says which passed.
 
+Where the job says "together" they run in the solution's process, which says itself how each ended. Else:
+
 The tests never meet an object of the solution's, only data (`wire.py`), so that nothing that the solution does to its
 own interpreter (builtins, `assert`, `unittest`, an object that equals everything, an exit) reaches them. A verdict is a
 line with the secret of this trial in it; the solution's process never gets the secret and cannot look into this one.
@@ -7,7 +9,6 @@ line with the secret of this trial in it; the solution's process never gets the 
 
 from __future__ import annotations
 
-import ast
 import builtins
 import contextlib
 import ctypes
@@ -23,6 +24,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
+from palaestra.envs.code.inside.pieces import explain, unknown
 from palaestra.envs.code.inside.wire import decode, encode, receive, send
 
 MOST_DETAIL = 1500
@@ -34,6 +36,10 @@ MOST_WAITS = 4
 
 class Gone(BaseException):
     """The solution's process ended, or took too long."""
+
+
+class Unjudged(BaseException):
+    """A test does what cannot be done across the border of two processes, whatever the solution is."""
 
 
 class Failed(Exception):
@@ -53,10 +59,11 @@ class Solution:
         self.process: Any = None
         self.gone = ""
         self.trace = ""
+        self.unjudged = ""
 
     def start(self) -> None:
         """A fresh process, if there is none."""
-        self.gone = self.trace = ""
+        self.gone = self.trace = self.unjudged = ""
         if self.process is not None:
             return
         here, there = os.pipe(), os.pipe()
@@ -102,6 +109,16 @@ class Solution:
                 raise (known if known not in (Exception, UnicodeDecodeError, UnicodeEncodeError) else Failed)(message)
         raise Failed(f"{names[0]}: {message}")
 
+    def number(self, value: Any) -> Any:
+        """What stands for a value that is no plain data, and goes to the solution. Raises Unjudged."""
+        if isinstance(value, Remote):
+            return [value._number, value._kind]
+        name = getattr(value, "__name__", "")
+        if isinstance(value, types.BuiltinFunctionType) and vars(builtins).get(name) is value:
+            return [name, "builtin"]  # as the solution has it: `sorted_by(words, len)`
+        self.unjudged = f"it hands a {type(value).__name__} to the solution"
+        raise Unjudged(self.unjudged)
+
 
 class Remote:
     """Something of the solution's that is no plain data: a function, a class, an object of a class of its own."""
@@ -110,15 +127,15 @@ class Remote:
         self.__dict__.update(_solution=solution, _number=number, _kind=kind)
 
     def _ask(self, verb: str, *given: Any) -> Any:
-        sent = [encode(item, _number) for item in given]
+        sent = [encode(item, self._solution.number) for item in given]
         return decode(self._solution.ask(verb, self._number, sent), self._found)
 
     def _found(self, body: Any) -> Any:
         return Remote(self._solution, *body)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        sent = [encode(item, _number) for item in given]
-        also = {key: encode(item, _number) for key, item in named.items()}
+        sent = [encode(item, self._solution.number) for item in given]
+        also = {key: encode(item, self._solution.number) for key, item in named.items()}
         value, after = self._solution.ask("call", self._number, sent, also)
         for item, before, now in zip(given, sent, after):  # noqa: B905  (Python 3.8 has no strict)
             if now is not None and now != before:
@@ -153,15 +170,6 @@ class Remote:
 
     def __repr__(self) -> str:
         return f"<{self._kind} of the solution>"
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, Remote):
-        return [value._number, value._kind]
-    name = getattr(value, "__name__", "")
-    if isinstance(value, types.BuiltinFunctionType) and vars(builtins).get(name) is value:
-        return [name, "builtin"]  # as the solution has it: `sorted_by(words, len)`
-    raise TypeError(f"a test cannot hand {type(value).__name__} to a solution; hand it plain data")
 
 
 def _become(item: Any, now: Any) -> None:
@@ -216,43 +224,17 @@ def names_of(solution: Solution, module: str, names: Sequence[str]) -> dict[str,
     return {name: decode(found[name], lambda body: Remote(solution, *body)) for name in names if name in found}
 
 
-def unknown(*codes: str) -> list[str]:
-    """The names that code uses and neither makes nor has from Python."""
-    used: set[str] = set()
-    made = set(vars(builtins))
-    for code in codes:
-        for node in ast.walk(ast.parse(code)):
-            if isinstance(node, ast.Name):
-                (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
-            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                made.add(node.name)
-            elif isinstance(node, ast.alias):
-                made.add((node.asname or node.name).split(".")[0])
-            elif isinstance(node, ast.arg):
-                made.add(node.arg)
-    return sorted(used - made)
-
-
-def explain(code: str, scope: dict[str, Any]) -> str:
-    """What stands on the left of a failed `assert A == B`, or "". Evaluated once more."""
-    tree = ast.parse(code).body
-    last = tree[-1] if tree else None
-    if not (isinstance(last, ast.Assert) and isinstance(last.test, ast.Compare) and len(last.test.ops) == 1):
-        return ""
-    if not isinstance(last.test.ops[0], ast.Eq):
-        return ""
-    value = eval(compile(ast.Expression(last.test.left), "<example>", "eval"), scope)
-    return f"got {value!r}"
-
-
-def run(code: str, solution: Solution, job: dict[str, Any], watch: Watch) -> tuple[bool, str]:
-    """One test: did it pass, and what is to be said of it."""
+def run(code: str, solution: Solution, job: dict[str, Any], watch: Watch) -> tuple[str, str]:
+    """One test: "pass", "fail" or "fault", and what is to be said of it."""
     prelude = job["prelude"]
     scope: dict[str, Any] = {"__name__": "tests"}
     detail = ""
     try:
         watch.start()
         solution.start()
+        if job["together"]:
+            passed, detail = solution.ask("test", prelude, code, job["entry"])
+            return "pass" if passed is True and not solution.gone else "fail", str(detail)[-MOST_DETAIL:]
         for name in [name for name in sys.modules if isinstance(sys.modules[name], Module)]:
             del sys.modules[name]
         wanted = [*unknown(prelude, code), *([job["entry"]] if job["entry"] else [])]
@@ -277,7 +259,9 @@ def run(code: str, solution: Solution, job: dict[str, Any], watch: Watch) -> tup
     if solution.gone:
         detail = solution.gone
         solution.end(solution.gone)
-    return passed, detail[-MOST_DETAIL:]
+    if solution.unjudged:
+        return "fault", solution.unjudged[-MOST_DETAIL:]
+    return "pass" if passed else "fail", detail[-MOST_DETAIL:]
 
 
 class Watch:
@@ -362,7 +346,6 @@ def main(job: dict[str, Any]) -> None:
     for index, test in enumerate(job["tests"]):
         if time.monotonic() > end + watch.given:
             break  # those that are not reached have failed
-        passed, detail = run(test, solution, job, watch)
-        word = "pass" if passed else "fail"
+        word, detail = run(test, solution, job, watch)
         print(job["secret"], index, word, ascii(detail), file=verdicts, flush=True)
     solution.end("all tests are done")
