@@ -32,9 +32,8 @@ def test_the_right_solution_of_each_ordinary_task_passes(folder: Callable[..., s
 
 def test_together_a_wrong_solution_fails_and_says_what_came(folder: Callable[..., str]) -> None:
     tests = "assert double(2) == 4\nassert double(3) == 6"
-    files = {
-        "a.toml": f"visible = 'assert double(2) == 4'\n{task_file(tests, 'def double(n): return 2 * n', 'together')}"
-    }
+    task = task_file(tests, "def double(n): return 2 * n", "together")
+    files = {"a.toml": f"visible = 'assert double(2) == 4'\n{task}"}
     env = make("codetasks", folder=folder(files), timeout=1.0)
     for code, said in (
         ("def double(n): return n + 2", "1 of 2"),
@@ -56,6 +55,7 @@ def test_a_task_whose_own_solution_fails_is_a_fault_that_names_the_test(
     tmp_path: Any, folder: Callable[..., str]
 ) -> None:
     files = {
+        "right.toml": task_file("assert one() == 1", "def one(): return 1"),
         "wrong.toml": task_file("def test_two():\n    assert double(2) == 5", "def double(n): return 2 * n"),
         "check.toml": 'statement = "Do it."\ncheck = "false"\ncommands = ["true"]\n',
     }
@@ -67,9 +67,9 @@ def test_a_task_whose_own_solution_fails_is_a_fault_that_names_the_test(
         report = collect(
             tasks, OraclePolicy("codetasks"), store, env_settings=settings, progress="quiet", max_fault_rate=1.0
         )
-        assert report.episodes == report.successes == 0
+        assert (report.episodes, report.successes, report.given_up) == (1, 1, 2)
         said = {fault.start.task.name: fault.error or "" for fault in store.faults()}
-    assert "the task wrong: its own solution fails the test test_two: got 4; " in said["wrong"]
+    assert "the task wrong: its own solution fails the test test_two: it does not hold; " in said["wrong"]
     assert 'judge = "together"' in said["wrong"]
     assert "the task check: its own solution does not pass its check" in said["check"]
     # another that is wrong has failed, as ever
@@ -84,9 +84,7 @@ def test_a_test_that_cannot_be_judged_apart_is_a_fault_whatever_the_solution_is(
     env = make("codetasks", folder=folder({"lock.toml": task_file(tests, "def locked(lock): return True")}))
     for code in ("def locked(lock): return True", "def locked(lock): raise ValueError"):
         env.reset()
-        with pytest.raises(
-            EnvFault, match="the task lock: the test test_lock: it hands a lock to the solution"
-        ) as told:
+        with pytest.raises(EnvFault, match="task lock: the test test_lock: it hands a lock to the solution") as told:
             env.step(f"```\n{code}\n```\nsubmit")
         assert "\n" not in str(told.value)
         assert 'judge = "together"' in str(told.value)
