@@ -115,7 +115,7 @@ class Context:
         self._shared: Shared | None = None
         self._context: BrowserContext | None = None
         self._opening: set[asyncio.Future[None]] = set()
-        self._expected = 0
+        self._expected = self._coming = 0
         self._had_page = False
         self._dead: asyncio.Future[None] = thread.loop.create_future()
 
@@ -226,16 +226,19 @@ class Context:
 
     def _popped_up(self, page: Page) -> None:
         self._expected = max(0, self._expected - 1)
-        task = asyncio.ensure_future(self._welcome(page))
+        full = len(self._tabs) + self._coming >= MOST_TABS  # said now: the next one may come before this one is there
+        self._coming += not full
+        task = asyncio.ensure_future(self._refuse(page) if full else self._welcome(page))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
+    async def _refuse(self, page: Page) -> None:
+        self._note("A page wanted to open another tab; there are too many, so it was closed.")
+        with contextlib.suppress(Exception):
+            await page.close()
+
     async def _welcome(self, page: Page) -> None:
         try:
-            if len(self._tabs) >= MOST_TABS:
-                self._note("A page wanted to open another tab; there are too many, so it was closed.")
-                await page.close()
-                return
             page.on("crash", lambda _: self._broke("the renderer of the page died"))
             page.on("close", self._closed)
             cdp = await page.context.new_cdp_session(page)
@@ -248,6 +251,8 @@ class Context:
         except Exception as error:
             if not self._tabs:  # the first page; another one may well have closed itself again
                 self._broke(f"the page cannot be opened: {first_line(error)}")
+        finally:
+            self._coming -= 1
 
     def _broke(self, why: str) -> None:
         self.fault = self.fault or why

@@ -32,6 +32,9 @@ T = TypeVar("T")
 LONGEST_URL = 160
 """Characters of an address that are shown."""
 
+LONGEST_KEPT = 2000
+"""Characters of an address or a title in an episode's details: a page may give itself any."""
+
 OPEN_SECONDS = 240.0
 """A first episode may have to start the driver and a browser on a busy machine."""
 
@@ -206,7 +209,8 @@ class BrowserEnv(TextEnv[PageState]):
         """`url`, `title`, `refused` (hosts that the page wanted and may not reach), and `screenshot` where one is."""
         refused = tuple(self._session.gate.refused) if self._session is not None else ()
         shown = {"screenshot": state.picture} if state.picture is not None else {}
-        return {"url": state.look.url, "title": state.look.title, "refused": refused, **shown}
+        look = state.look
+        return {"url": look.url[:LONGEST_KEPT], "title": look.title[:LONGEST_KEPT], "refused": refused, **shown}
 
     def instructions(self, task: Task) -> str:
         """The rules and the actions that this family knows."""

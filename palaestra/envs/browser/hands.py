@@ -207,7 +207,7 @@ async def _type(session: Session, action: Action, element: Element) -> str | Non
         kept = await _on_node(session, element, _SET, action.text)
         return None if kept else f"[{element.number}] does not take this; it takes dates as YYYY-MM-DD, times as HH:MM."
     await _click(session, *await _point(session, element))
-    if not await session.evaluate(_EDITABLE):
+    if not await session.script(_EDITABLE):
         return f"[{element.number}] is no field to type into."
     await page.keyboard.press("Control+a")
     if not action.text:
@@ -227,7 +227,7 @@ async def _press(session: Session, key: str) -> None:
     if meant == "paste":
         return await _paste(session)
     if meant == "copy":
-        session.clipboard = await session.evaluate(_SELECTED) or session.clipboard
+        session.clipboard = await session.script(_SELECTED) or session.clipboard
     pressed = asyncio.ensure_future(session.tab.page.keyboard.press(key))
     done, _ = await asyncio.wait({pressed}, timeout=min(_KEY_SECONDS, session.plan.load_seconds))
     if done:
@@ -249,7 +249,7 @@ def _clipping(key: str) -> str | None:
 
 async def _paste(session: Session) -> None:
     """Put in what this session copied. The key itself would take the newest copy of all episodes in the browser."""
-    wanted = await session.evaluate(f"{_PASTED}({json.dumps(session.clipboard)})")
+    wanted = await session.script(f"{_PASTED}({json.dumps(session.clipboard)})")
     if wanted and session.clipboard:
         await session.tab.page.keyboard.insert_text(session.clipboard)
 
@@ -262,7 +262,7 @@ async def _choose(session: Session, element: Element, wanted: str | None) -> str
 async def _scroll(session: Session, element: Element | None, way: str) -> str | None:
     sign = 1 if way == "down" else -1
     if element is None:
-        moved = await session.evaluate(f"({_SCROLL}).call(window, {sign})")
+        moved = await session.script(f"({_SCROLL}).call(window, {sign})")
     else:
         moved = await _on_node(session, element, _SCROLL, sign)
     if not moved:

@@ -81,6 +81,11 @@ class Session(Context):
                 raise EnvFault(f"the page {url} could not be opened: {first_line(error)}") from error
             raise
 
+    @property
+    def _may_fail(self) -> bool:
+        """Is a page that cannot be used told to the agent: it is not the first one, nor one of ours."""
+        return self._begun and self.plan.may_hang
+
     # -- loading -----------------------------------------------------------------------------------------------------
 
     async def goto(self, url: str, *, first: bool = False) -> str | None:
@@ -196,7 +201,7 @@ class Session(Context):
         """
         self.check()
         hangs, most = self.tab, f"{self.plan.load_seconds:.0f} s"
-        if not (self._begun and self.plan.may_hang):
+        if not self._may_fail:
             raise EnvFault(f"the page hangs: it did not answer within {most}")
         if not hangs.hung:
             hangs.hung = True
@@ -253,7 +258,12 @@ class Session(Context):
     # -- looking -----------------------------------------------------------------------------------------------------
 
     async def look(self) -> Look:
-        """The page as it is now. Raises EnvFault when it cannot be read."""
+        """The page as it is now; without elements, and with a note, where it never stays long enough to be read.
+
+        Raises:
+            EnvFault: the latter, if it is the first page or one of ours; or there is no page any more.
+        """
+        why = ""
         for attempt in range(5):
             self.check()
             try:
@@ -261,13 +271,18 @@ class Session(Context):
             except EnvFault:
                 raise
             except TimeoutError:
+                why = "it took too long"
                 await self._leave_hung()
             except Exception as error:  # the document was replaced while it was read
                 self.check()
-                if attempt == 4:
-                    raise EnvFault(f"the page cannot be read: {first_line(error)}") from error
+                why = first_line(error)
                 await asyncio.sleep(0.1 * (attempt + 1))
-        raise AssertionError("unreachable")
+                if attempt >= 2 and self._may_fail:
+                    await self._stop_loading()
+        if not self._may_fail:
+            raise EnvFault(f"the page cannot be read: {why}")
+        self.notes.append("The page goes on replacing itself and could not be read.")
+        return Look("", (), self.tab.page.url, "")
 
     async def _whole_look(self) -> Look:
         """A look during which the document stayed the same one; the last of several, if it never does."""
@@ -308,16 +323,19 @@ class Session(Context):
 
     async def evaluate(self, expression: str) -> Any:
         """Run a script in the page, for environments and oracles. Raises EnvFault when it fails."""
-        # Not Playwright's own, which waits for a page that is loading.
-        wanted = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         try:
-            answer = await self.tab.cdp.send("Runtime.evaluate", wanted)
+            return await self.script(expression)
         except Exception as error:
             self.check()
             raise EnvFault(f"a script in the page failed: {first_line(error)}") from error
+
+    async def script(self, expression: str) -> Any:
+        """Run a script in the page. Raises ValueError if it throws, and whatever the browser says."""
+        # Not Playwright's own, which waits for a page that is loading.
+        wanted = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        answer = await self.tab.cdp.send("Runtime.evaluate", wanted)
         if "exceptionDetails" in answer:
-            said = answer["exceptionDetails"].get("exception", {}).get("description", "it raised something")
-            raise EnvFault(f"a script in the page failed: {said.splitlines()[0][:300]}")
+            raise ValueError(answer["exceptionDetails"].get("exception", {}).get("description", "it raised something"))
         return answer["result"].get("value")
 
     async def picture(self) -> bytes | None:
@@ -326,6 +344,6 @@ class Session(Context):
             return await self.tab.page.screenshot(timeout=15_000, animations="allow")
         except Exception as error:
             self.check()
-            if self._begun and self.plan.may_hang and not await self._answers(HUNG_SECONDS, whatever_loads=True):
+            if self._may_fail and not await self._answers(HUNG_SECONDS, whatever_loads=True):
                 return None
             raise EnvFault(f"no screenshot could be made: {first_line(error)}") from error

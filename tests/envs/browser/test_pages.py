@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from palaestra.envs import BadInput, EnvFault, Task, TextEnv, make
-from palaestra.envs.browser.context import MOST_NOTES
-from palaestra.envs.browser.env import screenshot_name
+from palaestra.envs.browser.context import MOST_NOTES, MOST_TABS
+from palaestra.envs.browser.env import LONGEST_KEPT, screenshot_name
 from palaestra.envs.browser.thread import browsers
 
 PAGE = """<!DOCTYPE html><html><head><title>All</title></head><body style="height: 3000px">
@@ -286,6 +286,62 @@ def test_several_episodes_run_at_once_and_see_only_their_own() -> None:
     with ThreadPoolExecutor(4) as threads:
         titles = list(threads.map(episode, range(1, 5)))
     assert [title.split(" -")[0] for title in titles] == ["Opening hours", "Catalogue", "Events", "Rooms"]
+
+
+def test_a_page_that_opens_many_tabs_at_once_keeps_five(folder: Path) -> None:
+    (folder / "index.html").write_text(
+        "<button onclick=\"for (let i = 0; i < 30; i++) window.open('about:blank')\">Tabs</button>"
+    )
+    env: Any = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder))
+    env.reset(options={"task": "a"})
+    assert "A page wanted to open another tab" in env.step(f"click [{find(env, 'Tabs')}]")[0]
+    env.step("wait")
+    assert len(env._session._tabs) == MOST_TABS
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "again",
+    ["<meta http-equiv='refresh' content='0'>", "<script>setTimeout(() => location.reload(), 5)</script>"],
+    ids=["refresh", "reload"],
+)
+def test_a_later_page_that_always_replaces_itself_is_no_fault(folder: Path, again: str) -> None:
+    (folder / "index.html").write_text("<h1>First</h1>")
+    (folder / "again.html").write_text(f"{again}<h1>Again</h1><input aria-label='Words'>")
+    env = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder), load_seconds=2)
+    env.reset(options={"task": "a"})
+    for action in ("goto [http://site.test/again.html]", "wait", "scroll [down]", "press [Control+c]", "wait", "wait"):
+        observation, _, over, _, _ = env.step(action)
+        assert "URL: http://site.test/again.html" in observation
+        assert not over
+    for _ in range(5):  # one that is just being replaced may cut the way back off
+        observation = env.step("restart")[0]
+        if "heading 'First'" in observation:
+            break
+    assert "heading 'First'" in observation
+    env.close()
+
+
+def test_a_page_that_breaks_what_an_action_asks_it_for_is_told_to_the_agent(folder: Path) -> None:
+    (folder / "index.html").write_text("<h1>Own</h1><script>document.getSelection = () => { throw 'mine' }</script>")
+    env = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder))
+    env.reset(options={"task": "a"})
+    observation, _, over, _, info = env.step("press [Control+c]")
+    assert observation.startswith("That cannot be done here: ")
+    assert not info["valid"]
+    assert not over
+    env.close()
+
+
+def test_an_address_and_a_title_without_end_are_cut_off_in_the_details(folder: Path) -> None:
+    script = "history.pushState(0, '', '?' + 'x'.repeat(1500000)); document.title = 'y'.repeat(1500000)"
+    (folder / "index.html").write_text(f'<button onclick="{script}">Long</button>')
+    env = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder))
+    env.reset(options={"task": "a"})
+    info = env.step(f"click [{find(env, 'Long')}]")[4]
+    assert info["url"].startswith("http://site.test/?xxx")
+    assert len(info["url"]) == len(info["title"]) == LONGEST_KEPT
+    env.close()
 
 
 NOISE = """<script>
