@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from palaestra.envs.core import Fidelity, Reply, Snapshot, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, NoOracle, ReplayDiverged
+from palaestra.envs.serving.answers import first_of
 from palaestra.envs.serving.connection import Address, Connection, ForeignSnapshot, UnknownType
 from palaestra.envs.serving.openenv import OpenEnvDialect, OpenEnvSession
 from palaestra.envs.serving.several import agree
@@ -126,15 +127,24 @@ class RemoteEnv(TextEnv[Standing]):
         if split not in self.splits():
             raise BadInput(f"{self.about['env']} has no split {split!r}; it has: {', '.join(self.splits())}")
         if split not in self._names:
-            names: list[str] = []
-            while True:
-                page = self._ask("tasks", {"split": split, "start": len(names), "stop": len(names) + PAGE}, again=True)
-                names += map(str, page["names"])
-                if len(names) >= page["total"] or not page["names"]:
-                    break
             env = self._id
-            self._names[split] = tuple(Task(env=env, name=name, split=split) for name in names)
+            self._names[split] = tuple(Task(env=env, name=name, split=split) for name in self._pages(split))
         return self._names[split]
+
+    def _pages(self, split: str) -> Sequence[str]:
+        """The names of a split, page by page. Raises EnvFault for pages that never come to an end."""
+        names: dict[str, None] = {}
+        while True:
+            page = self._ask("tasks", {"split": split, "start": len(names), "stop": len(names) + PAGE}, again=True)
+            total, before = page["total"], len(names)
+            names.update(dict.fromkeys(page["names"]))
+            if len(names) == total:
+                return tuple(names)
+            if len(names) != before + len(page["names"]) or not page["names"] or len(names) > total:
+                raise EnvFault(
+                    f"{self._address.http} lists the tasks of {split!r:.60} wrongly: after {len(names):,} of {total:,} "
+                    "come none, further ones, or the same again"
+                )
 
     def instructions(self, task: Task) -> str:
         """The served environment's."""
@@ -371,10 +381,8 @@ class RemoteEnv(TextEnv[Standing]):
         try:
             About.model_validate(about)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(str(part)[:40] for part in first["loc"])
             raise BadInput(
-                f"{address.http} is no environment server: what it says of itself is wrong at {where!r}: {first['msg']}"
+                f"{address.http} is no environment server: what it says of itself is {first_of(error)}"
             ) from None
 
 

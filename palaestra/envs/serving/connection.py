@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 import gymnasium
 
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra, NoOracle
+from palaestra.envs.serving.answers import OURS, Form, problem
 from palaestra.envs.serving.guard import is_loopback
 from palaestra.envs.serving.wire import MEGABYTE, Kind, frame, one_line, read
 from palaestra.envs.serving.wire import Refusal as Unreadable
@@ -81,6 +83,7 @@ class Connection:
 
     Attributes:
         ended: the other end has ended the session.
+        forms: type of a message -> what its answer must hold.
 
     Raises:
         EnvFault: nobody answers there.
@@ -90,13 +93,14 @@ class Connection:
 
     def __init__(self, address: Address, token_variable: str, deadline_s: float) -> None:
         try:
-            from websockets.exceptions import InvalidHandshake, InvalidStatus
+            from websockets.exceptions import InvalidStatus, WebSocketException
             from websockets.sync.client import connect
         except ModuleNotFoundError:
             raise MissingExtra("websockets (a served environment)", "serve") from None
         self._where, self._deadline_s = address.http, deadline_s
         self._lost = ""
         self.ended = False
+        self.forms: Mapping[str, Form] = OURS
         try:
             opened = connect(
                 address.websocket,
@@ -113,7 +117,7 @@ class Connection:
             self._socket: ClientConnection = self._end.enter_context(opened)
         except InvalidStatus as error:
             raise self._denied(error.response.status_code, bytes(error.response.body or b""), token_variable) from None
-        except InvalidHandshake as error:
+        except (WebSocketException, ValueError) as error:  # it sends us on to what is no address, for instance
             raise BadInput(f"{self._where} is no environment server: {one_line(str(error))}") from None
         except (OSError, EOFError) as error:  # TimeoutError is an OSError
             raise EnvFault(f"no environment server answers at {self._where}: {_named(error)}") from None
@@ -139,10 +143,11 @@ class Connection:
         """Send a message and wait for its answer.
 
         Returns:
-            The data of the answer.
+            The data of the answer, which has been looked through.
 
         Raises:
-            EnvFault: the server has gone, did not answer in time, or says that the environment broke.
+            EnvFault: the server has gone, did not answer in time, answered with something else, or says that the
+                environment broke.
             BadInput: the server says that it cannot be used like this. NoOracle: that it has no oracle for this.
             gymnasium.error.ResetNeeded: there is no episode to go on with.
         """
@@ -173,6 +178,9 @@ class Connection:
             self._lose(f"{self._where} answered with what is no message of an environment server")
         if type_ == "error":
             raise self._error(told)
+        form = self.forms.get(kind)
+        if form is not None and (wrong := problem(form, type_, told)) is not None:
+            self._lose(f"{self._where} answered {kind!r} with what cannot be used: {wrong}")
         return told
 
     def _last_words(self) -> None:
@@ -180,12 +188,12 @@ class Connection:
         with contextlib.suppress(Exception):
             message = read(self._socket.recv(timeout=1.0))
             if message.get("type") == "error":
-                self._lost = f"{self._where}: {one_line(str(message['data']['message']))}"
+                self._lost = f"{self._where}: {_words(message['data'])}"
         if self._lost:
             raise EnvFault(self._lost)
 
     def _error(self, told: dict[str, Any]) -> Exception:
-        said, code, kind = one_line(str(told.get("message"))), told.get("code"), told.get("kind")
+        said, code, kind = _words(told), told.get("code"), told.get("kind")
         if kind == Kind.RESET_NEEDED:
             return gymnasium.error.ResetNeeded(said)
         if kind == Kind.NO_ORACLE:
@@ -216,6 +224,12 @@ class Connection:
         self._lost = self._lost or "the connection was closed here"
         with contextlib.suppress(Exception):
             self._end.close()
+
+
+def _words(told: Mapping[str, Any]) -> str:
+    """What a refusal says."""
+    said = told.get("message")
+    return (one_line(said) if isinstance(said, str) else "") or "it refused that, and did not say why"
 
 
 def _named(error: BaseException) -> str:

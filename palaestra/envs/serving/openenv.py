@@ -14,6 +14,7 @@ from typing import Any
 
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra
 from palaestra.envs.fingerprint import digest
+from palaestra.envs.serving.answers import OPENENV
 from palaestra.envs.serving.connection import Address, Connection, headers
 from palaestra.envs.serving.wire import MEGABYTE, WIRE, one_line
 
@@ -145,6 +146,7 @@ class OpenEnvSession:
 
     def __init__(self, dialect: OpenEnvDialect, connection: Connection) -> None:
         self._dialect, self._connection = dialect, connection
+        connection.forms = OPENENV
         self._sum = 0.0
 
     @property
@@ -194,13 +196,10 @@ class OpenEnvSession:
         return self._seen(answer)
 
     def _seen(self, answer: Mapping[str, Any], first: bool = False) -> dict[str, Any]:
-        observation = answer.get("observation")
-        if not isinstance(observation, dict):
-            raise EnvFault(f"{self._dialect.about['env']} answered without an observation")
-        reward = answer.get("reward")
-        value = float(reward) if isinstance(reward, bool | int | float) and not first else 0.0
+        observation = answer["observation"]
+        value = 0.0 if first else float(answer.get("reward") or 0.0)
         self._sum += value
-        over = bool(answer.get("done"))
+        over = answer.get("done", False)
         rest = {key: each for key, each in observation.items() if key != self._dialect.observation_field}
         text = _whole(self._dialect.text(observation))
         if len(text) > _LONGEST_TEXT:

@@ -88,7 +88,7 @@ class Hello(_Data):
 class About(BaseModel):
     """What a server says of itself: the answer to `Hello`. Newer servers of this version may say more."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     wire: int
     env: str

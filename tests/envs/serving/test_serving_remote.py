@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import threading
@@ -26,6 +27,7 @@ from palaestra.cli import run
 from palaestra.envs import Fidelity, Snapshot
 from palaestra.envs.check import check
 from palaestra.envs.errors import BadInput, EnvFault, NoOracle
+from palaestra.envs.serving.answers import OPENENV, problem
 
 
 @pytest.mark.parametrize("name", ["bandit", "webshop"])
@@ -220,12 +222,14 @@ SAID = {
 
 
 @contextmanager
-def answering(hello: str) -> Iterator[str]:
-    """A server whose first answer is this text."""
+def answering(hello: str, **later: str) -> Iterator[str]:
+    """A server whose first answer is this text. `later` has those to other messages, by their type."""
 
     def talk(line: ServerConnection) -> None:
         line.recv()
         line.send(hello)
+        for message in line if later else ():
+            line.send(later[json.loads(message)["type"]])
 
     with serve(talk, "127.0.0.1", 0, compression=None) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -269,21 +273,146 @@ def test_a_server_of_another_kind_or_version_is_one_clear_line(hello: str, error
     assert "\n" not in str(raised.value)
 
 
+SEEN = {
+    "text": "Begin.",
+    "score": 0.0,
+    "success": False,
+    "valid": True,
+    "terminated": False,
+    "details": {},
+    "instructions": "Play.",
+    "max_steps": 5,
+}
+
+
+def told(kind: str, **data: Any) -> str:
+    """A message; NaN is written as Python's JSON has it."""
+    return json.dumps({"type": kind, "data": data})
+
+
+def observation(reward: object = 0.0, **changes: object) -> str:
+    """A right observation but for `changes`; None takes a key out."""
+    seen = {key: value for key, value in {**SEEN, **changes}.items() if value is not None}
+    return told("observation", observation=seen, reward=reward, done=False)
+
+
+RIGHT = {
+    "tasks": told("tasks", names=["0"], total=1),
+    "reset": observation(),
+    "step": observation(),
+    "actions": told("actions", actions=["go"]),
+    "oracle": told("oracle", action="go"),
+    "snapshot": told("snapshot", snapshot="aGk="),
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "wrong"),
+    [
+        ("tasks", told("tasks", names=5, total=1), "wrong at 'names': Input should be a valid list"),
+        ("tasks", told("tasks", names=["0", 1], total=2), "wrong at 'names.1'"),
+        ("tasks", told("tasks", names=["0"]), "wrong at 'total': Field required"),
+        ("tasks", told("tasks", names=["0"], total=10**9), "lists the tasks of 'train' wrongly: after 1 of 1,000,000"),
+        ("tasks", told("tasks", names=["0", "1"], total=1), "lists the tasks of 'train' wrongly: after 2 of 1"),
+        ("tasks", told("tasks", names=[], total=1), "lists the tasks of 'train' wrongly: after 0 of 1"),
+        ("tasks", told("tasks", names=["0", "0"], total=2), "lists the tasks of 'train' wrongly: after 1 of 2"),
+        ("reset", observation(score=None), "wrong at 'observation.score': Field required"),
+        ("reset", observation(score="high"), "wrong at 'observation.score': Input should be a valid number"),
+        ("reset", observation(score=float("nan")), "wrong at 'observation.score'"),
+        ("reset", observation(score=5.0), "wrong at 'observation.score'"),
+        ("reset", observation(details="x"), "wrong at 'observation.details'"),
+        ("reset", observation(text=5), "wrong at 'observation.text'"),
+        ("reset", observation(max_steps="5"), "wrong at 'observation.max_steps'"),
+        ("reset", observation(instructions=None), "wrong at 'observation.instructions': Field required"),
+        ("reset", told("observation", observation=[]), "wrong at 'observation'"),
+        ("reset", told("state"), "it is of the type 'state', not 'observation'"),
+        ("reset", told("error"), "it refused that, and did not say why"),
+        ("reset", told("error", message=None), "it refused that, and did not say why"),
+        ("step", observation(float("nan")), "answered 'step' with what cannot be used: wrong at 'reward': .* finite"),
+        ("step", observation(10**400), "wrong at 'reward'"),
+        ("step", observation(None), "wrong at 'reward'"),
+        ("step", observation(valid=1), "wrong at 'observation.valid'"),
+        ("actions", told("actions", actions="go"), "wrong at 'actions'"),
+        ("oracle", told("oracle", action=None), "wrong at 'action'"),
+        ("snapshot", told("snapshot", snapshot="a"), "wrong at 'snapshot'"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_a_fault_in_one_line(asked: str, answer: str, wrong: str) -> None:
+    hello = told("hello", **{**SAID, "oracle": True, "lists_actions": True})
+    with answering(hello, **{**RIGHT, asked: answer}) as url:
+        env = palaestra.make("remote", url=url)
+        with pytest.raises(EnvFault, match=wrong) as raised:
+            ask_everything(env)
+        env.close()
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(url)
+
+
+def ask_everything(env: Any) -> list[Any]:
+    """What a server is asked in an episode."""
+    first, info = env.reset(options={"task": env.tasks("train")[0]})
+    listed = list(info["actions"])  # before the step, after which nobody asks for them
+    stepped = env.step("go")[:4]
+    return [first, listed, stepped, palaestra.find("remote").oracle()(env), env.snapshot().step]
+
+
+def test_right_answers_are_played() -> None:
+    """Or else the test above would show nothing."""
+    with answering(told("hello", **{**SAID, "oracle": True, "lists_actions": True}), **RIGHT) as url:
+        env = palaestra.make("remote", url=url)
+        assert ask_everything(env) == ["Begin.", ["go"], ("Begin.", 0.0, False, False), "go", 1]
+        env.close()
+
+
+def test_openenv_servers_give_a_number_or_nothing_as_reward() -> None:
+    for reward in (None, 1, 0.5, True):
+        assert problem(OPENENV["step"], "observation", {"observation": {}, "reward": reward}) is None
+    for answer in (
+        {},
+        {"observation": 5},
+        *({"observation": {}, "reward": each} for each in (math.nan, math.inf, "1")),
+    ):
+        assert "wrong at" in str(problem(OPENENV["step"], "observation", answer))
+
+
+def test_a_server_that_sends_us_elsewhere_is_one_clear_line() -> None:
+    class Away(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1:1/" if self.path.startswith("/a/") else "http://[::1")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with web_server(Away) as url:
+        for where in ("a", "b"):
+            with pytest.raises(BadInput, match="is no environment server") as raised:
+                palaestra.make("remote", url=f"{url}/{where}").reset()
+            assert "\n" not in str(raised.value)
+
+
+@contextmanager
+def web_server(handler: type[SimpleHTTPRequestHandler]) -> Iterator[str]:
+    """A web server with this handler; its address."""
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 def test_a_web_server_without_environments_is_one_clear_line() -> None:
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Quiet)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with pytest.raises(BadInput, match="is no environment server"):
-            palaestra.make("remote", url=f"http://127.0.0.1:{server.server_port}").reset()
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with web_server(Quiet) as url, pytest.raises(BadInput, match="is no environment server"):
+        palaestra.make("remote", url=url).reset()
 
 
 @pytest.mark.parametrize(
