@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from palaestra.agents.policies.vllm_http import Connections
 from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, at_home, beginnings, choose
 from palaestra.agents.policies.vllm_server import Server
 
@@ -107,6 +108,6 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 def test_an_address_is_kept_without_its_password() -> None:
-    server = Server("https://me:p%40ss@example.org:8000/v1/")
-    assert server.label == "https://example.org:8000"
-    assert server.headers == {"Authorization": "Basic bWU6cEBzcw=="}
+    connections = Connections("https://me:p%40ss@example.org:8000/v1/")
+    assert connections.label == Server("https://me:p%40ss@example.org:8000/v1/").label == "https://example.org:8000"
+    assert connections.headers == {"Authorization": "Basic bWU6cEBzcw=="}

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.agents.engine import Engine, EngineFault
-from palaestra.agents.policies.vllm_server import PACK, Answer, Down, Refused, Served, Server, in_thread
+from palaestra.agents.policies.vllm_http import Down
+from palaestra.agents.policies.vllm_server import PACK, Answer, Refused, Served, Server, in_thread
 from palaestra.envs import keeper
 
 _SERVERS_OWN = ("VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")

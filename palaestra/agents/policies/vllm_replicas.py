@@ -18,8 +18,9 @@ from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from palaestra.agents.engine import Engine, EngineFault
+from palaestra.agents.policies.vllm_http import Down
 from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, at_home, choose
-from palaestra.agents.policies.vllm_server import Answer, Down, Refused, Served, Server
+from palaestra.agents.policies.vllm_server import Answer, Refused, Served, Server
 from palaestra.envs import BadInput
 
 _TRIES = 3

@@ -1,4 +1,4 @@
-"""One vLLM server, spoken to over HTTP: token ids in, token ids and log-probs out, new weights, health.
+"""One vLLM server: token ids in, token ids and log-probs out, new weights, health.
 
 All of it runs in the event loop of `vllm_replicas`. What a server says of a request is told apart from what it says of
 itself: `Refused` is the request's own fault, `Down` is the server's, and the request may be sent again.
@@ -7,7 +7,6 @@ itself: `Refused` is the request's own fault, `Down` is the server's, and the re
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-from yarl import URL
-
 from palaestra.agents.engine import EXTENSION, Engine, EngineFault
 from palaestra.agents.engine_found import must_work, ties
+from palaestra.agents.policies.vllm_http import HINT, Connections, Down, line_of, message_of
 from palaestra.envs import BadInput, PalaestraError
 
-_HINT = "is it the base URL of a vLLM server, such as http://localhost:8000/v1?"
 PACK = "palaestra_pack_heads"
 """Method of our extension of vLLM's worker (`engine.EXTENSION`)."""
 _PROBE = 30.0
@@ -33,10 +29,6 @@ _PROBE = 30.0
 
 class Refused(Exception):
     """The server does not take this one request. The message is one line."""
-
-
-class Down(Exception):
-    """The server is gone or does not answer. The message is one line."""
 
 
 @dataclass(frozen=True)
@@ -77,40 +69,18 @@ class Server:
 
     Attributes:
         label: the URL without credentials, or what stands for our own engine.
-        headers: that say who asks.
         owned: does it start and end with the policy.
         in_flight: requests under way.
         ready: False while it is mended.
-        seen: how often its engine had been started when it was last connected to.
     """
 
     def __init__(self, where: Engine | str, key: str | None = None) -> None:
         self.engine = where if isinstance(where, Engine) else None
-        key = key if self.engine is None else None
         self.owned = self.engine is not None and not self.engine.running
-        self.in_flight, self.ready, self.seen = 0, True, 0
-        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._session: aiohttp.ClientSession | None = None
+        self.in_flight, self.ready = 0, True
+        self._http = Connections(where, key)
+        self.label = self._http.label
         self._probe: asyncio.Task[bool] | None = None
-        self._calls: set[asyncio.Task[tuple[int, str]]] = set()
-        self.label = "engine"
-        if isinstance(where, str):
-            self.label, basic = _address(where)
-            self.headers |= basic
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        """Connections to where the server is now; an engine that is started again is somewhere else."""
-        if self._session is None:
-            # uvicorn closes what was idle for 5 s; a connection must not be taken up again just then.
-            connector: aiohttp.BaseConnector
-            if self.engine is not None:
-                self.seen = self.engine.starts
-                connector = aiohttp.UnixConnector(str(self.engine.socket), limit=0, keepalive_timeout=3)
-            else:
-                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3)
-            self._session = aiohttp.ClientSession(connector=connector, headers=self.headers)
-        return self._session
 
     @property
     def ours(self) -> bool:
@@ -128,15 +98,11 @@ class Server:
     async def revive(self) -> None:
         """Start it again, if it is ours and nobody else has yet. Raises EngineFault."""
         if self.engine is not None:
-            await in_thread(partial(self.engine.restart, self.seen))
+            await in_thread(partial(self.engine.restart, self._http.seen))
 
     async def close(self) -> None:
         """Give the connections back; calls that are under way are Down."""
-        session, self._session = self._session, None
-        for call in self._calls:  # aiohttp would leave one waiting whose answer has begun to come
-            call.cancel()
-        if session is not None:
-            await session.close()
+        await self._http.close()
 
     # -- what it is --------------------------------------------------------------------------------------------------
 
@@ -148,14 +114,14 @@ class Server:
                 that is refused.
         """
         try:
-            status, text = await self._call("GET", "/v1/models", seconds=30)
+            status, text = await self._http.call("GET", "/v1/models", seconds=30)
         except (Down, TimeoutError) as error:
-            raise BadInput(f"{error or f'{self.label} does not answer'}; {_HINT}") from error
+            raise BadInput(f"{error or f'{self.label} does not answer'}; {HINT}") from error
         if status in (401, 403):
             raise BadInput(f"{self.label} refuses access: $VLLM_API_KEY holds no key that it takes")
         cards = _listed(text) if status == 200 else []
         if not cards:
-            raise BadInput(f"{self.label}/v1/models lists no models (status {status}); {_HINT}")
+            raise BadInput(f"{self.label}/v1/models lists no models (status {status}); {HINT}")
         await self._must_be_vllm()
         names = [str(card["id"]) for card in cards]
         if wanted is not None and wanted not in names:
@@ -172,11 +138,11 @@ class Server:
 
     async def names(self) -> list[str]:
         """Of the models and adapters that it serves just now; none where it does not answer."""
-        return [str(card["id"]) for card in _listed(json.dumps(await self._json("GET", "/v1/models")))]
+        return [str(card["id"]) for card in _listed(json.dumps(await self._http.json("GET", "/v1/models")))]
 
     async def version(self) -> str:
         """Of its weights, as it was told when it took them; empty where it was not."""
-        version = (await self._json("GET", "/weight_info")).get("weight_version")
+        version = (await self._http.json("GET", "/weight_info")).get("weight_version")
         return version if isinstance(version, str) and version != "default" else ""
 
     async def _exact(self) -> bool:
@@ -188,7 +154,7 @@ class Server:
             return False
 
     async def _must_be_vllm(self) -> None:
-        version = (await self._json("GET", "/version")).get("version")
+        version = (await self._http.json("GET", "/version")).get("version")
         if not isinstance(version, str):
             raise BadInput(
                 f"{self.label} is an OpenAI-compatible server, but not vLLM, which gives exact token ids; "
@@ -214,11 +180,11 @@ class Server:
 
     async def _completed(self, body: Mapping[str, Any], seconds: float) -> Answer:
         """The same. Raises TimeoutError, too."""
-        status, text = await self._call("POST", "/v1/completions", body, seconds=seconds)
+        status, text = await self._http.call("POST", "/v1/completions", body, seconds=seconds)
         if status >= 500:
-            raise Down(f"{self.label}: status {status}: {_message(text)}")
+            raise Down(f"{self.label}: status {status}: {message_of(text)}")
         if status != 200:
-            raise Refused(f"{self.label} refused: status {status}: {_message(text)}")
+            raise Refused(f"{self.label} refused: status {status}: {message_of(text)}")
         try:
             choice = json.loads(text)["choices"][0]
             ids = tuple(int(index) for index in choice["token_ids"])
@@ -228,7 +194,7 @@ class Server:
                 raise ValueError(f"{len(logprobs)} log-probs for {len(ids)} ids")
             return Answer(ids, logprobs, str(choice["finish_reason"]))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise Refused(f"{self.label} did not answer with token ids ({_line(error)}): {text[:80]!r}") from error
+            raise Refused(f"{self.label} did not answer with token ids ({line_of(error)}): {text[:80]!r}") from error
 
     async def answers(self, seconds: float = _PROBE) -> bool:
         """Does the server complete one token in time. Those who ask at once share one probe."""
@@ -239,7 +205,7 @@ class Server:
     async def _one_token(self, seconds: float) -> bool:
         body = {"prompt": [0], "max_tokens": 1, "temperature": 0}
         try:
-            status, _ = await self._call("POST", "/v1/completions", body, seconds=seconds)
+            status, _ = await self._http.call("POST", "/v1/completions", body, seconds=seconds)
         except (Down, TimeoutError):
             return False
         return status == 200
@@ -247,7 +213,7 @@ class Server:
     async def healthy(self) -> bool:
         """Does the server say that it is well."""
         try:
-            return (await self._call("GET", "/health", seconds=10))[0] == 200
+            return (await self._http.call("GET", "/health", seconds=10))[0] == 200
         except (Down, TimeoutError):
             return False
 
@@ -274,7 +240,7 @@ class Server:
         """Has it our extension, which a CPU server with a tied output head needs. Raises Refused where it lacks it."""
         if self.engine is not None:
             return self.engine.device == "cpu"
-        told = (await self._json("GET", "/server_info?config_format=json", seconds=120)).get("vllm_config")
+        told = (await self._http.json("GET", "/server_info?config_format=json", seconds=120)).get("vllm_config")
         device, worker = _part(told, "device_config"), _part(told, "parallel_config")
         if "cpu" not in device.values():  # or it does not say
             return False
@@ -316,53 +282,15 @@ class Server:
 
     async def _told(self, route: str, body: Mapping[str, Any] | None, otherwise: str) -> str:
         try:
-            status, text = await self._call("POST", route, body, seconds=600)
+            status, text = await self._http.call("POST", route, body, seconds=600)
         except TimeoutError:
             raise Down(f"{self.label}: {route} took longer than 600 s") from None
         if status in (404, 405):
             raise Refused(f"{self.label} {otherwise}")
         if status != 200:
             kind = Down if status >= 500 else Refused
-            raise kind(f"{self.label} {otherwise}: status {status}: {_message(text)}")
+            raise kind(f"{self.label} {otherwise}: status {status}: {message_of(text)}")
         return text
-
-    # -- HTTP --------------------------------------------------------------------------------------------------------
-
-    async def _json(self, method: str, route: str, seconds: float = 30) -> dict[str, Any]:
-        """An answer that may be missing: servers without development routes do not tell everything."""
-        try:
-            status, text = await self._call(method, route, seconds=seconds)
-            found = json.loads(text) if status == 200 else {}
-        except (Down, TimeoutError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    async def _call(
-        self, method: str, route: str, body: Mapping[str, Any] | None = None, *, seconds: float
-    ) -> tuple[int, str]:
-        """Status and text. Raises Down, TimeoutError."""
-        call = asyncio.create_task(self._http(method, route, body, seconds))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        try:
-            await asyncio.wait([call])
-        finally:
-            call.cancel()  # where nobody waits for it any more
-        if call.cancelled():
-            raise Down(f"{self.label}: its connections were given up")
-        return call.result()
-
-    async def _http(self, method: str, route: str, body: Mapping[str, Any] | None, seconds: float) -> tuple[int, str]:
-        base = "http://localhost" if self.engine is not None else self.label
-        timeout = aiohttp.ClientTimeout(total=seconds)
-        try:
-            async with self.session.request(method, base + route, json=body, timeout=timeout) as reply:
-                return reply.status, await reply.text()
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError, ValueError, EngineFault) as error:
-            why = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else None
-            raise Down(f"{self.label} cannot be reached: {why or _line(error)}") from error
 
 
 async def in_thread(call: Callable[[], object]) -> None:
@@ -374,25 +302,12 @@ async def in_thread(call: Callable[[], object]) -> None:
         try:
             call()
         except BaseException as error:
-            found = error if isinstance(error, PalaestraError) else EngineFault(_line(error))
+            found = error if isinstance(error, PalaestraError) else EngineFault(line_of(error))
         if done.set_running_or_notify_cancel():  # else nobody waits any more
             done.set_exception(found) if found is not None else done.set_result(None)
 
     threading.Thread(target=work, name="vllm engine", daemon=True).start()
     await asyncio.wrap_future(done)
-
-
-def _address(text: str) -> tuple[str, dict[str, str]]:
-    """A base URL without `/v1` and without its `user:password@`, which nothing that is shown may hold; their header."""
-    try:
-        url = URL(text)
-        bare = str(url.with_user(None)).rstrip("/").removesuffix("/v1") if url.host else ""
-    except ValueError:
-        bare = ""
-    if not bare.startswith(("http://", "https://")):
-        raise BadInput(f"{text.rpartition('@')[2]!r} is no server; {_HINT}")
-    basic = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
-    return bare, {"Authorization": f"Basic {basic}"} if url.user else {}
 
 
 def _part(config: object, name: str) -> dict[str, Any]:
@@ -406,16 +321,3 @@ def _listed(text: str) -> Sequence[dict[str, Any]]:
         return [dict(card) for card in json.loads(text)["data"] if "id" in card]
     except (ValueError, KeyError, TypeError):
         return []
-
-
-def _message(text: str) -> str:
-    try:
-        error = json.loads(text)
-        error = error.get("error", error)
-        return " ".join(str(error.get("message", error) if isinstance(error, dict) else error).split())[:200]
-    except (ValueError, AttributeError):
-        return " ".join(text.split())[:120]
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
