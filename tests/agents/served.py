@@ -97,6 +97,14 @@ def logprobs(
     return found
 
 
+def all_logprobs(folder: Path, prompt: Sequence[int]) -> list[float]:
+    """Log-probability of each id of the vocabulary after the prompt, in the same way."""
+    with torch.inference_mode():
+        scores = _model(folder, version_of(folder))(torch.tensor([list(prompt)])).logits[0, -1]
+    found: list[float] = scores.log_softmax(-1).tolist()
+    return found
+
+
 class Way(socketserver.ThreadingTCPServer):
     """A way to an engine's socket by a URL, which counts what goes through it.
 

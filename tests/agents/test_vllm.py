@@ -25,6 +25,7 @@ from palaestra.agents.engine import Engine
 from palaestra.agents.engine_found import ties
 from palaestra.agents.episode import Actor, Episode, Outcome
 from palaestra.agents.models import load_model, version_of
+from palaestra.agents.policies import vllm, vllm_same
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.vllm import VLLMPolicy
 from palaestra.agents.policy import Completion, Policy, Request, Sampling
@@ -118,6 +119,18 @@ def test_greedy_ids_are_those_of_the_policy_in_this_process(policy: VLLMPolicy, 
     assert (policy.version, policy.name) == (here.version, here.name)
 
 
+def test_what_replicas_are_compared_by_is_the_log_probs_of_transformers(
+    policy: VLLMPolicy, models: tuple[Path, Path]
+) -> None:
+    [server] = policy._replicas._servers
+    prompt = policy.template.opening(vllm._COMPARED)
+    prompts = [prompt[:end] for end in range(vllm_same._STEP, len(prompt) + 1, vllm_same._STEP)]
+    told = policy._replicas._wait(server.read(prompts, Engine.name))
+    same, other = ([max(served.all_logprobs(model, each)) for each in prompts] for model in models)
+    assert near(told, same)
+    assert sum(abs(one - two) for one, two in zip(told, other, strict=True)) / len(told) > vllm_same._APART
+
+
 def test_an_answer_depends_on_its_seed_and_not_on_its_neighbours(policy: VLLMPolicy) -> None:
     asked = served.requests(policy.template, 12)
     together = policy.act(asked)
@@ -195,6 +208,8 @@ def test_no_more_requests_are_under_way_than_allowed_and_turns_of_an_episode_sta
     with Way(engine) as one, Way(engine) as two, EpisodeStore(tmp_path / "e.sqlite") as store:
         made = VLLMPolicy(one.url, two.url, sampling=Sampling(max_tokens=4), concurrency=3)
         assert (made.version, made.prompt_limit) == (version_of(models[0]), served.CONTEXT)
+        for way in (one, two):
+            way.bodies.clear()  # what it was compared by
         assert gather(made, store, bandits(24), concurrency=24).episodes == 24
         assert 1 <= one.most <= 3
         assert 1 <= two.most <= 3

@@ -43,7 +43,7 @@ class Ailing(ThreadingHTTPServer):
         pages: what else it answers.
         orders: routes by which it was given weights and adapters, in the order in which they came.
         opened: orders are answered when this is set; refuses: a route by which it takes none.
-        ids: that it answers with.
+        ids: that it answers with; reads: log-prob that it tells where it is asked for several prompts.
     """
 
     daemon_threads = True
@@ -59,6 +59,7 @@ class Ailing(ThreadingHTTPServer):
         self.opened.set()
         self.refuses = ""
         self.ids, self.name = [7, 8], name
+        self.reads: float | None = None
         self.pages: dict[str, Any] = {}
         self.starts_again()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -113,7 +114,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append(body["prompt"])
         self.server.names.append(body.get("model"))
         told = {"token_logprobs": [-0.5, -0.5]}
-        answer = {"choices": [{"token_ids": self.server.ids, "logprobs": told, "finish_reason": "length"}]}
+        choices: list[dict[str, Any]] = [{"token_ids": self.server.ids, "logprobs": told, "finish_reason": "length"}]
+        if isinstance(body["prompt"][0], list) and self.server.reads is not None:
+            read = {"token_logprobs": [self.server.reads]}
+            choices = [{"index": number, "logprobs": read} for number in reversed(range(len(body["prompt"])))]
+        answer = {"choices": choices}
         self.say(500, {"error": {"message": "EngineCore is dead"}}) if fails else self.say(200, answer)
 
     def say(self, status: int, body: object) -> None:
@@ -336,6 +341,32 @@ def test_each_server_is_asked_by_its_own_name_for_the_model(others: tuple[Ailing
     assert {answer.error for answer in answers} == {None}
     for server in others:
         assert set(server.names) == {server.name}
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "version", "same"),
+    [
+        (-3.0, -3.05, "default", True),  # the same weights, in another arithmetic
+        (-3.0, -3.6, "default", False),
+        (-3.6, -3.0, "default", False),
+        (-3.0, None, "default", True),  # one does not say
+        (-3.0, -3.6, "1", True),  # both were told what they have
+    ],
+)
+def test_servers_whose_models_have_one_name_are_told_apart_by_what_they_say_of_some_prompts(
+    others: tuple[Ailing, Ailing], model: Path, one: float, two: float | None, version: str, same: bool
+) -> None:
+    for server, reads in zip(others, (one, two), strict=True):
+        server.reads = reads
+        server.pages["/weight_info"] = {"weight_version": version}
+    urls = [server.url for server in others]
+    if same:
+        VLLMPolicy(*urls, tokenizer=model).close()
+        return
+    with pytest.raises(BadInput) as error:
+        VLLMPolicy(*urls, tokenizer=model)
+    for part in (*urls, "their log-probs after the same prompts are 0.6 nats apart; replicas serve the same weights"):
+        assert part in str(error.value)
 
 
 def test_new_weights_reach_a_server_that_was_away_before_it_is_asked_again(

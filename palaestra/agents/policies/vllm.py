@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from palaestra.agents.engine import Engine
 from palaestra.agents.episode import Actor
+from palaestra.agents.message import Message
 from palaestra.agents.models import quiet, read_card, resolve, version_of
 from palaestra.agents.policy import Completion, Request, Sampling
 from palaestra.agents.template import ChatTemplate
@@ -45,6 +46,12 @@ _NOTHING_ELSE = {
     "frequency_penalty": 0.0,
 }
 """A found server may have defaults of its own: what a sampling does not say must not count."""
+
+_COMPARED = (
+    Message(role="system", content="Answer with one action and nothing else."),
+    Message(role="user", content="The door is shut. A red lamp, 17 keys and a box are on the table. You may: open"),
+)
+"""What replicas are compared by."""
 
 
 class VLLMPolicy:
@@ -119,6 +126,7 @@ class VLLMPolicy:
             self._folder = engines[0].folder if engines else _local(served.root)
             if place is None:
                 self.template = template_of(_found(served), jinja)
+            self._replicas.compare(self.template.opening(_COMPARED))
             self._replicas.version = served.version or self._told(served, engines, version)
         except BaseException:
             self._replicas.close()

@@ -14,12 +14,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from palaestra.agents.engine import Engine, EngineFault
 from palaestra.agents.policies.vllm_http import Down
 from palaestra.agents.policies.vllm_prefixes import Job, Known, Waiting, at_home, choose
+from palaestra.agents.policies.vllm_same import must_read_alike, must_say_the_same
 from palaestra.agents.policies.vllm_server import Answer, Refused, Served, Server
 from palaestra.envs import BadInput
 
@@ -113,6 +114,10 @@ class Replicas:
         """
         self._wait(self._change(folder, version, name, adapter))
 
+    def compare(self, prompt: Sequence[int]) -> None:
+        """Have all read a prompt. Raises BadInput where they turn out to serve different weights."""
+        self._wait(must_read_alike(self._first, prompt))
+
     def forget(self) -> None:
         """Empty the prefix caches. Raises BadInput where a server does not."""
         self._wait(self._quietly(lambda server: server.forget()))
@@ -153,8 +158,7 @@ class Replicas:
         await asyncio.gather(*(server.start() for server in self._servers))
         found = [await server.identify(None if server.ours else model) for server in self._servers]
         self._first = dict(zip(self._servers, found, strict=True))
-        for server in self._servers[1:]:
-            _must_match(self._first, server)
+        must_say_the_same(self._first)
         return found[0]
 
     async def _leave(self) -> None:
@@ -393,28 +397,6 @@ class Replicas:
         finally:
             self._changing = None
             self._soon()
-
-
-def _must_match(found: dict[Server, Served], server: Server) -> None:
-    """Refuse a server whose weights are not those of the ones before it, as far as they say. Raises BadInput."""
-    first = next(iter(found))
-    like = next(other for other in found if other.ours == server.ours)  # only what is of one kind can be compared whole
-    for peer in (first, like):
-        one, other = found[peer], found[server]
-        same = (one.context, one.version) == (other.context, other.version)
-        if not same or (peer is like and _weights(peer, one) != _weights(server, other)):
-            raise BadInput(
-                f"{server.label} serves {other.root!r} (context {other.context}, version {_weights(server, other)!r}), "
-                f"and {peer.label} {one.root!r} ({one.context}, {_weights(peer, one)!r}); replicas serve the same "
-                "weights: start one of them again with the other's, or name one model that all serve"
-            )
-
-
-def _weights(server: Server, served: Served) -> str:
-    """What tells a server's weights from others: an engine of ours knows; a found one was told, or has a name."""
-    if server.engine is not None:
-        return server.engine.version
-    return served.version or PurePath(served.root).name
 
 
 def _server(place: Engine | str, key: str | None) -> Server:
