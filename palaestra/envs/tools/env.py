@@ -16,7 +16,7 @@ from palaestra.envs.errors import BadInput, EnvFault
 from palaestra.envs.registry import EnvSpec, register
 from palaestra.envs.tools import calls as grammar
 from palaestra.envs.tools.calls import Call
-from palaestra.envs.tools.schema import Tool, WrongArguments, tool, written
+from palaestra.envs.tools.schema import Tool, WrongArguments, told, tool, written
 
 FINISH = "finish"
 """The call that answers the user, beside plain words."""
@@ -55,15 +55,20 @@ class Goal:
         return (self.requests,) if isinstance(self.requests, str) else tuple(self.requests)
 
     def score(self, state: object, answer: str) -> float:
-        """How well it is done, in [0, 1]. Raises EnvFault where the judge itself breaks."""
+        """How well it is done, in [0, 1]. Raises EnvFault where the judge itself breaks, or says anything else."""
         verdicts: list[float] = []
         try:
             if self.judge is not None:
                 verdicts.append(float(self.judge(state)))
             if callable(self.answer):
                 verdicts.append(float(self.answer(answer)))
-        except (Exception, SystemExit) as error:
-            raise EnvFault(f"the judge of {self.turns[0]!r:.60} raised {type(error).__name__}: {error}") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise EnvFault(f"the judge of {self.turns[0]!r:.60} raised {told(error)}") from error
+        for verdict in verdicts:
+            if not 0.0 <= verdict <= 1.0:  # NaN neither
+                raise EnvFault(f"the judge of {self.turns[0]!r:.60} gave {verdict}, which is not within 0 and 1")
         if isinstance(self.answer, str):
             verdicts.append(float(answer.strip().casefold() == self.answer.strip().casefold()))
         return min(verdicts)
@@ -104,6 +109,10 @@ class ToolEnv(TextEnv[Session]):
         """The tools that can be called."""
         return self.toolbox
 
+    def tool(self, state: Any, name: str) -> Tool | None:
+        """The tool of a name, None where there is none."""
+        return self.tools(state).get(name)
+
     def goal(self, task: Task) -> Goal:
         """The goal of a task. Raises BadInput for a task that has none."""
         try:
@@ -141,16 +150,17 @@ class ToolEnv(TextEnv[Session]):
                 reply = self._answered(state, answer if isinstance(answer, str) else written(answer))
                 text = "\n".join([*said, reply.observation])
                 return Reply(text, reply.score, success=reply.success, over=reply.over, valid=valid)
-            text, right = self._called(state, tools, call)
+            text, right = self._called(state, call)
             state.calls.append(call)
             said.append(text)
             valid = valid and right
         return Reply("\n".join(said), valid=valid)
 
-    def _called(self, session: Session, tools: Mapping[str, Tool], call: Call) -> tuple[str, bool]:
-        known = tools.get(call.name)
+    def _called(self, session: Session, call: Call) -> tuple[str, bool]:
+        known = self.tool(session.state, call.name)
         if known is None:
-            return f"There is no tool {call.name[:60]!r}; there are: {', '.join(tools)}, {FINISH}.", False
+            names = ", ".join([*self.tools(session.state), FINISH])
+            return f"There is no tool {call.name[:60]!r}; there are: {names}.", False
         try:
             arguments = known.arguments(call)
         except WrongArguments as error:
@@ -159,10 +169,10 @@ class ToolEnv(TextEnv[Session]):
             return f"Wrong call: {call.name}: an argument is nested too deep.", False
         try:
             return _shown(written(known.run(session.state, **arguments))), True
-        except EnvFault:
+        except (EnvFault, KeyboardInterrupt):  # the latter is whoever runs this
             raise
-        except (Exception, SystemExit) as error:
-            return _shown(f"Error: {type(error).__name__}: {error}"), True
+        except BaseException as error:  # SystemExit, asyncio.CancelledError and own ones, too
+            return _shown(f"Error: {told(error)}"), True
 
     def _answered(self, session: Session, answer: str) -> Reply:
         goal = self.goal(self.task)

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from palaestra.envs.core import Fidelity, Task
+from palaestra.envs.errors import BadInput
 from palaestra.envs.registry import EnvSpec
-from palaestra.envs.tools.env import Goal, ToolEnv, check_goals, register_class, rules
+from palaestra.envs.tools.env import FINISH, Goal, ToolEnv, check_goals, register_class, rules
 from palaestra.envs.tools.mcp_server import Connection, Server
 from palaestra.envs.tools.schema import Tool
 
@@ -49,6 +50,12 @@ class McpEnv(ToolEnv):
     def tools(self, state: Remote | None) -> Mapping[str, Tool]:
         return (state.connection if state is not None else self._connect(anew=False)).tools
 
+    def tool(self, state: Remote, name: str) -> Tool | None:
+        """Asks the server once more for a name that it did not list: it may have added a tool since."""
+        if name not in state.connection.tools:
+            state.connection.refresh()
+        return state.connection.tools.get(name)
+
     def instructions(self, task: Task) -> str:
         """Raises EnvFault where the server, which is asked for its tools, does not start."""
         return rules(self.about, self._connect(anew=False).tools.values())
@@ -71,6 +78,9 @@ class McpEnv(ToolEnv):
         if self._connection is not None:
             self._connection.close()
         self._connection = Connection(self.server)
+        if FINISH in self._connection.tools:
+            self._connection.close()
+            raise BadInput(f"the MCP server {self.server} has a tool {FINISH!r}, which here ends an answer; rename it")
         self._lease = weakref.finalize(self, self._connection.close)
         return self._connection
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
 import os
@@ -21,13 +22,18 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra
 from palaestra.envs.tools.schema import Tool, WrongArguments
 
 if TYPE_CHECKING:
     from mcp import Client
+    from mcp.types import CallToolResult
 
 _NOWHERE = logging.NullHandler()
+_ELSEWHERE = {"patternProperties", "$ref", "allOf", "anyOf", "oneOf", "if"}
+"""What in a schema may allow arguments beside those in `properties`."""
 _DEEPEST = 100
 """How deep lists and objects of an argument may be nested: parsers of JSON stop at some 200 and leave it unanswered."""
 
@@ -55,7 +61,7 @@ class Server:
             raise BadInput(f"the url of an MCP server begins with http:// or https://, not {self.url!r}")
 
     def __str__(self) -> str:
-        return self.url or " ".join(self.command)
+        return self.url or " ".join(" ".join(self.command).split())  # a script in it may have several lines
 
 
 class Connection:
@@ -81,7 +87,7 @@ class Connection:
         if server.command and shutil.which(server.command[0], path=path) is None:
             raise BadInput(f"the MCP server {server} cannot start: there is no program {server.command[0]!r} to run")
         self.server, self.used = server, False
-        self.tools: dict[str, Tool] = {}
+        self.tools: Mapping[str, Tool] = {}
         self._ready: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: Callable[[], object] | None = None  # breaks the start off, later ends the session
@@ -115,8 +121,21 @@ class Connection:
             raise EnvFault(
                 f"the MCP server {self.server} failed at {name}: {_reason(error)}{self._logged()}"
             ) from error
-        text = "\n".join(getattr(part, "text", f"[{part.type}]") for part in result.content)
+        text = shown(result)
         return f"Error: {text}" if result.is_error else text
+
+    def refresh(self) -> None:
+        """Ask for the tools again: a server may add some meanwhile. Raises EnvFault where it is gone."""
+        client, loop, limit = self._client, self._loop, self.server.timeout_s
+        if client is None or loop is None or not self._thread.is_alive():
+            raise EnvFault(f"the MCP server {self.server} is gone{self._logged()}")
+        waiting = asyncio.run_coroutine_threadsafe(asyncio.wait_for(_offered(client), limit), loop)
+        try:
+            self.tools = waiting.result(limit + 5)
+        except Exception as error:
+            raise EnvFault(
+                f"the MCP server {self.server} did not list its tools: {_reason(error)}{self._logged()}"
+            ) from error
 
     @property
     def alive(self) -> bool:
@@ -150,14 +169,7 @@ class Connection:
         with CancelScope() as scope:
             self._loop, self._over = asyncio.get_running_loop(), scope.cancel
             async with Client(_transport(self.server, self._log), read_timeout_seconds=self.server.timeout_s) as client:
-                cursor: str | None = None
-                while True:
-                    page = await client.list_tools(cursor=cursor)
-                    for each in page.tools:
-                        self.tools[each.name] = _tool(each.name, each.description or "", each.input_schema)
-                    cursor = page.next_cursor
-                    if not cursor:
-                        break
+                self.tools = await _offered(client)
                 self._client, self._over = client, over.set
                 self._ready.set_result(None)
                 await over.wait()
@@ -170,6 +182,19 @@ class Connection:
             if lines:
                 return f"; its log ends with: {lines[-1][:300]}"
         return ""
+
+
+async def _offered(client: Client) -> dict[str, Tool]:
+    """All tools of a server by name. Raises what the SDK raises for what are no tools."""
+    tools: dict[str, Tool] = {}
+    cursor: str | None = None
+    while True:
+        page = await client.list_tools(cursor=cursor, cache_mode="refresh")
+        for each in page.tools:
+            tools[each.name] = _tool(each.name, each.description or "", each.input_schema)
+        cursor = page.next_cursor
+        if not cursor:
+            return tools
 
 
 def _transport(server: Server, log: IO[str]) -> Any:
@@ -199,7 +224,34 @@ def _told(error: BaseException) -> str | None:
 def _reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {str(error)[:300]}"
+    if isinstance(error, ValidationError):  # what the SDK says of a message that is none of MCP's
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        said = f"wrong at {'.'.join(str(part)[:40] for part in first['loc'])!r}: {first['msg']}"
+    else:
+        said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:300]}"
+
+
+def shown(result: CallToolResult) -> str:
+    """What a tool answered, as the agent reads it.
+
+    Texts and the texts of embedded resources as they are; of other parts what they are and where; structured content
+    as JSON where no text stands for it, as the protocol says one should.
+    """
+    parts = [_part(part) for part in result.content]
+    texts = any(getattr(getattr(part, "resource", part), "text", None) is not None for part in result.content)
+    if result.structured_content is not None and not texts:
+        parts.append(json.dumps(result.structured_content, ensure_ascii=False))
+    return "\n".join(parts)
+
+
+def _part(part: Any) -> str:
+    """One part of an answer: text, image, audio, a resource or a link to one."""
+    inner = getattr(part, "resource", part)
+    if (text := getattr(inner, "text", None)) is not None:
+        return str(text)
+    told = (part.type, *(getattr(inner, each, None) for each in ("name", "title", "uri", "mime_type", "description")))
+    return f"[{' '.join(str(each) for each in told if each)}]"
 
 
 def _unsendable(value: object, depth: int = 0) -> str | None:
@@ -236,7 +288,9 @@ def _is_utf8(text: str) -> bool:
 def _tool(name: str, about: str, schema: Mapping[str, Any]) -> Tool:
     properties: Mapping[str, Any] = schema.get("properties") or {}
     needed: Sequence[str] = schema.get("required") or ()
-    closed = not schema.get("additionalProperties")
+    # JSON schema would take any further argument unless it says otherwise. Servers made with the SDK do not say so, and
+    # drop what they do not know without a word; where properties are listed, and only there, they are taken for all.
+    closed = schema.get("additionalProperties", "properties" not in schema or bool(_ELSEWHERE & schema.keys())) is False
 
     def check(given: Mapping[str, Any]) -> Mapping[str, Any]:
         for argument in given:

@@ -29,6 +29,9 @@ STATE = ("self", "state")
 _NO_STATE = (str, int, float, bool)
 """Types that no state has, since no tool could change it: a first parameter of these is the agent's."""
 
+_LATER = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+"""Functions whose result is not what they return."""
+
 _ARGS = re.compile(r"^[ \t]*(?:Args|Arguments|Parameters):[ \t]*\n(.*?)(?=\n[ \t]*\n|\Z)", re.DOTALL | re.MULTILINE)
 _ARG = re.compile(r"^[ \t]+\*{0,2}(\w+)(?:[ \t]*\([^)]*\))?:[ \t]*(.*)$")
 
@@ -86,11 +89,14 @@ def tool(function: Callable[..., object], name: str | None = None, *, state: boo
     the text '5' and the float 5.0 are 5, and True is 1. Types such as `pydantic.StrictInt` take nothing else.
 
     Raises:
-        BadInput: an untyped argument, `*args` or `**kwargs`, a type that pydantic has no schema for, no function.
+        BadInput: an untyped argument, `*args` or `**kwargs`, a type that pydantic has no schema for, an `async`
+            function or a generator, no function.
     """
     name = name or str(getattr(function, "__name__", ""))
     if not callable(function) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise BadInput(f"{function!r} is no function with a name that an agent could call")
+    if any(test(each) for each in (function, type(function).__call__) for test in _LATER):
+        raise BadInput(f"tool {name}: it is asynchronous or a generator; wrap it in a function that returns its result")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:  # some that are written in C, such as int
@@ -179,6 +185,14 @@ def _docstring(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
 
 def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def told(error: BaseException) -> str:
+    """Name and text of an exception. Never raises, as an exception's own `__str__` may."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__} (without a text that can be written)"
 
 
 def written(result: object) -> str:

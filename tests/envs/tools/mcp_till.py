@@ -8,6 +8,15 @@ from typing import Any
 
 from mcp import MCPError
 from mcp.server.mcpserver import MCPServer
+from mcp.types import (
+    BlobResourceContents,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    TextResourceContents,
+)
 
 server = MCPServer("till", log_level="CRITICAL")  # a traceback of each refusal takes seconds to draw
 sold: dict[str, int] = {}
@@ -50,6 +59,28 @@ def refuse(code: int) -> str:
 def sold_of_all(most: int = 9) -> str:
     """What was sold, under a name that no function of Python has."""
     return f"at most {most}: {sorted(sold)}"
+
+
+@server.tool(structured_output=False)
+def show(kind: str) -> Any:
+    """Answer with something else than a text."""
+    page = EmbeddedResource(type="resource", resource=TextResourceContents(uri="file:///a", text="what is on it"))
+    blob = BlobResourceContents(uri="file:///b", mime_type="image/png", blob="aGk=")
+    return {
+        "page": [page],
+        "blob": [EmbeddedResource(type="resource", resource=blob)],
+        "link": [ResourceLink(type="resource_link", uri="file:///c", name="a name")],
+        "image": [ImageContent(type="image", data="aGk=", mime_type="image/png")],
+        "structured": CallToolResult(content=[], structured_content={"answer": 42}),
+        "both": CallToolResult(content=[TextContent(type="text", text="it is 42")], structured_content={"answer": 42}),
+    }[kind]
+
+
+@server.tool()
+def learn() -> str:
+    """Offer one more tool from now on."""
+    server.add_tool(total, name="new-total")
+    return "learned"
 
 
 @server.tool()

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from palaestra.envs import BadInput, EnvFault, Fidelity, find, make
-from palaestra.envs.tools import Goal, Server, register_mcp
+from palaestra.envs.tools import Goal, Server, mcp_server, register_mcp
 from palaestra.envs.tools.mcp_server import Connection
+from palaestra.envs.tools.schema import WrongArguments
 
 TILL = [sys.executable, str(Path(__file__).parent / "mcp_till.py")]
 GOALS = {
@@ -81,6 +82,94 @@ def test_a_refusal_is_told_by_whatever_code_it_comes(env):
     assert env.step("sell('apple')")[0] == "sold 1 apple"
 
 
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [
+        ("page", "what is on it"),
+        ("blob", "[resource file:///b image/png]"),
+        ("link", "[resource_link a name file:///c]"),
+        ("image", "[image image/png]"),
+        ("structured", '{"answer": 42}'),
+        ("both", "it is 42"),
+    ],
+)
+def test_whatever_a_tool_answers_is_seen(env, kind, seen):
+    env.reset(options={"task": env.tasks("train")[0]})
+    assert env.step(f"show({kind!r})")[0] == seen
+
+
+def test_a_tool_that_a_server_adds_can_be_called(env):
+    env.reset(options={"task": env.tasks("train")[0]})
+    before, _, _, _, info = env.step("new-total('apple')")
+    assert before.startswith("There is no tool 'new-total'")
+    assert not info["valid"]
+    env.step("sell('apple', 3)")
+    assert env.step("learn()")[0] == "learned"
+    assert env.step("new-total('apple')")[0] == "3"
+    assert ", new-total, finish." in env.step("newer()")[0]
+    snapshot = env.snapshot()
+    env.restore(snapshot)
+    assert env.step("new-total('apple')")[0] == "3"
+
+
+@pytest.mark.parametrize(
+    ("schema", "further"),
+    [
+        ({"type": "object"}, True),
+        ({"type": "object", "properties": {}}, False),
+        ({"type": "object", "properties": {}, "additionalProperties": {}}, True),
+        ({"type": "object", "properties": {}, "additionalProperties": True}, True),
+        ({"type": "object", "additionalProperties": False}, False),
+        ({"type": "object", "properties": {}, "patternProperties": {"a.*": {}}}, True),
+        ({"type": "object", "properties": {"b": {}}, "required": ["b"], "anyOf": [{}]}, True),
+    ],
+)
+def test_a_schema_says_whether_it_takes_arguments_that_it_does_not_name(schema, further):
+    tool = mcp_server._tool("note", "", schema)
+    given = {"a": 1, **dict.fromkeys(schema.get("required", ()), 2)}
+    if further:
+        assert tool.check(given) == given
+    else:
+        with pytest.raises(WrongArguments, match="'a' is none of its arguments"):
+            tool.check(given)
+
+
+def test_a_tool_called_finish_is_refused_in_one_line(clean_registry):
+    script = (
+        "from mcp.server.mcpserver import MCPServer\n"
+        "server = MCPServer('a', log_level='CRITICAL')\n"
+        "server.add_tool(lambda: 'over', name='finish')\n"
+        "server.run('stdio')\n"
+    )
+    register_mcp("mine/Finish-v0", Server(command=[sys.executable, "-c", script]), goals=GOALS)
+    env = make("mine/Finish-v0")
+    for _ in range(2):
+        with pytest.raises(BadInput, match="has a tool 'finish', which here ends an answer"):
+            env.reset()
+    env.close()
+
+
+ODD = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked: continue
+    answer = {"initialize": {"protocolVersion": asked.get("params", {}).get("protocolVersion"),
+                             "capabilities": {"tools": {}}, "serverInfo": {"name": "odd", "version": "1"}},
+              "tools/list": {"tools": [{"name": "t", "inputSchema": json.loads(sys.argv[1])}]}}.get(asked["method"])
+    rest = {"result": answer} if answer else {"error": {"code": -32601, "message": "no"}}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **rest}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("schema", ["true", '{"properties": ["a"]}', '{"type": "object", "required": "alpha"}', "{}"])
+def test_a_schema_that_is_none_is_a_fault_in_one_line(schema):
+    with pytest.raises(EnvFault, match=r"did not start: ValidationError: wrong at 'tools\.0\.inputSchema") as raised:
+        Connection(Server(command=[sys.executable, "-c", ODD, schema], timeout_s=30))
+    assert "\n" not in str(raised.value)
+    assert "https:" not in str(raised.value)
+
+
 def test_a_server_over_http_is_an_environment():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -88,7 +177,8 @@ def test_a_server_over_http_is_an_environment():
     process = subprocess.Popen([*TILL, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         connection = connected(Server(url=f"http://127.0.0.1:{port}/mcp", timeout_s=30))
-        assert set(connection.tools) == {"sell", "total", "tax", "note", "refuse", "sold-of.all", "die"}
+        offered = {"sell", "total", "tax", "note", "refuse", "sold-of.all", "show", "learn", "die"}
+        assert set(connection.tools) == offered
         assert connection.call("sell", {"item": "pear", "amount": 3}) == "sold 3 pear"
         connection.close()
         again = connected(Server(url=f"http://127.0.0.1:{port}/mcp", timeout_s=30))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -231,6 +232,94 @@ def test_what_a_tool_raises_is_told():
     observation, info = told("crash()")
     assert observation == "Error: KeyError: 'no such thing'"
     assert info["valid"]
+
+
+class Own(BaseException):
+    """Of a library that means to get past `except Exception`."""
+
+
+class Mute(Exception):
+    """One that cannot be written."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Own("x"), "Error: Own: x"),
+        (asyncio.CancelledError(), "Error: CancelledError: "),
+        (GeneratorExit(), "Error: GeneratorExit: "),
+        (BaseExceptionGroup("several", [Own("x")]), "Error: BaseExceptionGroup: several (1 sub-exception)"),
+        (SystemExit(3), "Error: SystemExit: 3"),
+        (Mute(), "Error: Mute (without a text that can be written)"),
+    ],
+    ids=repr,
+)
+def test_nothing_that_a_tool_or_a_judge_raises_gets_past_the_environment(error, words):
+    def fail() -> None:
+        raise error
+
+    def judge(answer):
+        raise error
+
+    register_tools("mine/Fail-v0", [fail], goals={"train": {"a": Goal("Go.", answer=judge)}})
+    env = make("mine/Fail-v0")
+    env.reset()
+    assert env.step("fail()")[0] == words
+    with pytest.raises(EnvFault, match=f"the judge of 'Go.' raised {type(error).__name__}"):
+        env.step("done")
+
+
+def test_ctrl_c_in_a_tool_ends_what_runs():
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    register_tools("mine/Fail-v0", [fail], goals={"train": {"a": Goal("Go.", answer="x")}})
+    env = make("mine/Fail-v0")
+    env.reset()
+    with pytest.raises(KeyboardInterrupt):
+        env.step("fail()")
+
+
+@pytest.mark.parametrize("verdict", [float("nan"), 2.0, -1, float("inf")])
+@pytest.mark.parametrize("by", ["judge", "answer"])
+def test_a_verdict_that_is_not_within_0_and_1_is_a_fault_and_no_reward(verdict, by):
+    register(two=Goal("Store.", **{by: lambda given: verdict}))
+    env = make("mine/Store-v0")
+    env.reset()
+    with pytest.raises(EnvFault, match=f"the judge of 'Store.' gave {float(verdict)}, which is not within 0 and 1"):
+        env.step("done")
+
+
+async def later(number: int) -> int:
+    """Give it back, later."""
+    return number
+
+
+def bit_by_bit(number: int) -> Iterator[int]:
+    """Count."""
+    yield from range(number)
+
+
+async def both(number: int) -> AsyncIterator[int]:
+    """Count, later."""
+    yield number
+
+
+class Called:
+    """An object that is called."""
+
+    async def __call__(self, number: int) -> int:
+        """Give it back."""
+        return number
+
+
+@pytest.mark.parametrize("function", [later, bit_by_bit, both, Called()])
+def test_a_function_whose_result_is_not_what_it_returns_makes_no_tool(function):
+    with pytest.raises(BadInput, match="tool later: it is asynchronous or a generator; wrap it"):
+        tool(function, "later")
 
 
 def test_arguments_arrive_as_their_types():
