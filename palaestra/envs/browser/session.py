@@ -279,7 +279,7 @@ class Session(Context):
                 await asyncio.sleep(0.1 * (attempt + 1))
                 if attempt >= 2 and self._may_fail:
                     await self._stop_loading()
-        if not self._may_fail:
+        if not self._may_fail or "Protocol error" not in why:  # which is what a browser says that is still there
             raise EnvFault(f"the page cannot be read: {why}")
         self.notes.append("The page goes on replacing itself and could not be read.")
         return Look("", (), self.tab.page.url, "")

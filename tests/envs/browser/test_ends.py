@@ -74,12 +74,13 @@ def test_a_killed_browser_is_a_fault_and_the_next_episode_has_another(env: TextE
     goes_on(env)
 
 
-def test_a_killed_driver_is_a_fault_and_the_next_episode_has_another(env: TextEnv[Any]) -> None:
+@pytest.mark.parametrize("action", ["click [4]", "wait", "scroll [down]"])
+def test_a_killed_driver_is_a_fault_and_the_next_episode_has_another(env: TextEnv[Any], action: str) -> None:
     driver = ours("run-driver")
     chromium = ours("chromium", "--remote-debugging-pipe")
     kill(driver)
     with pytest.raises(EnvFault):
-        env.step("click [4]")
+        env.step(action)
     goes_on(env)
     assert gone([each.pid for each in chromium])  # the old browser has ended with its driver
 
