@@ -4,8 +4,9 @@
         [2] link 'Home'
         [3] textbox 'Search' value: 'owls'
 
-Numbers count the lines of this one observation. Lines without a name or a use of their own are left out and their
-children moved up; a text that only repeats the name of its element is, too.
+A name or value stands in single quotes, one with an apostrophe in double ones. Numbers count the lines of this one
+observation. Lines without a name or a use of their own are left out and their children moved up; a text that only
+repeats the name of its element is, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ Node = Mapping[str, Any]
 
 LONGEST_NAME = 400
 """Characters of a name or value that are shown."""
+
+DEEPEST = 300
+"""Levels of a page's tree that are read; a line says how many elements lie below."""
 
 _NEVER = {"InlineTextBox", "LineBreak", "none", "ListMarker"}
 _ONLY_NAMED = {
@@ -129,11 +133,11 @@ def _element(node: Node, by_id: Mapping[str, Node], frames: Mapping[int, Sequenc
     if role in _NEVER and not node.get("ignored"):
         return []
     children: list[Element] = []
-    if depth < 300:
-        for key in node.get("childIds", ()):
-            child = by_id.get(str(key))
-            if child is not None:
-                children += _element(child, by_id, frames, depth + 1)
+    if depth < DEEPEST:
+        for child in _below(node, by_id):
+            children += _element(child, by_id, frames, depth + 1)
+    elif (deeper := _count(node, by_id)) > 0:
+        children.append(Element("note", f"{deeper} more elements lie deeper and are not shown", "", (), None))
     backend = node.get("backendDOMNodeId")
     if backend is not None and backend in frames:
         children += elements(frames[backend], {key: value for key, value in frames.items() if key != backend})
@@ -146,6 +150,20 @@ def _element(node: Node, by_id: Mapping[str, Node], frames: Mapping[int, Sequenc
     if not (any(_acts(child) for child in children) if role in _LEAVES else _says_more(name, children)):
         children = []
     return [Element(role, name, value, _states(properties), backend, _without_labels(children))]
+
+
+def _below(node: Node, by_id: Mapping[str, Node]) -> list[Node]:
+    return [by_id[str(key)] for key in node.get("childIds", ()) if str(key) in by_id]
+
+
+def _count(node: Node, by_id: Mapping[str, Node]) -> int:
+    """How many nodes below this one may be lines of their own."""
+    count, stack = 0, _below(node, by_id)
+    while stack:
+        each = stack.pop()
+        count += not each.get("ignored") and each.get("role", {}).get("value") not in _NEVER
+        stack += _below(each, by_id)
+    return count
 
 
 def _says_more(name: str, children: Sequence[Element]) -> bool:
@@ -180,6 +198,16 @@ def _states(properties: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(flags)
 
 
+_HIDDEN = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
+"""Marks that turn the direction of a text around, so that a person reads other words than stand there."""
+
+
 def _quoted(text: str) -> str:
+    """In quotes that the text cannot close: no page writes what looks like an element of its own."""
     short = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
-    return "'" + short.replace("\n", "\\n").replace("\t", " ") + "'"
+    short = short.replace("\n", "\\n").replace("\t", " ").translate(_HIDDEN)
+    if "'" not in short:
+        return f"'{short}'"
+    if '"' not in short:
+        return f'"{short}"'
+    return "'" + short.replace("\\", "\\\\").replace("'", "\\'") + "'"
