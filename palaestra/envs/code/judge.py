@@ -1,11 +1,15 @@
 """Runs tests against what lies in a sandbox, so that the solution can neither read them nor say that it passed.
 
 Nothing of the tests is ever written to the work directory: they come on stdin, to a process of their own, and the
-agent's code runs in another process that is sent arguments and sends back data (`inside/`). The verdict carries a
-random secret. So an exit, a print, a patched `assert` or `unittest`, an object that equals everything, or a look
-through its own interpreter's memory gain a solution nothing.
+agent's code runs in another process that is sent arguments and sends back data (`inside/`). Its classes, objects and
+functions stay there; the tests hold stand-ins that ask (`inside/remote.py`). The verdict carries a random secret. So an
+exit, a print, a patched `assert` or `unittest`, an object that equals everything, or a look through its own
+interpreter's memory gain a solution nothing. A test that cannot be judged so is a fault (`Unjudged`).
 
-Not claimed: a solution may learn the arguments it is called with (and give what it learns by heart to a later run, if
+Where a task says `judge = "together"` none of this holds: the tests run in the solution's process.
+
+Not claimed: where a test compares one thing of the solution's with another (`V(1) + V(2) == V(3)`), or asks one for its
+length, whether it contains something, or what it is true as, the class that is tested answers. A solution may learn the arguments it is called with (and give what it learns by heart to a later run, if
 it could keep anything; it cannot), and code that breaks out of the sandbox, or into another process of its own user in
 spite of the kernel, is the sandbox's matter. A shell problem's check script runs what the agent left, so it must not
 trust what that prints.
@@ -87,7 +91,7 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
     budget = min(MOST_SECONDS, 5.0 + timeout * min(2, len(tests)))
     job = {
         "secret": secret,
-        "sources": _sources("wire", "pieces", "trial"),
+        "sources": _sources("wire", "remote", "pieces", "trial"),
         "boot": _solution(),
         "main": problem.main.removesuffix(".py"),
         "setup": problem.setup,
@@ -167,4 +171,4 @@ def _solution() -> str:
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
     """Of what runs in the sandbox."""
-    return digest("|".join(_source(name) for name in ("wire", "pieces", "solution", "trial")))
+    return digest("|".join(_source(name) for name in ("wire", "remote", "pieces", "solution", "trial")))

@@ -91,7 +91,7 @@ CHEATS = {
             return struct.pack("!I", len(raw)) + raw
         def double(n):
             import sys
-            os.write(int(sys.argv[2]), reply({"o": [0, "Yes"]}))
+            os.write(int(sys.argv[2]), reply({"o": [0, "object", [1, "Yes", ["__eq__", "__sub__", "__abs__"], []]]}))
             return n
         """,
     "answers more names than were asked for": """
@@ -102,11 +102,53 @@ CHEATS = {
         def hear():
             (size,) = struct.unpack("!I", os.read(int(sys.argv[1]), 4))
             return json.loads(os.read(int(sys.argv[1]), size))
-        names = {"double": {"o": [0, "f"]}, "abs": {"o": [1, "f"]}}
+        kind = [2, "function", [], []]
+        names = {"double": {"o": [0, "object", kind]}, "abs": {"o": [1, "object", kind]}}
         say(names)
         while True:
             verb, number, *rest = hear()
             say(names if verb == "names" else [-1 if number == 1 else 0.5, [None]])
+        """,
+    "answers operators as it is wanted": """
+        class Yes:
+            def __sub__(self, other): return 0.0
+            def __rsub__(self, other): return 0.0
+            def __abs__(self): return 0.0
+            def __float__(self): return 0.0
+            def __eq__(self, other): return True
+            def __lt__(self, other): return True
+            def __gt__(self, other): return True
+        double = lambda n: Yes()
+        """,
+    "is a class that equals everything": """
+        class Meta(type):
+            def __eq__(self, other): return True
+            def __hash__(self): return 0
+            def __sub__(self, other): return self
+        class double(metaclass=Meta):
+            def __new__(cls, n): return cls
+        """,
+    "returns data whose class equals everything": """
+        class Yes(tuple):
+            def __eq__(self, other): return True
+            def __sub__(self, other): return 0
+            __hash__ = None
+        class Number(float):
+            def __eq__(self, other): return True
+            def __sub__(self, other): return 0
+            def __abs__(self): return 0
+        double = lambda n: Number(9) if n == 0.5 else Yes()
+        """,
+    "raises failed asserts' opposite, as a class of its own": """
+        class Passed(AssertionError): pass
+        def double(n): raise Passed("pass")
+        """,
+    "answers with what the tests handed over, which was nothing": """
+        import json, os, struct, sys
+        def double(n):
+            raw = json.dumps(["ask", 0, [], {}]).encode()
+            os.write(int(sys.argv[2]), struct.pack("!I", len(raw)) + raw)
+            return n
         """,
     "hangs": "while True: pass",
     "never answers": "def double(n):\n    while True: pass",
@@ -139,6 +181,35 @@ def test_tests_hand_over_pythons_functions_and_compare_with_its_types(box: Sandb
     assert passed(box, "def double(f, items): return [f(item) for item in items]", problem) == [True, False]
     kind = Problem("", entry="double", hidden=("assert double(2) == int", "assert double('2') == int"))
     assert passed(box, "def double(n): return type(n)", kind) == [True, False]
+
+
+def test_what_a_solution_knows_of_a_function_of_the_tests_is_its_name(box: Sandbox) -> None:
+    code = """
+        def look(f):
+            found = []
+            for name in ("__globals__", "__code__", "__closure__", "__self__", "gi_frame", "f_back"):
+                found.append(hasattr(f, name))
+            return found
+        def swallow(f):
+            try: f()
+            except BaseException: pass
+        """
+    tests = (
+        "secret = 1\nassert look(lambda: secret) == [False] * 6",
+        "assert look(x for x in [1]) == [False] * 6",
+        "def wrong(): assert False\nswallow(wrong)",
+    )
+    assert passed(box, code, Problem("", hidden=tests)) == [True, True, False]
+
+
+def test_a_context_manager_does_not_swallow_what_the_test_raises(box: Sandbox) -> None:
+    code = """
+        class quiet:
+            def __enter__(self): return self
+            def __exit__(self, *error): return True
+        """
+    tests = ("with quiet():\n    assert False", "with quiet() as q:\n    q.nothing()", "with quiet():\n    pass")
+    assert passed(box, code, Problem("", hidden=tests)) == [False, False, True]
 
 
 def test_a_cheat_does_not_spoil_the_sandbox(box: Sandbox) -> None:

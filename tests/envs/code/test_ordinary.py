@@ -11,11 +11,14 @@ from palaestra.agents.collect import collect
 from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import EnvFault, find, make
+from palaestra.envs.code.judge import Unjudged, judge
+from palaestra.envs.code.problem import Problem, cut
+from palaestra.envs.sandbox.interface import Sandbox
 from tests.envs.code.conftest import task_file
 from tests.envs.code.ordinary import ORDINARY
 
 
-@pytest.mark.parametrize("way", ["together"])
+@pytest.mark.parametrize("way", ["together", "apart"])
 def test_the_right_solution_of_each_ordinary_task_passes(folder: Callable[..., str], way: str) -> None:
     files = {f"{name}.toml": task_file(tests, solution, way) for name, (tests, solution) in ORDINARY.items()}
     env = make("codetasks", folder=folder(files))
@@ -89,3 +92,80 @@ def test_a_test_that_cannot_be_judged_apart_is_a_fault_whatever_the_solution_is(
         assert "\n" not in str(told.value)
         assert 'judge = "together"' in str(told.value)
     env.close()
+
+
+MORE = {
+    "a named tuple with a field count": (
+        "assert word().count == 3 and word() == ('a', 3) and repr(word()) == \"Word(text='a', count=3)\"",
+        "from typing import NamedTuple\nclass Word(NamedTuple):\n    text: str\n    count: int\n"
+        "def word(): return Word('a', 3)",
+    ),
+    "an enum of whole numbers": (
+        "assert Size.BIG == 2 and Size(2) is Size.BIG and Size['BIG'].name == 'BIG' and len(Size) == 2\n"
+        "assert [size.name for size in Size] == ['SMALL', 'BIG'] and isinstance(biggest(), Size)",
+        "import enum\nclass Size(enum.IntEnum):\n    SMALL = 1\n    BIG = 2\ndef biggest(): return Size.BIG",
+    ),
+    "operators": (
+        "assert V(1) * 3 == V(3) and 3 * V(1) == V(3) and -V(1) == V(-1) and V(2) @ V(3) == 6 and V(1) != V(2)\n"
+        "def test_hash():\n    assert len({V(1), V(1), V(2)}) == 2 and {V(1): 5}[V(1)] == 5\n",
+        "class V:\n    def __init__(s, x): s.x = x\n    def __eq__(s, o): return s.x == o.x\n"
+        "    def __hash__(s): return hash(s.x)\n    def __mul__(s, k): return V(s.x * k)\n    __rmul__ = __mul__\n"
+        "    def __neg__(s): return V(-s.x)\n    def __matmul__(s, o): return s.x * o.x",
+    ),
+    "an exception with attributes, and one of the test's through the solution": (
+        "def test_own():\n    try:\n        run(None)\n    except Refused as error:\n"
+        "        assert error.code == 7 and error.args == ('no', 7) and isinstance(error, ValueError)\n"
+        "    else:\n        raise AssertionError\n"
+        "class Mine(Exception): pass\n"
+        "def fails(): raise Mine('x')\n"
+        "def test_mine():\n    try:\n        run(fails)\n    except Mine as error:\n        assert str(error) == 'x'\n"
+        "    else:\n        raise AssertionError\n",
+        "class Refused(ValueError):\n    def __init__(s, why, code):\n        super().__init__(why, code)\n"
+        "        s.code = code\ndef run(f):\n    if f is None: raise Refused('no', 7)\n    return f()",
+    ),
+    "a retry, which catches what the test's function raises": (
+        "def test_retry():\n    tries = []\n    def f():\n        tries.append(1)\n        if len(tries) < 3:\n"
+        "            raise OSError('not yet')\n        return 'done'\n"
+        "    assert retry(f) == 'done' and len(tries) == 3",
+        "def retry(f):\n    while True:\n        try:\n            return f()\n        except OSError: pass",
+    ),
+    "a function of the test's that calls the solution, and iterators both ways": (
+        "def test_both():\n    def twice(x): return list(doubled(iter([x])))[0]\n"
+        "    assert each(twice, range(3)) == [0, 2, 4]\n"
+        "import itertools\nassert first(itertools.count(5)) == 5\nassert list(doubled(x for x in (1, 2))) == [2, 4]",
+        "def each(f, items): return [f(x) for x in items]\ndef first(items): return next(items)\n"
+        "def doubled(items):\n    for item in items: yield 2 * item",
+    ),
+    "classes that derive from one another": (
+        "assert isinstance(D(), B) and isinstance(D(), C) and isinstance(D(), A) and not isinstance(B(), C)\n"
+        "assert issubclass(D, B) and D.kind == 'd' and D.of(4).n == 4 and type(D()).__name__ == 'D'",
+        "class A: kind = 'a'\nclass B(A): pass\nclass C(A): pass\nclass D(B, C):\n    kind = 'd'\n"
+        "    def __init__(s, n=0): s.n = n\n    @classmethod\n    def of(cls, n): return cls(n)",
+    ),
+}
+
+
+def test_more_of_what_tests_do(box: Sandbox) -> None:
+    for name, (tests, solution) in MORE.items():
+        box.write_file("solution.py", solution)
+        found = cut(tests, name)
+        problem = Problem("", prelude=found.prelude, hidden=found.tests)
+        for verdict in judge(box, problem, found.tests, 10.0):
+            assert verdict.passed, (name, verdict.detail)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "class Node: pass\nassert f(Node())",
+        "class Sub(Base): pass",
+        "async def later(): pass\nassert f(later())",
+        "import io\nassert f(io.StringIO('x'))",
+        "assert f(ValueError('x'))",
+    ],
+)
+def test_what_a_test_hands_over_or_derives_decides_that_it_is_a_fault(box: Sandbox, test: str) -> None:
+    for solution in ("class Base: pass\ndef f(x): return True", "class Base: pass\ndef f(x): raise ValueError"):
+        box.write_file("solution.py", solution)
+        with pytest.raises(Unjudged, match='judge = "together"'):
+            judge(box, Problem(""), [test], 10.0)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import importlib
+import operator
 import sys
+import threading
 import traceback
+from collections.abc import Coroutine
 from typing import Any
 
 from palaestra.envs.code.inside.pieces import explain, unknown
@@ -27,12 +31,47 @@ class Server:
     def __init__(self, main: str, setup: str, folder: str) -> None:
         self.main, self.setup, self.folder = main, setup, folder
         self.kept: list[Any] = []
+        self.numbers: dict[int, int] = {}
+        self.classes: dict[int, Any] = {}
+        self.pipes = (0, 0)
+        self.turn = threading.RLock()
+
         self.modules: dict[str, Any] = {}
 
-    def keep(self, value: Any) -> list[Any]:
-        """Remember a value that is no plain data; its number and what to call it."""
-        self.kept.append(value)
-        return [len(self.kept) - 1, type(value).__name__]
+    def keep(self, value: Any) -> Any:
+        """Remember a value that is no plain data: its number, what sort it is, its class. The same for the same."""
+        if isinstance(value, Handed):
+            return [value._number, "handed", None]
+        sort = "class" if isinstance(value, type) else "await" if isinstance(value, Coroutine) else "object"
+        return [self.number(value), sort, self.described(value if sort == "class" else type(value))]
+
+    def number(self, value: Any) -> int:
+        """Of a value, which is kept for good."""
+        if id(value) not in self.numbers:
+            self.numbers[id(value)] = len(self.kept)
+            self.kept.append(value)
+        return self.numbers[id(value)]
+
+    def described(self, kind: Any) -> Any:
+        """A class: its number, name, special methods and bases, those of Python's by their names. Made once."""
+        number = self.number(kind)
+        if number in self.classes:
+            return self.classes[number]
+        specials = [name for name in dir(kind) if name.startswith("__") and getattr(object, name, None) is None]
+        orders = ("__lt__", "__le__", "__gt__", "__ge__")
+        specials += [name for name in orders if getattr(kind, name) is not getattr(object, name)]
+        if kind.__hash__ not in (None, object.__hash__):
+            specials.append("__hash__")
+        if issubclass(kind, tuple):
+            specials += [name for name in getattr(kind, "_fields", ()) if isinstance(name, str)]
+        bases: list[Any] = [
+            kind_name if vars(builtins).get(kind_name) is base else self.described(base)
+            for base in type.__dict__["__bases__"].__get__(kind)
+            for kind_name in [base.__name__]
+            if base is not object
+        ]
+        self.classes[number] = [number, kind.__name__, specials, bases]
+        return self.classes[number]
 
     def module(self, name: str) -> Any:
         """A module of the agent's, loaded once."""
@@ -55,24 +94,44 @@ class Server:
             return self.test(*rest)
         target = self.kept[rest[0]]
         given = [decode(item, self.find) for item in rest[1]]
-        if verb == "get":
-            return encode(getattr(target, given[0]), self.keep)
-        if verb == "set":
-            setattr(target, *given)
-            return None
+        named = {key: decode(item, self.find) for key, item in rest[2].items()}
+        value = encode(self.do(verb, target, given, named), self.keep)
+        items = [*given, *named.values()]
+        return [value, [encode(item, self.keep) if isinstance(item, (list, dict, set)) else None for item in items]]
+
+    def do(self, verb: str, target: Any, given: list[Any], named: dict[str, Any]) -> Any:
+        """What is asked of a kept value."""
         if verb == "call":
-            named = {key: decode(item, self.find) for key, item in rest[2].items()}
-            value = encode(target(*given, **named), self.keep)
-            return [value, [encode(item, self.keep) if isinstance(item, (list, dict, set)) else None for item in given]]
-        specials: dict[str, Any] = {
-            "len": len,
-            "item": lambda thing, key: thing[key],
-            "iter": iter,
-            "in": lambda thing, item: item in thing,
+            return target(*given, **named)
+        if verb == "exit":
+            name, message = given
+            kind = getattr(builtins, name, None) if isinstance(name, str) else None
+            kind = kind if isinstance(kind, type) or name is None else Exception
+            return type(target).__exit__(target, kind, kind and kind(message), None)
+        if verb == "enter":
+            return type(target).__enter__(target)
+        if verb == "await":
+            return asyncio.run(target)
+        simple: dict[str, Any] = {
+            "get": getattr,
+            "set": setattr,
+            "del": delattr,
             "str": str,
             "repr": repr,
+            "format": format,
+            "len": len,
+            "iter": iter,
+            "next": next,
+            "reversed": reversed,
+            "hash": hash,
+            "bool": bool,
+            "getitem": operator.getitem,
         }
-        return encode(specials[verb](target, *given), self.keep)
+        if verb in simple:
+            return simple[verb](target, *given)
+        if verb.startswith("r") and f"__{verb[1:]}__" in vars(operator):
+            return vars(operator)[f"__{verb[1:]}__"](*given, target)
+        return vars(operator)[f"__{verb}__"](target, *given)
 
     def test(self, prelude: str, code: str, entry: str) -> list[Any]:
         """Run a test in this process: did it pass, and what is to be said of it. Nothing here is safe from cheats."""
@@ -94,22 +153,83 @@ class Server:
         return [True, ""]
 
     def find(self, body: Any) -> Any:
-        """A kept value by its number, or one of Python's own functions by its name."""
-        return getattr(builtins, body[0]) if isinstance(body[0], str) else self.kept[body[0]]
+        """A kept value by its number, one of Python's functions by its name, or what stands for the tests' own."""
+        number, sort, name, *_ = body
+        if sort == "builtin":
+            return getattr(builtins, number)
+        return self.kept[number] if sort == "kept" else (Next if sort == "next" else Handed)(self, number, name)
+
+    def ask(self, number: int, given: Any, named: Any) -> Any:
+        """Call what the tests handed over."""
+        sent = [encode(item, self.keep) for item in given]
+        also = {key: encode(item, self.keep) for key, item in named.items()}
+        with self.turn:
+            send(self.pipes[1], ["ask", number, sent, also])
+            return self.heard()
+
+    def heard(self) -> Any:
+        """The reply of the tests, which may ask for something before they give it. Raises what their code raised."""
+        while True:
+            kind, *rest = receive(self.pipes[0])
+            if kind == "ok":
+                return decode(rest[0], self.find)
+            if kind == "error":
+                names, message, place = rest
+                known = next(vars(builtins)[name] for name in names if name in vars(builtins))
+                error = known(message) if not issubclass(known, UnicodeError) else ValueError(message)
+                error.__dict__["_handed"] = place
+                raise error
+            send(self.pipes[1], self.said([kind, *rest]))
 
     def serve(self, incoming: int, outgoing: int) -> None:
         """Answer until the tests are gone."""
+        self.pipes = (incoming, outgoing)
         while True:
             try:
                 request = receive(incoming)
             except EOFError:
                 return
-            try:
-                said = ["ok", self.answer(request)]
-            except BaseException as error:  # whatever the agent's code raises, SystemExit too, is told to the tests
-                names = [kind.__name__ for kind in type(error).__mro__]
-                said = ["error", names, _message(error), _trace(error, self.folder)]
-            send(outgoing, said)
+            send(outgoing, self.said(request))
+
+    def said(self, request: Any) -> Any:
+        """The reply to a request."""
+        try:
+            return ["ok", self.answer(request)]
+        except BaseException as error:  # whatever the agent's code raises, SystemExit too, is told to the tests
+            names = [kind.__name__ for kind in type(error).__mro__]
+            body: Any = None
+            place = vars(error).get("_handed")
+            if isinstance(place, int):
+                body = [place, "handed", None]
+            elif vars(builtins).get(names[0]) is not type(error) and isinstance(error, Exception):
+                body = self.keep(error)
+            return ["error", names, _message(error), _trace(error, self.folder), body]
+
+
+class Handed:
+    """A function of the tests': it is called in their process."""
+
+    def __init__(self, server: Server, number: int, name: str) -> None:
+        self._server, self._number, self.__name__ = server, number, name
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return self._server.ask(self._number, given, named)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Handed) and other._number == self._number
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class Next(Handed):
+    """An iterator of the tests'."""
+
+    def __iter__(self) -> Next:
+        return self
+
+    def __next__(self) -> Any:
+        return self._server.ask(self._number, (), {})
 
 
 def _message(error: BaseException) -> str:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import builtins
 import contextlib
 import ctypes
+import functools
 import importlib.abc
 import importlib.machinery
+import io
 import os
 import select
 import signal
@@ -21,11 +23,12 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from palaestra.envs.code.inside.pieces import explain, unknown
-from palaestra.envs.code.inside.wire import decode, encode, receive, send
+from palaestra.envs.code.inside.remote import Kind, Remote, Unjudged, found
+from palaestra.envs.code.inside.wire import PLAIN, decode, encode, receive, send
 
 MOST_DETAIL = 1500
 """Characters said of a test."""
@@ -34,12 +37,12 @@ MOST_WAITS = 4
 """Limits of a test that may pass by the clock while its solution wants to compute and other work gets the turns."""
 
 
+FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
+"""What a solution may be handed to call it."""
+
+
 class Gone(BaseException):
     """The solution's process ended, or took too long."""
-
-
-class Unjudged(BaseException):
-    """A test does what cannot be done across the border of two processes, whatever the solution is."""
 
 
 class Failed(Exception):
@@ -60,10 +63,14 @@ class Solution:
         self.gone = ""
         self.trace = ""
         self.unjudged = ""
+        self.classes: dict[int, Any] = {}
+        self.objects: dict[int, Any] = {}
+        self.handed: list[Any] = []
 
     def start(self) -> None:
         """A fresh process, if there is none."""
         self.gone = self.trace = self.unjudged = ""
+        self.handed = []
         if self.process is not None:
             return
         here, there = os.pipe(), os.pipe()
@@ -88,6 +95,7 @@ class Solution:
             os.close(self.to)
             os.close(self.since)
             self.process = None
+            self.classes, self.objects = {}, {}
 
     def ask(self, *request: Any) -> Any:
         """Ask it, and wait. Raises what its code raised, or Gone."""
@@ -95,90 +103,69 @@ class Solution:
             raise Gone(self.gone)
         try:
             send(self.to, request)
-            said = receive(self.since)
-            kind, *rest = said
-            if kind == "ok":
-                return rest[0]
-            names, message, self.trace = rest
+            while True:
+                kind, *rest = receive(self.since)
+                if kind == "ok":
+                    return rest[0]
+                if kind != "ask":
+                    break
+                send(self.to, self.called(*rest))
+            names, message, self.trace, body = rest
         except (EOFError, OSError, ValueError, TypeError):
             self.end("the solution ended its process")
             raise Gone(self.gone) from None
+        raise self.error(names, message, body)
+
+    def error(self, names: Sequence[str], message: str, body: Any) -> BaseException:
+        """What its code raised: an exception of the tests' own, of its own, or one of Python's."""
+        if body is not None:
+            own = found(self, body)
+            if isinstance(own, Exception):
+                return own
         for name in names:
             known = vars(builtins).get(name)
             if isinstance(known, type) and issubclass(known, Exception):
-                raise (known if known not in (Exception, UnicodeDecodeError, UnicodeEncodeError) else Failed)(message)
-        raise Failed(f"{names[0]}: {message}")
+                return (known if known not in (Exception, UnicodeDecodeError, UnicodeEncodeError) else Failed)(message)
+        return Failed(f"{names[0]}: {message}")
+
+    def called(self, number: int, given: Any, named: Any) -> Any:
+        """Call what the tests handed over: the reply. An assert that fails in it ends the test."""
+        try:
+            target = self.handed[number]
+            find = functools.partial(found, self)
+            plain = [decode(item, find) for item in given], {key: decode(item, find) for key, item in named.items()}
+            value = next(target) if isinstance(target, Iterator) else target(*plain[0], **plain[1])
+            return ["ok", encode(value, self.number)]
+        except AssertionError as error:
+            self.end(f"AssertionError: {error}")
+            raise
+        except Exception as error:
+            self.handed.append(error)
+            names = [kind.__name__ for kind in type(error).__mro__]
+            return ["error", names, str(error), len(self.handed) - 1]
+
+    def refuse(self, why: str) -> BaseException:
+        """For a test that cannot be judged: to be raised."""
+        self.unjudged = why
+        self.end(why)
+        return Unjudged(why)
 
     def number(self, value: Any) -> Any:
         """What stands for a value that is no plain data, and goes to the solution. Raises Unjudged."""
-        if isinstance(value, Remote):
-            return [value._number, value._kind]
-        name = getattr(value, "__name__", "")
+        if isinstance(value, (Remote, Kind)) or isinstance(type(value), Kind):
+            return [vars(value)["_number"], "kept", ""]
+        name = str(getattr(value, "__name__", ""))
         if isinstance(value, types.BuiltinFunctionType) and vars(builtins).get(name) is value:
-            return [name, "builtin"]  # as the solution has it: `sorted_by(words, len)`
-        self.unjudged = f"it hands a {type(value).__name__} to the solution"
-        raise Unjudged(self.unjudged)
-
-
-class Remote:
-    """Something of the solution's that is no plain data: a function, a class, an object of a class of its own."""
-
-    def __init__(self, solution: Solution, number: int, kind: str) -> None:
-        self.__dict__.update(_solution=solution, _number=number, _kind=kind)
-
-    def _ask(self, verb: str, *given: Any) -> Any:
-        sent = [encode(item, self._solution.number) for item in given]
-        return decode(self._solution.ask(verb, self._number, sent), self._found)
-
-    def _found(self, body: Any) -> Any:
-        return Remote(self._solution, *body)
-
-    def __call__(self, *given: Any, **named: Any) -> Any:
-        sent = [encode(item, self._solution.number) for item in given]
-        also = {key: encode(item, self._solution.number) for key, item in named.items()}
-        value, after = self._solution.ask("call", self._number, sent, also)
-        for item, before, now in zip(given, sent, after):  # noqa: B905  (Python 3.8 has no strict)
-            if now is not None and now != before:
-                _become(item, decode(now, self._found))
-        return decode(value, self._found)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self._ask("get", name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._ask("set", name, value)
-
-    def __len__(self) -> int:
-        return int(self._ask("len"))
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._ask("item", key)
-
-    def __iter__(self) -> Any:
-        return iter(self._ask("iter"))
-
-    def __contains__(self, item: Any) -> bool:
-        return bool(self._ask("in", item))
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __str__(self) -> str:
-        return str(self._ask("str"))
-
-    def __repr__(self) -> str:
-        return f"<{self._kind} of the solution>"
-
-
-def _become(item: Any, now: Any) -> None:
-    """What a call did to an argument."""
-    if isinstance(item, list) and isinstance(now, list):
-        item[:] = now
-    elif isinstance(item, (dict, set)) and type(item) is type(now):
-        item.clear()
-        item.update(now)
+            return [name, "builtin", ""]  # as the solution has it: `sorted_by(words, len)`
+        if isinstance(value, PLAIN):
+            return None  # its data alone
+        function = isinstance(value, FUNCTIONS)
+        if not function and (not isinstance(value, Iterator) or isinstance(value, io.IOBase)):
+            raise self.refuse(f"it hands a {type(value).__name__} to the solution")
+        places = [place for place, each in enumerate(self.handed) if each is value]
+        if not places:
+            self.handed.append(value)
+        return [places[0] if places else len(self.handed) - 1, "call" if function else "next", name]
 
 
 class Module(types.ModuleType):
@@ -191,10 +178,10 @@ class Module(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        found = names_of(self._solution, self.__name__, [name])
-        if name not in found:
+        said = names_of(self._solution, self.__name__, [name])
+        if name not in said:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return found[name]
+        return said[name]
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -220,8 +207,8 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def names_of(solution: Solution, module: str, names: Sequence[str]) -> dict[str, Any]:
     """Those of the names that a module of the solution has; "" is its main one. No other, whatever it answers."""
-    found = solution.ask("names", module, list(names))
-    return {name: decode(found[name], lambda body: Remote(solution, *body)) for name in names if name in found}
+    said = solution.ask("names", module, list(names))
+    return {name: decode(said[name], functools.partial(found, solution)) for name in names if name in said}
 
 
 def run(code: str, solution: Solution, job: dict[str, Any], watch: Watch) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """What passes between the tests and the solution: plain data, as JSON in frames. Nothing that can run.
 
 A value that is no plain data stays where it is and travels as a number (`keep` and `find`). Subclasses of plain types
-travel as the plain type, so that an object which calls itself equal to everything arrives as what it is. Of Python's
-own names only those of types travel, such as `int`: a function would run where it arrives, `eval` and `type` above all.
+travel with the data of the plain type, so that an object which calls itself equal to everything arrives as what it is.
+Of Python's own names only those of types travel, such as `int`: a function would run where it arrives, `eval` and
+`type` above all.
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ import collections
 import datetime
 import decimal
 import fractions
-import itertools
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator, KeysView, ValuesView
+from collections.abc import Callable, KeysView, ValuesView
 from typing import Any
 
-MOST_ITEMS = 1_000_000
-"""Items that are taken of an iterator."""
 MOST_BYTES = 64 * 1024 * 1024
 """Of one frame."""
 
@@ -30,6 +28,9 @@ COLLECTIONS: tuple[tuple[str, Any], ...] = (
     ("f", frozenset),
     ("q", collections.deque),
 )
+PLAIN: tuple[type, ...] = (str, int, float, tuple, frozenset)
+"""What never changes: an object of a class that derives from one of these travels with its data."""
+DICTS: tuple[Any, ...] = (dict, collections.Counter, collections.OrderedDict)
 EXACT: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
 
 
@@ -37,21 +38,33 @@ def encode(value: Any, keep: Callable[[Any], Any]) -> Any:
     """As what JSON has. `keep` gives what stands for a value that is no plain data."""
     if value is None or type(value) in (bool, float, str):
         return value
+    if isinstance(value, PLAIN) and type(value) not in PLAIN and type(value) is not bool:
+        base = next(kind for kind in type(value).__mro__ if kind in PLAIN)
+        bare = encode(base.__new__(base, _bare(value, base)), keep)
+        said = keep(value)
+        return bare if said is None else {"o": [*said, bare]}
     if isinstance(value, str):
-        return str.__str__(value)
+        return value
     if isinstance(value, int):
-        value = int.__index__(value)
         return value if value.bit_length() < 10_000 else {"x": f"{value:x}"}  # Python refuses long ones in decimal
     if isinstance(value, float):
-        return float.__float__(value)
+        return value
     if isinstance(value, list):
         return [encode(item, keep) for item in list.__iter__(value)]
     for tag, kind in COLLECTIONS:
         if isinstance(value, kind):
             return {tag: [encode(item, keep) for item in kind.__iter__(value)]}
     if isinstance(value, dict):
-        return {"d": [[encode(key, keep), encode(item, keep)] for key, item in dict.items(value)]}
+        sort = DICTS.index(type(value)) if type(value) in DICTS else 0
+        return {"d": [sort, [[encode(key, keep), encode(item, keep)] for key, item in dict.items(value)]]}
     return _rarer(value, keep)
+
+
+def _bare(value: Any, base: Any) -> Any:
+    """The data of a value of a subclass, whatever its class says."""
+    if base is int:
+        return int.__index__(value)
+    return {str: str.__str__, float: float.__float__}[base](value) if base in (str, float) else base.__iter__(value)
 
 
 def _rarer(value: Any, keep: Callable[[Any], Any]) -> Any:
@@ -75,8 +88,6 @@ def _rarer(value: Any, keep: Callable[[Any], Any]) -> Any:
         return {"n": name}
     if isinstance(value, (KeysView, ValuesView, collections.abc.ItemsView)):
         return [encode(item, keep) for item in value]
-    if isinstance(value, Iterator):
-        return {"i": [encode(item, keep) for item in itertools.islice(value, MOST_ITEMS)]}
     return {"o": keep(value)}
 
 
@@ -92,12 +103,11 @@ def decode(data: Any, find: Callable[[Any], Any]) -> Any:
         "s": set,
         "f": frozenset,
         "q": collections.deque,
-        "i": iter,
     }
     if tag in makers:
         return makers[tag]([decode(item, find) for item in body])
     if tag == "d":
-        return {decode(key, find): decode(item, find) for key, item in body}
+        return DICTS[body[0]]({decode(key, find): decode(item, find) for key, item in body[1]})
     if tag == "o":
         return find(body)
     simple: dict[str, Callable[[Any], Any]] = {
