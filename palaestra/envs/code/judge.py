@@ -9,10 +9,10 @@ interpreter's memory gain a solution nothing. A test that cannot be judged so is
 Where a task says `judge = "together"` none of this holds: the tests run in the solution's process.
 
 Not claimed: where a test compares one thing of the solution's with another (`V(1) + V(2) == V(3)`), or asks one for its
-length, whether it contains something, or what it is true as, the class that is tested answers. A solution may learn the arguments it is called with (and give what it learns by heart to a later run, if
-it could keep anything; it cannot), and code that breaks out of the sandbox, or into another process of its own user in
-spite of the kernel, is the sandbox's matter. A shell problem's check script runs what the agent left, so it must not
-trust what that prints.
+length, whether it contains something, or what it is true as, the class that is tested answers. A solution may learn the
+arguments it is called with (and give what it learns by heart to a later run, if it could keep anything; it cannot), and
+code that breaks out of the sandbox, or into another process of its own user in spite of the kernel, is the sandbox's
+matter. A shell problem's check script runs what the agent left, so it must not trust what that prints.
 """
 
 from __future__ import annotations
