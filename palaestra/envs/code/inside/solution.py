@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import importlib
 import operator
@@ -111,6 +110,8 @@ class Server:
         if verb == "enter":
             return type(target).__enter__(target)
         if verb == "await":
+            import asyncio  # slow to load, and seldom needed
+
             return asyncio.run(target)
         simple: dict[str, Any] = {
             "get": getattr,
