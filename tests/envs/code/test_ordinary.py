@@ -154,6 +154,21 @@ def test_more_of_what_tests_do(box: Sandbox) -> None:
             assert verdict.passed, (name, verdict.detail)
 
 
+def test_what_a_solution_returns_makes_no_fault_where_it_is_handed_back(box: Sandbox) -> None:
+    tests = ("assert back(make(1))[0:1] == [1]", "assert make(1)[0:1] == [1]")
+    for solution, wanted in (
+        ("def make(n): return [n]\ndef back(x): return x", [True, True]),
+        ("async def make(n): return n\ndef back(x): return x", [False, False]),
+        (
+            "class make:\n    def __init__(s, n): s.n = n\n"
+            "    def __getitem__(s, k): return [s.n][k]\ndef back(x): return x",
+            [True, True],
+        ),
+    ):
+        box.write_file("solution.py", solution)
+        assert [verdict.passed for verdict in judge(box, Problem(""), tests, 10.0)] == wanted
+
+
 @pytest.mark.parametrize(
     "test",
     [

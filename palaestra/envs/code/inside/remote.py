@@ -191,7 +191,7 @@ def found(solution: Any, body: Any) -> Any:
     if sort == "handed":
         return solution.handed[number]
     if sort == "await":
-        return _awaited(solution, number)
+        return solution.objects.setdefault(number, _awaited(solution, number))
     if sort == "class":
         return make(solution, rest)
     if number not in solution.objects:

@@ -74,6 +74,8 @@ def _rarer(value: Any, keep: Callable[[Any], Any]) -> Any:
         return {"c": [value.real, value.imag]}
     if isinstance(value, range):
         return {"r": [value.start, value.stop, value.step]}
+    if type(value) is slice:
+        return {"l": [encode(item, keep) for item in (value.start, value.stop, value.step)]}
     if type(value) is decimal.Decimal:
         return {"p": str(value)}
     if type(value) is fractions.Fraction:
@@ -106,6 +108,8 @@ def decode(data: Any, find: Callable[[Any], Any]) -> Any:
     }
     if tag in makers:
         return makers[tag]([decode(item, find) for item in body])
+    if tag == "l":
+        return slice(*[decode(item, find) for item in body])
     if tag == "d":
         return DICTS[body[0]]({decode(key, find): decode(item, find) for key, item in body[1]})
     if tag == "o":
