@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -158,7 +159,9 @@ def main() -> None:
             "ids_if_shared": nodes,
             "trained": trained,
             "layers": options.layers,
-            "ids_per_processor_second": found,
+            "threads": torch.get_num_threads(),
+            "load": round(os.getloadavg()[0], 1),
+            "ids_per_processor_second": {name: round(speed, 1) for name, speed in found.items()},
             "losses": losses,
         }
         Path(options.out).write_text(json.dumps(record, indent=1) + "\n")
