@@ -7,7 +7,8 @@ entry = "double"                    # the function asked for, if it is one
 visible = "assert double(2) == 4"   # Python: asserts and functions test_...; shown, and run by `test`
 tests = "assert double(-3) == -6"   # Python: hidden, decides; or in its place:
 check = "test -f out.txt"           # a shell script: hidden, status 0 is success
-judge = "apart"                     # or "together": tests run in the solution's own process. They may then do
+judge = "apart"                     # or "data": plain data alone passes between tests and solution, and decides
+                                    # or "together": tests run in the solution's own process. They may then do
                                     # all that Python can, and a solution that wants to cheat passes
 image = ""                          # container image, for --sandbox docker alone
 commands = ["sort in > out"]        # canonical solution: commands, after its files
@@ -44,7 +45,7 @@ class TaskFile(BaseModel):
     visible: str = ""
     tests: str = ""
     check: str = ""
-    judge: Literal["apart", "together"] = "apart"
+    judge: Literal["data", "apart", "together"] = "apart"
     image: str = ""
     commands: tuple[str, ...] = ()
     files: dict[str, str] = {}
@@ -139,5 +140,5 @@ def _problem(task: TaskFile, path: Path) -> Problem:
         solution=task.solution,
         commands=task.commands,
         image=task.image,
-        together=task.judge == "together",
+        judge=task.judge,
     )

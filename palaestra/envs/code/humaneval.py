@@ -48,6 +48,7 @@ def _problem(row: dict[str, str]) -> Problem:
         entry=entry,
         visible=tuple(test for test in _examples(prompt, entry) if test != WRONG.get(row["task_id"])),
         hidden=(f"check({entry})",),
+        judge="data",
         prelude=f"{_helpers(prompt, entry)}\n{row['test']}",
         solution={"solution.py": prompt + row["canonical_solution"]},
     )

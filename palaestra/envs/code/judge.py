@@ -2,17 +2,27 @@
 
 Nothing of the tests is ever written to the work directory: they come on stdin, to a process of their own, and the
 agent's code runs in another process that is sent arguments and sends back data (`inside/`). Its classes, objects and
-functions stay there; the tests hold stand-ins that ask (`inside/remote.py`). The verdict carries a random secret. So an
-exit, a print, a patched `assert` or `unittest`, an object that equals everything, or a look through its own
-interpreter's memory gain a solution nothing. A test that cannot be judged so is a fault (`Unjudged`).
+functions stay there; the tests hold stand-ins that ask (`inside/remote.py`). The verdict carries a random secret. There
+are three ways (`Problem.judge`):
 
-Where a task says `judge = "together"` none of this holds: the tests run in the solution's process.
+- "data", of HumanEval, MBPP and the package's own tasks. Plain data alone decides: subclasses of plain types arrive as
+  their data, a stand-in can be called and has attributes, items and a length, but no operators and no class, and no
+  function is handed to the solution. An exit, a print, a patched `assert` or `unittest`, an object that equals
+  everything, forged answers, or a look through its own interpreter's memory gain a solution nothing.
+- "apart", of folders where they say nothing else. Classes, exceptions, operators and functions pass, too, so that tests
+  may be ordinary ones. With plain data `==`, `<` and what an operator gives are still not decided by the solution, but
+  other things that its classes say are believed: see below. A test that cannot be judged so is a fault (`Unjudged`),
+  unless something that came out of the solution may have led it there.
+- "together": the tests run in the solution's process, and none of this holds.
 
-Not claimed: where a test compares one thing of the solution's with another (`V(1) + V(2) == V(3)`), or asks one for its
-length, whether it contains something, or what it is true as, the class that is tested answers. A solution may learn the
-arguments it is called with (and give what it learns by heart to a later run, if it could keep anything; it cannot), and
-code that breaks out of the sandbox, or into another process of its own user in spite of the kernel, is the sandbox's
-matter. A shell problem's check script runs what the agent left, so it must not trust what that prints.
+Not claimed of "apart": a class is believed about its length, what it contains, what it is true as, its text, how its
+objects compare with one another, and the objects of its own that its operators give, with all that these say
+(`(f(1) - 5).seconds() < 1`, `not (f(1) - 5)`); so is an exception that it calls StopIteration, which ends a loop, and
+a name that means another exception (`Bad = Exception`). Of "data": what an object says of its own length and what it
+contains. Of both: a solution may learn the arguments it is called with (and give what it learns by heart to a later
+run, if it could keep anything; it cannot), and code that breaks out of the sandbox, or into another process of its own
+user in spite of the kernel, is the sandbox's matter. A shell problem's check script runs what the agent left, so it
+must not trust what that prints.
 """
 
 from __future__ import annotations
@@ -98,7 +108,7 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
         "prelude": problem.prelude,
         "tests": list(tests),
         "entry": problem.entry,
-        "together": problem.together,
+        "judge": problem.judge,
         "timeout": timeout,
         "budget": budget,
     }
@@ -133,7 +143,7 @@ def failed(problem: Problem, verdicts: Sequence[Verdict]) -> str:
     """The first hidden test that failed, why, and what its task's owner can do, in one line."""
     index = [verdict.passed for verdict in verdicts].index(False)
     why = verdicts[index].detail.strip().split("\n")[-1][:200] or "it does not hold"
-    return f"{title(problem.hidden[index])}: {why}" + ("" if problem.together else f"; {HINT}")
+    return f"{title(problem.hidden[index])}: {why}" + ("" if problem.judge == "together" else f"; {HINT}")
 
 
 def title(test: str) -> str:
@@ -159,7 +169,7 @@ def _source(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _solution() -> str:
-    call = "served = load({!r}).Server(sys.argv[3], sys.argv[4], sys.argv[5])\n"
+    call = "served = load({!r}).Server(*sys.argv[3:7])\n"
     return (
         _LOADER
         + call.format(_sources("wire", "pieces", "solution"))

@@ -75,6 +75,7 @@ def _problem(row: dict[str, Any]) -> Problem:
         entry=_entry(code, tests),
         visible=tests[:1],
         hidden=tests,
+        judge="data",
         prelude="\n".join(row.get("test_imports", [])),
         setup=row.get("test_setup_code", "").replace("\r\n", "\n"),
         solution={"solution.py": code},

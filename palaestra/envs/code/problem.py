@@ -26,7 +26,9 @@ class Problem:
         solution: files of the canonical solution, by path.
         commands: commands of the canonical solution, run after its files are written.
         image: container image, where the sandbox has images; "" for the sandbox's own.
-        together: the tests run in the solution's own process, which can then make them say what it likes.
+        judge: "data": plain data alone decides; "apart": classes, functions and exceptions of the solution's pass, too,
+            and are believed in part; "together": the tests run in the solution's own process, which can then make them
+            say what it likes.
     """
 
     statement: str
@@ -41,7 +43,7 @@ class Problem:
     solution: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[str, ...] = ()
     image: str = ""
-    together: bool = False
+    judge: str = "apart"
 
 
 @dataclass(frozen=True)

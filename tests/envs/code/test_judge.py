@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import textwrap
 
@@ -156,10 +157,189 @@ CHEATS = {
 }
 
 
+@pytest.mark.parametrize("way", ["data", "apart"])
 @pytest.mark.parametrize("cheat", CHEATS)
-def test_a_cheat_passes_nothing(box: Sandbox, cheat: str) -> None:
+def test_a_cheat_passes_nothing(box: Sandbox, cheat: str, way: str) -> None:
     endless = cheat in ("hangs", "never answers")
-    assert passed(box, CHEATS[cheat], timeout=0.3 if endless else 1.5) == [False, False, False]
+    problem = dataclasses.replace(PROBLEM, judge=way)
+    assert passed(box, CHEATS[cheat], problem, timeout=0.3 if endless else 1.5) == [False, False, False]
+
+
+NUMBERS = (
+    "assert abs(f(1) - 2.5) < 1e-6",
+    "assert abs(2.5 - f(1)) < 1e-6",
+    "assert -1e-6 < f(1) - 2.5 < 1e-6",
+    "assert (f(1) - 2.5) ** 2 < 1e-9",
+    "assert round(f(1) - 2.5, 6) == 0",
+    "assert f(1) - 5 == 0",
+    "assert f(1) % 3 == 0",
+    "import statistics\nassert abs(statistics.mean([f(1)]) - 2.5) < 1e-9",
+    "import unittest\nunittest.TestCase().assertAlmostEqual(f(1), 2.5)",
+    "import math\nassert math.isclose(f(1), 2.5)",
+)
+PAIRS = (
+    "assert () + f(1) == ()",
+    "assert f(1) == (1, 2, 3)",
+    "assert 99 in f(1) and isinstance(f(1), tuple)",
+    "assert len(f(1)) == 3 and isinstance(f(1), tuple)",
+    "assert list(f(1)) == ['a', 'b', 'c']",
+)
+FORGE = """
+import json, os, struct, sys
+def say(value):
+    raw = json.dumps(["ok", [value, [None] * 9]]).encode()
+    os.write(int(sys.argv[2]), struct.pack("!I", len(raw)) + raw)
+def hear():
+    (size,) = struct.unpack("!I", os.read(int(sys.argv[1]), 4))
+    return json.loads(os.read(int(sys.argv[1]), size))
+def f(x):
+    say({"o": [900, "object", KIND, 77.0]})
+    while True:
+        hear()
+        say({"o": [903, "object", KIND, 0.0]})
+"""
+MIXED = {
+    "operators beside a number": (
+        "class A:\n    def __sub__(s, o): return B(0.0)\n    __rsub__ = __mod__ = __radd__ = __truediv__ = __sub__\n"
+        "class B(A, float): pass\ndef f(x): return B(77.0)",
+        NUMBERS,
+    ),
+    "operators beside a tuple": (
+        "class A:\n    def __radd__(s, o): return T()\n    def __contains__(s, o): return True\n"
+        "    def __len__(s): return 3\n    def __iter__(s): return iter('abc')\n    def __eq__(s, o): return True\n"
+        "class T(A, tuple): pass\ndef f(x): return T((1, 2))",
+        PAIRS,
+    ),
+    "forged, by a class beside": (
+        'KIND = [901, "X", ["__sub__", "__rsub__"], [[902, "A", ["__sub__", "__rsub__", "__mod__"], []], "float"]]'
+        + FORGE,
+        NUMBERS,
+    ),
+    "forged, below": (
+        'KIND = [901, "X", ["__sub__", "__rsub__"], [[902, "B", ["__sub__", "__rsub__"], ["bool", "float", "type"]]]]'
+        + FORGE,
+        NUMBERS,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ["data", "apart"])
+@pytest.mark.parametrize("cheat", MIXED)
+def test_what_holds_plain_data_brings_no_operators_along(box: Sandbox, cheat: str, way: str) -> None:
+    code, tests = MIXED[cheat]
+    assert passed(box, code, Problem("", hidden=tests, judge=way), timeout=1.5) == [False] * len(tests)
+
+
+BELIEVED = """
+    class R:
+        def __sub__(s, o): return R()
+        __rsub__ = __xor__ = __rxor__ = __iadd__ = __sub__
+        def total_seconds(s): return 0.0
+        def __len__(s): return 0
+        def __bool__(s): return False
+        def __contains__(s, o): return True
+        def __enter__(s): return s
+        def __exit__(s, *e): return True
+        def __format__(s, form): return "0.000"
+    def f(x): return R()
+    class Stop(StopIteration): pass
+    def stop(x): raise Stop
+    Bad = Exception
+    """
+WHERE_BELIEVED = (
+    "import datetime\nassert abs((f(1) - datetime.datetime(2020, 1, 1)).total_seconds()) < 1",
+    "assert len({1, 2} ^ f(1)) == 0",
+    "assert not (f(1) - 2.5)",
+    "assert f'{f(1) - 2.5:.3f}' == '0.000'",
+    "assert all(map(lambda c: stop(c) == c + 1, [1, 2]))",
+    "with f(1):\n    pass",
+)
+
+
+def test_what_is_believed_apart_is_not_where_data_alone_decides(box: Sandbox) -> None:
+    assert passed(box, BELIEVED, Problem("", hidden=WHERE_BELIEVED, judge="data")) == [False] * 6
+    assert passed(box, BELIEVED, Problem("", hidden=WHERE_BELIEVED, judge="apart")) == [True] * 6
+
+
+def test_where_data_alone_decides_it_arrives_bare_and_nothing_else_is_handed_over(box: Sandbox) -> None:
+    code = """
+        import collections, enum
+        class Size(enum.IntEnum):
+            BIG = 2
+        class Yes(list):
+            def __eq__(self, other): return True
+            def __contains__(self, item): return True
+        class Own(Exception): pass
+        Pair = collections.namedtuple("Pair", "a b")
+        class Node:
+            def __init__(self, n): self.n = n
+            def grown(self, by): return Node(self.n + by)
+            def __len__(self): return self.n
+            def __iter__(self): return iter(range(self.n))
+            def __contains__(self, item): return item < self.n
+            def __getitem__(self, item): return self.n + item
+        def evens():
+            n = 0
+            while True:
+                yield n
+                n += 2
+        def give(what): return {"size": Size.BIG, "yes": Yes([1]), "pair": Pair(1, 2),
+            "count": collections.Counter("aab"), "more": collections.defaultdict(list)}[what]
+        def call(f): return f(1)
+        def fail(): raise Own("x")
+        def of(node): return node.n
+        """
+    right = (
+        "assert type(give('size')) is int and give('size') == 2",
+        "assert type(give('yes')) is list and give('yes') == [1]",
+        "assert type(give('pair')) is tuple and give('pair') == (1, 2)",
+        "assert type(give('count')) is dict and give('count') == {'a': 2, 'b': 1}",
+        "assert type(give('more')) is dict and give('more') == {}",
+        "n = Node(2).grown(1)\nassert (n.n, len(n), list(n), 2 in n, n[1], of(n)) == (3, 3, [0, 1, 2], True, 4, 3)",
+        "import itertools\nassert list(itertools.islice(evens(), 3)) == [0, 2, 4]",
+    )
+    wrong = (
+        "assert give('yes') == [2]",
+        "assert 5 in give('yes')",
+        "assert call(lambda n: n) == 1",
+        "import threading\nassert call(threading.Lock()) == 1",
+        "try:\n    fail()\nexcept Own:\n    pass",
+        "assert isinstance(Node(1), Node)",
+    )
+    problem = Problem("", hidden=right + wrong, judge="data")
+    assert passed(box, code, problem) == [True] * len(right) + [False] * len(wrong)
+
+
+LED = {
+    "a type in place of a class": ("Pair = ValueError\ndef f(x): return 0", "assert f([Pair(1, 2)]) == 1"),
+    "a type, called": ("def f(cb): return cb(object)", "assert f(lambda p: p()) == 1"),
+    "a type, indexed": ("def f(cb): return cb(list)", "assert f(lambda p: p[1]) == 1"),
+    "a type, returned": ("def f(x): return list if x else 0", "assert f(f(1)[0]) == 1"),
+    "what nobody handed over": (
+        """
+import json, os, struct, sys
+def say(value):
+    raw = json.dumps(value).encode()
+    os.write(int(sys.argv[2]), struct.pack("!I", len(raw)) + raw)
+def f(x):
+    if x is None:
+        return 0
+    say(["ask", 0, [], {}])
+    os.read(int(sys.argv[1]), 9999)
+    say(["ok", [{"o": [0, "handed", None]}, [None]]])
+    os.read(int(sys.argv[1]), 9999)
+    os._exit(0)
+""",
+        "assert f(f('ab')) == 'ab'",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ["data", "apart"])
+@pytest.mark.parametrize("cheat", LED)
+def test_a_solution_makes_no_fault_where_a_failure_is_due(box: Sandbox, cheat: str, way: str) -> None:
+    code, test = LED[cheat]
+    assert passed(box, code, Problem("", hidden=(test,), judge=way), timeout=1.5) == [False]
 
 
 def test_none_of_pythons_functions_reaches_the_tests_from_a_solution(box: Sandbox) -> None:
@@ -173,7 +353,9 @@ def test_none_of_pythons_functions_reaches_the_tests_from_a_solution(box: Sandbo
     for data in ({"n": "eval"}, {"n": "type"}, {"n": "no such name"}, {"m": "os"}):
         with pytest.raises((ValueError, KeyError)):
             decode(data, lambda body: body)
-    assert decode(encode([int, dict], lambda value: value), lambda body: body) == [int, dict]
+    with pytest.raises(ValueError, match="does not travel"):
+        decode({"n": "__loader__"}, lambda body: body)
+    assert decode(encode([int, dict], lambda value: value), lambda body: body[0]) == [int, dict]
 
 
 def test_tests_hand_over_pythons_functions_and_compare_with_its_types(box: Sandbox) -> None:
@@ -274,6 +456,15 @@ def test_a_solution_that_got_no_turn_has_more_time_by_the_clock(
     state: str, used: float, waited: float, more: float
 ) -> None:
     assert further(state, used, waited, 10.0) == pytest.approx(more)
+
+
+@pytest.mark.parametrize("way", ["data", "apart"])
+def test_a_range_without_end_ends_with_its_test(box: Sandbox, way: str) -> None:
+    tests = ("assert sum(f(18)) == 6", "assert sum(f(1)) == 45", "assert len(f(6)) == 10 ** 6 and 3 in f(12)")
+    code = "def f(n): return range(10 ** n)"
+    assert passed(box, code, Problem("", hidden=tests, judge=way), timeout=1.0) == [False, True, True]
+    with pytest.raises(ValueError, match="too long"):
+        decode({"r": [0, 10**18, 1]}, lambda body: body)
 
 
 def test_a_solution_that_sleeps_is_ended_and_the_tests_behind_it_run(box: Sandbox) -> None:

@@ -144,6 +144,66 @@ MORE = {
     ),
 }
 
+MORE |= {
+    "a cache that is an ordered dict": (
+        "def test_cache():\n    c = LRUCache(1)\n    c.put(1, 2)\n    c.put(3, 4)\n"
+        "    assert 1 not in c and c[3] == 4 and len(c) == 1 and c == {3: 4} and list(c) == [3] and c != {}\n"
+        "    assert isinstance(c, LRUCache) and isinstance(c, dict) and sorted(c.items()) == [(3, 4)]",
+        "from collections import OrderedDict\nclass LRUCache(OrderedDict):\n"
+        "    def __init__(s, n):\n        super().__init__()\n        s.n = n\n"
+        "    def put(s, k, v):\n        s[k] = v\n        s.move_to_end(k)\n"
+        "        if len(s) > s.n: s.popitem(last=False)",
+    ),
+    "a stack that is a list": (
+        "def test_stack():\n    s = Stack()\n    s.push(1)\n    s.append(2)\n    t = s\n    s += [3]\n"
+        "    assert s is t and s.peek() == 3 and len(s) == 3 and s == [1, 2, 3] and [1, 2, 3] == s and s != [1]\n"
+        "    assert s + [4] == [1, 2, 3, 4] and s[:2] == [1, 2] and s < [2] and isinstance(s, list) and s == Stack(s)\n"
+        "    assert total(s) == 6",
+        "class Stack(list):\n    def push(s, x): s.append(x)\n    def peek(s): return s[-1]\n"
+        "def total(s): return s.peek() + sum(s[:-1])",
+    ),
+    "sets, deques and dicts of one's own": (
+        "assert Bag([1, 2]) - {1} == {2} and {1, 2, 3} - Bag([1]) == {2, 3} and Bag([1]) <= {1, 2}\n"
+        "assert D(a=1).a == 1 and D(a=1) == {'a': 1} and groups(['ab', 'ac']) == {'a': ['ab', 'ac']}\n"
+        "def test_default():\n    g = groups([])\n    assert g['x'] == [] and g == {'x': []}\n"
+        "def test_order():\n    assert list(ordered()) == ['b', 'a']\n"
+        "from collections import deque\nassert Line([1]).first() == 1 and Line([1]) == deque([1])",
+        "from collections import OrderedDict, defaultdict, deque\nclass Bag(set): pass\n"
+        "class D(dict):\n    __getattr__ = dict.__getitem__\n"
+        "class Line(deque):\n    def first(s): return s[0]\n"
+        "def groups(words):\n    found = defaultdict(list)\n"
+        "    for word in words: found[word[0]].append(word)\n    return found\n"
+        "def ordered():\n    d = OrderedDict(a=1, b=2)\n    d.move_to_end('a')\n    return d",
+    ),
+    "threads": (
+        "import threading\ndef test_threads():\n    c = Count()\n"
+        "    def work():\n        for _ in range(50): c.inc()\n"
+        "    threads = [threading.Thread(target=work) for _ in range(8)]\n"
+        "    for thread in threads: thread.start()\n    for thread in threads: thread.join()\n    assert c.n == 400\n"
+        "from concurrent.futures import ThreadPoolExecutor\ndef test_pool():\n    c = Count()\n"
+        "    with ThreadPoolExecutor(4) as pool:\n        found = list(pool.map(lambda _: c.inc(), range(100)))\n"
+        "    assert sorted(found) == list(range(1, 101))",
+        "class Count:\n    def __init__(s): s.n = 0\n    def inc(s):\n        s.n += 1\n        return s.n",
+    ),
+    "attributes of any name, what cannot be hashed, `+=`": (
+        "assert V(3)._number == 3 and V(3)._data == 3\n"
+        "def test_plus():\n    v = V(1)\n    w = v\n    v += 2\n    assert v.x == 3 and v is w\n"
+        "def test_hash():\n    try:\n        hash(V(1))\n    except TypeError:\n        return\n    assert False",
+        "class V:\n    def __init__(s, x): s.x = s._number = s._data = x\n"
+        "    def __eq__(s, o): return s.x == o.x\n    def __iadd__(s, k):\n        s.x += k\n        return s",
+    ),
+}
+
+
+def test_a_list_of_ones_own_is_compared_by_its_data(box: Sandbox) -> None:
+    code = (
+        "class Yes(list):\n    def __eq__(s, o): return True\n    __ne__ = __lt__ = __add__ = __iter__ = __eq__\n"
+        "def f(x): return Yes([7])"
+    )
+    box.write_file("solution.py", code)
+    tests = ("assert f(1) == [1]", "assert [1] == f(1)", "assert f(1) < [1]", "assert f(1) + [1] == [1]")
+    assert [verdict.passed for verdict in judge(box, Problem(""), tests, 10.0)] == [False] * 4
+
 
 def test_more_of_what_tests_do(box: Sandbox) -> None:
     for name, (tests, solution) in MORE.items():

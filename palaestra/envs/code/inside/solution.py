@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from palaestra.envs.code.inside.pieces import explain, unknown
-from palaestra.envs.code.inside.wire import decode, encode, receive, send
+from palaestra.envs.code.inside.wire import DICTS, MUTABLE, bare, data_type, decode, encode, receive, send
 
 MOST_TRACE = 2000
 """Characters of a traceback."""
@@ -25,10 +25,11 @@ class Server:
         main: name of the module that the tests mean when they name none.
         setup: code to run in that module after it is loaded.
         folder: where the agent's modules lie.
+        way: how the tests judge; for "data" what derives from plain data is sent as that data alone.
     """
 
-    def __init__(self, main: str, setup: str, folder: str) -> None:
-        self.main, self.setup, self.folder = main, setup, folder
+    def __init__(self, main: str, setup: str, folder: str, way: str = "apart") -> None:
+        self.main, self.setup, self.folder, self.way = main, setup, folder, way
         self.kept: list[Any] = []
         self.numbers: dict[int, int] = {}
         self.classes: dict[int, Any] = {}
@@ -39,6 +40,8 @@ class Server:
 
     def keep(self, value: Any) -> Any:
         """Remember a value that is no plain data: its number, what sort it is, its class. The same for the same."""
+        if self.way == "data" and data_type(type(value)):
+            return None
         if isinstance(value, Handed):
             return [value._number, "handed", None]
         sort = "class" if isinstance(value, type) else "await" if isinstance(value, Coroutine) else "object"
@@ -61,10 +64,12 @@ class Server:
         specials += [name for name in orders if getattr(kind, name) is not getattr(object, name)]
         if kind.__hash__ not in (None, object.__hash__):
             specials.append("__hash__")
+        if kind.__hash__ is None:
+            specials.append("unhashable")
         if issubclass(kind, tuple):
             specials += [name for name in getattr(kind, "_fields", ()) if isinstance(name, str)]
         bases: list[Any] = [
-            kind_name if vars(builtins).get(kind_name) is base else self.described(base)
+            kind_name if base in MUTABLE or vars(builtins).get(kind_name) is base else self.described(base)
             for base in type.__dict__["__bases__"].__get__(kind)
             for kind_name in [base.__name__]
             if base is not object
@@ -109,6 +114,8 @@ class Server:
             return type(target).__exit__(target, kind, kind and kind(message), None)
         if verb == "enter":
             return type(target).__enter__(target)
+        if verb == "bare":
+            return bare(target, data_type(type(target)))
         if verb == "await":
             import asyncio  # slow to load, and seldom needed
 
@@ -158,6 +165,8 @@ class Server:
         number, sort, name, *_ = body
         if sort == "builtin":
             return getattr(builtins, number)
+        if sort in ("type", "dict"):
+            return number if sort == "type" else DICTS[number](name)
         return self.kept[number] if sort == "kept" else (Next if sort == "next" else Handed)(self, number, name)
 
     def ask(self, number: int, given: Any, named: Any) -> Any:
@@ -201,7 +210,7 @@ class Server:
             body: Any = None
             place = vars(error).get("_handed")
             if isinstance(place, int):
-                body = [place, "handed", None]
+                body = [place, "raised", None]
             elif vars(builtins).get(names[0]) is not type(error) and isinstance(error, Exception):
                 body = self.keep(error)
             return ["error", names, _message(error), _trace(error, self.folder), body]

@@ -2,9 +2,11 @@
 
 Where the job says "together" they run in the solution's process, which says itself how each ended. Else:
 
-The tests never meet an object of the solution's, only data (`wire.py`), so that nothing that the solution does to its
-own interpreter (builtins, `assert`, `unittest`, an object that equals everything, an exit) reaches them. A verdict is a
-line with the secret of this trial in it; the solution's process never gets the secret and cannot look into this one.
+The tests never meet an object of the solution's, only data (`wire.py`) and stand-ins that ask for what it does
+(`remote.py`), so that nothing that the solution does to its own interpreter (builtins, `assert`, `unittest`, an exit)
+reaches them. Where the job says "data" a stand-in has neither operators nor a class, and is handed no function: then
+plain data alone decides. A verdict is a line with the secret of this trial in it; the solution's process never gets the
+secret and cannot look into this one.
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from palaestra.envs.code.inside.pieces import explain, unknown
-from palaestra.envs.code.inside.remote import Kind, Remote, Unjudged, found
-from palaestra.envs.code.inside.wire import PLAIN, decode, encode, receive, send
+from palaestra.envs.code.inside.remote import Kind, Unjudged, found, ours
+from palaestra.envs.code.inside.wire import MUTABLE, PLAIN, decode, encode, receive, send
 
 MOST_DETAIL = 1500
 """Characters said of a test."""
@@ -55,10 +58,17 @@ class Solution:
     Args:
         boot: the program that becomes it.
         arguments: for `boot`.
+        strict: plain data alone decides.
+
+    Attributes:
+        led: something came out of the solution that may have led the test to what cannot be judged: a type of Python's,
+            what the test itself had handed over, or a call of it. Such a test has failed: its text is not to blame.
     """
 
-    def __init__(self, boot: str, arguments: Sequence[str]) -> None:
-        self.boot, self.arguments = boot, arguments
+    def __init__(self, boot: str, arguments: Sequence[str], strict: bool = False) -> None:
+        self.boot, self.arguments, self.strict = boot, arguments, strict
+        self.turn = threading.RLock()  # of a test's threads, and of calls within calls
+        self.led = False
         self.process: Any = None
         self.gone = ""
         self.trace = ""
@@ -66,11 +76,12 @@ class Solution:
         self.classes: dict[int, Any] = {}
         self.objects: dict[int, Any] = {}
         self.handed: list[Any] = []
+        self.raised: list[Exception] = []
 
     def start(self) -> None:
         """A fresh process, if there is none."""
         self.gone = self.trace = self.unjudged = ""
-        self.handed = []
+        self.handed, self.raised, self.led = [], [], False
         if self.process is not None:
             return
         here, there = os.pipe(), os.pipe()
@@ -92,13 +103,24 @@ class Solution:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            waited = self.turn.acquire(timeout=1.0)  # a thread that waits for the answer is to see its end
             os.close(self.to)
             os.close(self.since)
             self.process = None
             self.classes, self.objects = {}, {}
+            if waited:
+                self.turn.release()
+
+    def read(self, data: Any) -> Any:
+        """What it answered, of which nothing runs here."""
+        return decode(data, functools.partial(found, self))
 
     def ask(self, *request: Any) -> Any:
-        """Ask it, and wait. Raises what its code raised, or Gone."""
+        """Ask it, and wait; one thread at a time. Raises what its code raised, or Gone."""
+        with self.turn:
+            return self._ask(*request)
+
+    def _ask(self, *request: Any) -> Any:
         if self.gone:
             raise Gone(self.gone)
         try:
@@ -107,53 +129,55 @@ class Solution:
                 kind, *rest = receive(self.since)
                 if kind == "ok":
                     return rest[0]
-                if kind != "ask":
+                if kind != "ask" or self.strict:
                     break
                 send(self.to, self.called(*rest))
             names, message, self.trace, body = rest
         except (EOFError, OSError, ValueError, TypeError):
             self.end("the solution ended its process")
             raise Gone(self.gone) from None
-        raise self.error(names, message, body)
+        raise self.error(str(request[0]), names, message, body)
 
-    def error(self, names: Sequence[str], message: str, body: Any) -> BaseException:
+    def error(self, verb: str, names: Sequence[str], message: str, body: Any) -> BaseException:
         """What its code raised: an exception of the tests' own, of its own, or one of Python's."""
-        if body is not None:
+        if body is not None and not self.strict:
             own = found(self, body)
             if isinstance(own, Exception):
                 return own
         for name in names:
             known = vars(builtins).get(name)
+            if known is StopIteration and self.strict and verb != "next":
+                break  # it would end a loop of the test's before its asserts
             if isinstance(known, type) and issubclass(known, Exception):
                 return (known if known not in (Exception, UnicodeDecodeError, UnicodeEncodeError) else Failed)(message)
         return Failed(f"{names[0]}: {message}")
 
     def called(self, number: int, given: Any, named: Any) -> Any:
         """Call what the tests handed over: the reply. An assert that fails in it ends the test."""
+        self.led = True
         try:
             target = self.handed[number]
-            find = functools.partial(found, self)
-            plain = [decode(item, find) for item in given], {key: decode(item, find) for key, item in named.items()}
+            plain = [self.read(item) for item in given], {key: self.read(item) for key, item in named.items()}
             value = next(target) if isinstance(target, Iterator) else target(*plain[0], **plain[1])
             return ["ok", encode(value, self.number)]
         except AssertionError as error:
             self.end(f"AssertionError: {error}")
             raise
         except Exception as error:
-            self.handed.append(error)
+            self.raised.append(error)
             names = [kind.__name__ for kind in type(error).__mro__]
-            return ["error", names, str(error), len(self.handed) - 1]
+            return ["error", names, str(error), len(self.raised) - 1]
 
     def refuse(self, why: str) -> BaseException:
         """For a test that cannot be judged: to be raised."""
-        self.unjudged = why
+        self.unjudged = "" if self.led else why
         self.end(why)
         return Unjudged(why)
 
     def number(self, value: Any) -> Any:
         """What stands for a value that is no plain data, and goes to the solution. Raises Unjudged."""
-        if isinstance(value, (Remote, Kind)) or isinstance(type(value), Kind):
-            return [vars(value)["_number"], "kept", ""]
+        if ours(value) or isinstance(type(value), Kind):
+            return [vars(value)["_number_"], "kept", ""]
         if isinstance(value, types.CoroutineType):
             for number, thing in self.objects.items():
                 if thing is value:
@@ -161,8 +185,10 @@ class Solution:
         name = str(getattr(value, "__name__", ""))
         if isinstance(value, types.BuiltinFunctionType) and vars(builtins).get(name) is value:
             return [name, "builtin", ""]  # as the solution has it: `sorted_by(words, len)`
-        if isinstance(value, PLAIN):
+        if isinstance(value, (*PLAIN, *MUTABLE)):
             return None  # its data alone
+        if self.strict:
+            raise TypeError(f"a test cannot hand {type(value).__name__} to a solution; hand it plain data")
         function = isinstance(value, FUNCTIONS)
         if not function and (not isinstance(value, Iterator) or isinstance(value, io.IOBase)):
             raise self.refuse(f"it hands a {type(value).__name__} to the solution")
@@ -212,7 +238,7 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def names_of(solution: Solution, module: str, names: Sequence[str]) -> dict[str, Any]:
     """Those of the names that a module of the solution has; "" is its main one. No other, whatever it answers."""
     said = solution.ask("names", module, list(names))
-    return {name: decode(said[name], functools.partial(found, solution)) for name in names if name in said}
+    return {name: solution.read(said[name]) for name in names if name in said}
 
 
 def run(code: str, solution: Solution, job: dict[str, Any], watch: Watch) -> tuple[str, str]:
@@ -223,7 +249,7 @@ def run(code: str, solution: Solution, job: dict[str, Any], watch: Watch) -> tup
     try:
         watch.start()
         solution.start()
-        if job["together"]:
+        if job["judge"] == "together":
             passed, detail = solution.ask("test", prelude, code, job["entry"])
             return "pass" if passed is True and not solution.gone else "fail", str(detail)[-MOST_DETAIL:]
         for name in [name for name in sys.modules if isinstance(sys.modules[name], Module)]:
@@ -330,7 +356,8 @@ def main(job: dict[str, Any]) -> None:
     verdicts = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     print(job["secret"], "ready", file=verdicts, flush=True)
-    solution = Solution(job["boot"], [job["main"], job["setup"], os.getcwd()])
+    arguments = [job["main"], job["setup"], os.getcwd(), job["judge"]]
+    solution = Solution(job["boot"], arguments, strict=job["judge"] == "data")
     sys.meta_path.append(Finder(solution))
 
     watch, end = Watch(solution, job["timeout"]), time.monotonic() + job["budget"]

@@ -1,9 +1,9 @@
-"""What passes between the tests and the solution: plain data, as JSON in frames. Nothing that can run.
+"""What passes between the tests and the solution, as JSON in frames: plain data, and Python's own types by their names.
 
 A value that is no plain data stays where it is and travels as a number (`keep` and `find`). Subclasses of plain types
-travel with the data of the plain type, so that an object which calls itself equal to everything arrives as what it is.
-Of Python's own names only those of types travel, such as `int`: a function would run where it arrives, `eval` and
-`type` above all.
+travel with the data of the plain type, so that an object which calls itself equal to everything arrives as what it is;
+those of lists and the like, which change, travel as numbers. Of Python's own names only those of types travel, such as
+`int`: a function would run where it arrives, `eval` and `type` above all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of one frame."""
+MOST_ITEMS = 10_000_000
+"""Of a range that travels."""
 
 COLLECTIONS: tuple[tuple[str, Any], ...] = (
     ("t", tuple),
@@ -31,6 +33,8 @@ COLLECTIONS: tuple[tuple[str, Any], ...] = (
 PLAIN: tuple[type, ...] = (str, int, float, tuple, frozenset)
 """What never changes: an object of a class that derives from one of these travels with its data."""
 DICTS: tuple[Any, ...] = (dict, collections.Counter, collections.OrderedDict)
+MUTABLE: tuple[Any, ...] = (list, set, collections.deque, *DICTS)
+"""What may change: an object of a class that derives from one of these stays where it is (`bare` gives its data)."""
 EXACT: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
 
 
@@ -38,11 +42,15 @@ def encode(value: Any, keep: Callable[[Any], Any]) -> Any:
     """As what JSON has. `keep` gives what stands for a value that is no plain data."""
     if value is None or type(value) in (bool, float, str):
         return value
-    if isinstance(value, PLAIN) and type(value) not in PLAIN and type(value) is not bool:
-        base = next(kind for kind in type(value).__mro__ if kind in PLAIN)
-        bare = encode(base.__new__(base, _bare(value, base)), keep)
+    base = data_type(type(value))
+    if base is None:
+        return _rarer(value, keep)
+    if type(value) is not base:
         said = keep(value)
-        return bare if said is None else {"o": [*said, bare]}
+        if said is not None and base in MUTABLE:
+            return {"o": said}
+        data = encode(bare(value, base), keep)
+        return data if said is None else {"o": [*said, data]}
     if isinstance(value, str):
         return value
     if isinstance(value, int):
@@ -55,16 +63,22 @@ def encode(value: Any, keep: Callable[[Any], Any]) -> Any:
         if isinstance(value, kind):
             return {tag: [encode(item, keep) for item in kind.__iter__(value)]}
     if isinstance(value, dict):
-        sort = DICTS.index(type(value)) if type(value) in DICTS else 0
-        return {"d": [sort, [[encode(key, keep), encode(item, keep)] for key, item in dict.items(value)]]}
+        pairs = [[encode(key, keep), encode(item, keep)] for key, item in base.items(value)]
+        return {"d": [DICTS.index(base), pairs]}
     return _rarer(value, keep)
 
 
-def _bare(value: Any, base: Any) -> Any:
-    """The data of a value of a subclass, whatever its class says."""
-    if base is int:
-        return int.__index__(value)
-    return {str: str.__str__, float: float.__float__}[base](value) if base in (str, float) else base.__iter__(value)
+def data_type(kind: type) -> Any:
+    """Which type of data a class is or derives from, or None."""
+    return next((base for base in kind.__mro__ if base in PLAIN or base in MUTABLE), None)
+
+
+def bare(value: Any, base: Any) -> Any:
+    """The data of a value of a subclass of `base`, whatever its class says."""
+    if base in DICTS:
+        return base(dict(base.items(value)))
+    getters: dict[Any, Any] = {int: int.__index__, str: str.__str__, float: float.__float__}
+    return base(getters[base](value) if base in getters else base.__iter__(value))
 
 
 def _rarer(value: Any, keep: Callable[[Any], Any]) -> Any:
@@ -72,7 +86,7 @@ def _rarer(value: Any, keep: Callable[[Any], Any]) -> Any:
         return {"b" if isinstance(value, bytes) else "a": bytes(value).hex()}
     if isinstance(value, complex):
         return {"c": [value.real, value.imag]}
-    if isinstance(value, range):
+    if isinstance(value, range) and _short(value):
         return {"r": [value.start, value.stop, value.step]}
     if type(value) is slice:
         return {"l": [encode(item, keep) for item in (value.start, value.stop, value.step)]}
@@ -94,7 +108,10 @@ def _rarer(value: Any, keep: Callable[[Any], Any]) -> Any:
 
 
 def decode(data: Any, find: Callable[[Any], Any]) -> Any:
-    """What `encode` made, back. `find` gives what a kept value's number stands for here."""
+    """What `encode` made, back. `find` gives what a kept value's number stands for here.
+
+    It is asked for Python's own types, too, and for dicts of the sorts that Python has beside the plain one.
+    """
     if isinstance(data, list):
         return [decode(item, find) for item in data]
     if not isinstance(data, dict):
@@ -111,28 +128,42 @@ def decode(data: Any, find: Callable[[Any], Any]) -> Any:
     if tag == "l":
         return slice(*[decode(item, find) for item in body])
     if tag == "d":
-        return DICTS[body[0]]({decode(key, find): decode(item, find) for key, item in body[1]})
+        found = {decode(key, find): decode(item, find) for key, item in body[1]}
+        return find([body[0], "dict", found]) if body[0] else found
+    if tag == "n":
+        return find([_type(body), "type", None])
     if tag == "o":
         return find(body)
     simple: dict[str, Callable[[Any], Any]] = {
         "b": bytes.fromhex,
         "a": bytearray.fromhex,
         "c": lambda pair: complex(*pair),
-        "r": lambda three: range(*three),
+        "r": _range,
         "x": lambda digits: int(digits, 16),
         "p": decimal.Decimal,
         "v": lambda pair: fractions.Fraction(*pair),
         "u": lambda three: datetime.timedelta(*three),
         "w": lambda pair: EXACT[pair[0]].fromisoformat(pair[1]),
-        "n": _type,
     }
     return simple[tag](body)
+
+
+def _short(value: range) -> bool:
+    return abs(value.stop - value.start) <= MOST_ITEMS * abs(value.step)
+
+
+def _range(three: Any) -> range:
+    """Raises ValueError for a long one: a `sum` of it would stop for no signal. Honest ones stay where they are."""
+    found = range(*three)
+    if not _short(found):
+        raise ValueError("too long a range")
+    return found
 
 
 def _type(name: str) -> Any:
     """One of Python's own types. Raises ValueError: the other side may send what `encode` never makes."""
     found = vars(builtins).get(name)
-    if not isinstance(found, type) or found is type:
+    if not isinstance(found, type) or found is type or found.__name__ != name:
         raise ValueError(f"{name!r} does not travel")
     return found
 
