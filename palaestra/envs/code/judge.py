@@ -17,12 +17,12 @@ are three ways (`Problem.judge`):
 
 Not claimed of "apart": a class is believed about its length, what it contains, what it is true as, its text, how its
 objects compare with one another, and the objects of its own that its operators give, with all that these say
-(`(f(1) - 5).seconds() < 1`, `not (f(1) - 5)`); so is an exception that it calls StopIteration, which ends a loop, and
-a name that means another exception (`Bad = Exception`). Of "data": what an object says of its own length and what it
-contains. Of both: a solution may learn the arguments it is called with (and give what it learns by heart to a later
-run, if it could keep anything; it cannot), and code that breaks out of the sandbox, or into another process of its own
-user in spite of the kernel, is the sandbox's matter. A shell problem's check script runs what the agent left, so it
-must not trust what that prints.
+(`(f(1) - 5).seconds() < 1`, `not (f(1) - 5)`); so is a StopIteration that it raises, which ends a loop of the test's.
+Of "data": what an object says of its own length and what it contains. Of both: a name of the solution's may mean any of
+Python's types (`Bad = Exception`, which `except Bad` then catches, as in plain Python). A solution may learn the
+arguments it is called with (and give what it learns by heart to a later run, if it could keep anything; it cannot), and
+code that breaks out of the sandbox, or into another process of its own user in spite of the kernel, is the sandbox's
+matter. A shell problem's check script runs what the agent left, so it must not trust what that prints.
 """
 
 from __future__ import annotations
