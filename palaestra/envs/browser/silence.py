@@ -8,14 +8,36 @@ comes before theirs.
 from __future__ import annotations
 
 SILENCE = """(() => {
-  const nothing = {apply: () => undefined};
+  const {apply} = Reflect, wrapped = (what, how) => new Proxy(what, {__proto__: null, apply: how});
   for (const name of ['assert', 'clear', 'count', 'countReset', 'debug', 'dir', 'dirxml', 'error', 'group',
       'groupCollapsed', 'groupEnd', 'info', 'log', 'profile', 'profileEnd', 'table', 'time', 'timeEnd', 'timeLog',
       'timeStamp', 'trace', 'warn'])
-    if (typeof console[name] === 'function') console[name] = new Proxy(console[name], nothing);
-  if (console.context) console.context = new Proxy(console.context, {apply: () => console});
-  for (const kind of ['error', 'unhandledrejection'])
-    addEventListener(kind, event => event.preventDefault(), {capture: true});
+    if (typeof console[name] === 'function') console[name] = wrapped(console[name], () => undefined);
+  if (console.context) console.context = wrapped(console.context, () => console);
+  const prevent = Event.prototype.preventDefault, add = EventTarget.prototype.addEventListener;
+  const prevented = event => apply(prevent, event, []);
+  const view = Object.getOwnPropertyDescriptor(Document.prototype, 'defaultView').get;
+  const listen = its => {
+    const target = apply(view, its, []);
+    if (!target) return;
+    apply(add, target, ['error', prevented, true]);
+    apply(add, target, ['unhandledrejection', prevented, true]);
+  };
+  listen(document);
+  const {open, write, writeln} = Document.prototype;
+  Document.prototype.open = wrapped(open, (original, its, given) => {
+    const made = apply(original, its, given);
+    listen(its);
+    return made;
+  });
+  const written = (original, its, given) => {
+    try { apply(write, its, ['']); listen(its); } catch {}
+    return apply(original, its, given);
+  };
+  Document.prototype.write = wrapped(write, written);
+  Document.prototype.writeln = wrapped(writeln, written);
 })()"""
 """To the page a function that is wrapped looks like the browser's own. An error whose event is prevented is still
-handed to the page's own handlers."""
+handed to the page's own handlers. What is needed later is kept from before the page's own scripts, which may replace
+it. A document that is opened anew loses all its listeners, ours too, so they are added again: writing opens it where
+it has been closed, and runs the scripts in what is written, so an empty text is written first."""

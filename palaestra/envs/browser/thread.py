@@ -147,7 +147,9 @@ class BrowserThread:
         async with self._starting:
             await self._trim()
             fitting = [each for each in self._browsers if each.open < MOST_CONTEXTS and not each.worn]
-            shared = max(fitting, key=lambda each: each.open, default=None) or await self._launch()
+            shared = max(fitting, key=lambda each: each.open, default=None)
+            if shared is None:  # shielded: if whoever asked is cancelled, the browser is there for the next one
+                shared = await asyncio.shield(self._launch())
             shared.open += 1
             shared.served += 1
             return shared
@@ -176,13 +178,18 @@ class BrowserThread:
         await asyncio.gather(*map(self._end, old))
 
     async def _end(self, shared: Shared) -> None:
-        """Close a browser that nobody uses; kill one that does not answer, such as one that was stopped."""
+        """Close a browser that nobody uses; kill one that does not answer, such as one that was stopped.
+
+        It is no longer listed, so nobody else will: where whoever waits for it is cancelled, it is killed at once.
+        """
         try:
             await asyncio.wait_for(shared.browser.close(), CLOSE_SECONDS)
-        except Exception:
+        except BaseException as error:
             if shared.alive:  # its pipe is open, so the number is still its own
                 with contextlib.suppress(OSError):
                     os.kill(shared.pid, signal.SIGKILL)
+            if not isinstance(error, Exception):
+                raise
 
     async def _launch(self) -> Shared:
         require_playwright()

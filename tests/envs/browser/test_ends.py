@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from palaestra.envs import EnvFault, TextEnv, make
-from palaestra.envs.browser.thread import Shared, browsers
+from palaestra.envs.browser.thread import BrowserThread, Shared, browsers
 
 CHILD = str(Path(__file__).parent / "child.py")
 TASK = {"task": "Library--0"}
@@ -102,6 +102,27 @@ def test_a_stopped_browser_is_a_fault_and_is_given_to_nobody_again(
     goes_on(env)
     assert gone([stopped.pid])  # it ended nothing by itself: the last of its episodes has gone
     other.close()
+
+
+def test_a_browser_is_lost_to_nobody_where_its_borrower_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = BrowserThread()
+    try:
+        launched = thread.begin(thread.borrow(), 60)
+        soon(lambda: thread._playwright is not None)  # the driver runs, the browser does not yet
+        assert not launched.done()
+        launched.cancel()
+        soon(lambda: len(thread._browsers) == 1)
+        shared = thread.call(thread.borrow(), 60, "the browser")
+        assert [shared] == thread._browsers
+
+        monkeypatch.setattr("palaestra.envs.browser.thread.CLOSE_SECONDS", 600)  # not killed for being slow
+        os.kill(shared.pid, signal.SIGSTOP)
+        ended = thread.begin(thread.give_back(shared, broken=True), 60)
+        soon(lambda: not thread._browsers)
+        ended.cancel()
+        assert gone([shared.pid])
+    finally:
+        thread.close()
 
 
 def test_what_a_part_took_too_long_for_is_told_with_the_time_it_took() -> None:
@@ -191,6 +212,14 @@ def test_driver_and_browser_are_gone_when_their_process_ends(how: str) -> None:
         for each in forked:
             each.kill()
         child.stdout.close()
+
+
+def soon(is_so: Callable[[], bool], patience: float = 60.0) -> None:
+    """Wait until it is so."""
+    until = time.monotonic() + patience
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.002)
 
 
 def gone(pids: list[int], patience: float = 60.0) -> bool:

@@ -358,6 +358,40 @@ Promise.reject(new Error('four'));
 <button onclick="for (let i = 0; i < 300000; i++) console.log('x'.repeat(1000)); document.title = 'done'">Noise</button>
 <button onclick="window.open('about:blank').console.log('six')">Tab</button>"""
 
+BROKEN = """<script>
+const taken = [];
+Object.prototype.get = target => { taken.push(target); };
+console.log.name;
+delete Object.prototype.get;
+for (const log of taken) log('one');
+Event.prototype.preventDefault = () => {};
+Reflect.apply = Function.prototype.call = Function.prototype.apply = () => {};
+EventTarget.prototype.addEventListener = () => {};
+Array.prototype[Symbol.iterator] = Object.getOwnPropertyDescriptor = () => { throw new Error('two'); };
+Object.defineProperty(Document.prototype, 'defaultView', {get: () => null});
+reportError('three');
+setTimeout(() => {
+  document.open();
+  reportError('four');
+  document.close();
+  document.writeln('<button>Written</button><script>reportError("five")<\\/script>');
+  document.close();
+  setTimeout(() => { document.title = 'done'; throw new Error('six'); });
+});
+</script>"""
+
+
+def heard(env: Any) -> list[object]:
+    """What the driver heard from the pages of an episode."""
+
+    async def told() -> list[object]:
+        tabs = env._session._tabs
+        messages = [(each.text for each in await tab.page.console_messages(filter="all")) for tab in tabs]
+        errors = [await tab.page.page_errors(filter="all") for tab in tabs]
+        return [each for some in (*messages, *errors) for each in some]
+
+    return browsers().call(told(), 60, "the driver")
+
 
 def test_what_a_page_writes_to_its_console_leaves_neither_it_nor_the_browser(folder: Path) -> None:
     (folder / "index.html").write_text(NOISE)
@@ -365,15 +399,17 @@ def test_what_a_page_writes_to_its_console_leaves_neither_it_nor_the_browser(fol
     env.reset(options={"task": "a"})
     assert env.evaluate("seen") == ["Uncaught Error: three"]  # the page's own handler still hears of it
     env.step(f"click [{find(env, 'Tab')}]")
+    assert len(env._session._tabs) == 2
+    assert heard(env) == []
+    env.close()
 
-    async def told() -> list[object]:
-        tabs = env._session._tabs
-        assert len(tabs) == 2
-        messages = [(each.text for each in await tab.page.console_messages(filter="all")) for tab in tabs]
-        errors = [await tab.page.page_errors(filter="all") for tab in tabs]
-        return [each for some in (*messages, *errors) for each in some]
 
-    assert browsers().call(told(), 60, "the driver") == []
+def test_a_page_that_replaces_what_the_browser_has_is_kept_silent_as_well(folder: Path) -> None:
+    (folder / "index.html").write_text(BROKEN)
+    env: Any = make("webtasks", file=str(folder / "tasks.jsonl"), site=str(folder))
+    assert "button 'Written'" in env.reset(options={"task": "a"})[0]
+    assert env.step("wait [1]")[4]["title"] == "done"
+    assert heard(env) == []
     env.close()
 
 
