@@ -5,27 +5,36 @@ Newer servers of a version may say more, and so may OpenEnv's: what is not named
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from palaestra.envs.serving.wire import PAGE
+
+MOST_TASKS = 1_000_000
+"""Tasks in a split of a server. Without a limit, pages of ever new names would be asked for without end."""
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-_Base64 = Annotated[Base64Bytes, Field(strict=False)]  # a text in JSON, which only becomes bytes
+def _base64(text: str) -> str:
+    base64.b64decode(text, validate=True)  # raises a ValueError, also for signs that decoding passes over otherwise
+    return text
+
+
+_Base64 = Annotated[str, AfterValidator(_base64)]
 
 
 class Names(_Answer):
     """A page of a split's task names, and how many there are in all."""
 
     names: list[str] = Field(max_length=PAGE)
-    total: int = Field(ge=0)
+    total: int = Field(ge=0, le=MOST_TASKS)
 
 
 class About(_Answer):

@@ -132,7 +132,7 @@ class RemoteEnv(TextEnv[Standing]):
         return self._names[split]
 
     def _pages(self, split: str) -> Sequence[str]:
-        """The names of a split, page by page. Raises EnvFault for pages that never come to an end."""
+        """The names of a split, page by page. Raises EnvFault for pages that never come to an end, or are not full."""
         names: dict[str, None] = {}
         while True:
             page = self._ask("tasks", {"split": split, "start": len(names), "stop": len(names) + PAGE}, again=True)
@@ -140,10 +140,10 @@ class RemoteEnv(TextEnv[Standing]):
             names.update(dict.fromkeys(page["names"]))
             if len(names) == total:
                 return tuple(names)
-            if len(names) != before + len(page["names"]) or not page["names"] or len(names) > total:
+            if len(names) != before + PAGE or len(names) > total:
                 raise EnvFault(
                     f"{self._address.http} lists the tasks of {split!r:.60} wrongly: after {len(names):,} of {total:,} "
-                    "come none, further ones, or the same again"
+                    "come none, too few, further ones, or the same again"
                 )
 
     def instructions(self, task: Task) -> str:

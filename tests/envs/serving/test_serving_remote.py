@@ -312,7 +312,8 @@ RIGHT = {
         ("tasks", told("tasks", names=5, total=1), "wrong at 'names': Input should be a valid list"),
         ("tasks", told("tasks", names=["0", 1], total=2), "wrong at 'names.1'"),
         ("tasks", told("tasks", names=["0"]), "wrong at 'total': Field required"),
-        ("tasks", told("tasks", names=["0"], total=10**9), "lists the tasks of 'train' wrongly: after 1 of 1,000,000"),
+        ("tasks", told("tasks", names=["0"], total=10**6), "lists the tasks of 'train' wrongly: after 1 of 1,000,000"),
+        ("tasks", told("tasks", names=["0"], total=10**6 + 1), "wrong at 'total': Input should be less than or equal"),
         ("tasks", told("tasks", names=["0", "1"], total=1), "lists the tasks of 'train' wrongly: after 2 of 1"),
         ("tasks", told("tasks", names=[], total=1), "lists the tasks of 'train' wrongly: after 0 of 1"),
         ("tasks", told("tasks", names=["0", "0"], total=2), "lists the tasks of 'train' wrongly: after 1 of 2"),
@@ -334,7 +335,10 @@ RIGHT = {
         ("step", observation(valid=1), "wrong at 'observation.valid'"),
         ("actions", told("actions", actions="go"), "wrong at 'actions'"),
         ("oracle", told("oracle", action=None), "wrong at 'action'"),
-        ("snapshot", told("snapshot", snapshot="a"), "wrong at 'snapshot'"),
+        *(
+            ("snapshot", told("snapshot", snapshot=each), "wrong at 'snapshot'")
+            for each in ("a", "!!!", "aGk=\n", "é", 5)
+        ),
     ],
 )
 def test_an_answer_that_cannot_be_used_is_a_fault_in_one_line(asked: str, answer: str, wrong: str) -> None:
