@@ -36,8 +36,11 @@ _FENCE = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:```[ \t]*$|\Z)", re.DOTALL | re
 _TICKS = re.compile(r"^[ \t]*(`{1,3})([^`\n]+)\1[ \t]*$", re.MULTILINE)
 _TAGS = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 _HEAD = re.compile(r"(?:[A-Za-z_]\w*+\s*+=\s*+)?\[?\s*+([A-Za-z_][A-Za-z0-9_.]*+)\s*+\(")
-_QUOTED = r"\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''|\"(?:\\.|[^\"\\\n])*+\"|'(?:\\.|[^'\\\n])*+'"
-_DASHED = r"[A-Za-z_][\w.]*+(?:-[\w.]++)++(?=\()"  # `list-file(`: perhaps no tool, but hardly a subtraction either
+_QUOTED = "|".join(rf"{mark}(?:\\.|[^\\])*?(?:{mark}|\\?\Z)" for mark in ('"""', "'''")) + "|"
+_QUOTED += "|".join(rf"{mark}(?:\\.|[^{mark}\\\n])*+{mark}?" for mark in "\"'")
+"""A text in quotes. One that does not end, which no Python does, goes on to the end: else every quote in it would be
+tried, each to the end. For the same reason `_DASHED` does not begin within what it has looked at."""
+_DASHED = r"(?<![\w.-])[A-Za-z_][\w.]*+(?:-[\w.]++)++(?=\()"  # `list-file(`: hardly a subtraction, if no tool either
 _FILE = "<tool call>"
 _TOO_LARGE = f"a number has more than {DIGITS} digits"
 warnings.filterwarnings("ignore", module=re.escape(_FILE))  # of escapes such as "\d", which are left as they stand
@@ -217,15 +220,13 @@ def _spelled(text: str, known: Collection[str]) -> tuple[str, dict[str, str]]:
     """The text with names of tools that Python cannot parse replaced, and what each replacement stands for."""
     odd = sorted((name for name in known if name and not _parses(name)), key=len, reverse=True)
     names = "|".join([*(rf"{re.escape(name)}(?=\s*\()" for name in odd), _DASHED])
-    prefix = "tool_"
-    while prefix in text:
-        prefix += "_"
+    prefix = max(re.findall("tool_+", text), key=len, default="tool") + "_"  # is nowhere in the text
     found: dict[str, str] = {}  # name -> replacement
 
     def replaced(part: re.Match[str]) -> str:
         return found.setdefault(part[1], f"{prefix}{len(found)}") if part[1] else part[0]
 
-    changed = re.sub(rf"{_QUOTED}|(?<!\w)({names})", replaced, text, flags=re.DOTALL)
+    changed = re.sub(rf"{_QUOTED}|(?<!\w)({names})|#[^\n]*+", replaced, text, flags=re.DOTALL)  # and comments
     return changed, {replacement: name for name, replacement in found.items()}
 
 

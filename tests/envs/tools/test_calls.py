@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palaestra.envs.tools.calls import LONGEST, MOST, Call, read
+from palaestra.envs.tools.calls import LONGEST, MOST, Call, _spelled, read
 
 KNOWN = {"cd", "ls"}
 
@@ -193,6 +193,26 @@ def test_a_name_with_a_dash_that_no_tool_has_is_a_call_and_words_with_dashes_are
         "list-files - cd",
     ):
         assert read(text, ODD) == read("Done.", ODD), text
+
+
+@pytest.mark.parametrize(
+    "part", ["a-", "a'\\'", "\\'", "'''\\", '"""x\\"', "'\\", "a-a(", "list-files", "tool_", "'a\n", "\"'", "a.", "# '"]
+)
+def test_names_are_looked_for_in_one_go(part: str) -> None:
+    """In a hundred times what is read at most: trying the rest anew at every sign would take hours."""
+    text = part * (100 * LONGEST // len(part))
+    for whole in (text, f"a'{text}", f"tool_{text}"):
+        assert _spelled(whole, ODD)[0]
+
+
+def test_quotes_in_comments_and_signs_of_comments_in_quotes_hide_no_call() -> None:
+    for text in (
+        "ls()\n# don't\nns.read(1)",
+        'ls() # """\nns.read(1)',
+        "ls()\n# '''\nns.read(1)",
+        "ls('#')\nns.read(1)",
+    ):
+        assert [call.name for call in read(text, ODD | {"ls"}).calls] == ["ls", "ns.read"], text
 
 
 VALUES = st.recursive(
