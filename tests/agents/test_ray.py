@@ -151,7 +151,9 @@ def test_a_node_that_is_killed_takes_nothing_with_it_and_the_plan_completes(
         def act(self, requests: Sequence[Request]) -> list[Completion]:
             import ray
 
-            (tmp_path / "node").write_text(ray.get_runtime_context().get_node_id())
+            part = tmp_path / "node.part"
+            part.write_text(ray.get_runtime_context().get_node_id())
+            part.replace(tmp_path / "node")  # never half written: it is read meanwhile
             return super().act(requests)
 
     monkeypatch.setattr("palaestra.agents.ray_cluster._ASSEMBLY", 240.0)  # all on both nodes before the first step
