@@ -4,7 +4,7 @@
 
 The same command goes on where it was killed. Seeds run side by side, one process each (`--jobs`), first those of all
 studies' first seed; the page is written anew with every run that is finished. One core a process is enough, and
-OMP_NUM_THREADS=1 makes the weights the same again.
+OMP_NUM_THREADS=1 makes the weights the same again on the same kind of processor.
 
 Each study has a start model of its own, the same for all contestants and seeds: a fresh model of half a million
 parameters (`palaestra.agents.tiny`) that has cloned solved episodes of tasks that nobody trains or is measured on, and
