@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from palaestra.agents.episode import Turn
 from palaestra.agents.message import Message
 
+_CUT = re.compile(r" \[\.\.\. [0-9]+ characters \.\.\.\] ")
 _ACTION = re.compile(r"^\s*action\s*:[ \t]*", re.IGNORECASE | re.MULTILINE)
 _THOUGHT = re.compile(r"^\s*thought\s*:[ \t]*", re.IGNORECASE)
 
@@ -134,11 +135,16 @@ class Conversation(BaseModel):
         return self.read(turn.completion).problem if not turn.action else None
 
     def observation(self, text: str) -> str:
-        """An observation as it is shown: the middle of a too long one is cut and the cut is marked."""
+        """An observation as it is shown: the middle of a too long one is cut and the cut is marked.
+
+        What was cut by the same rule stays as it is: a world model writes its pages cut, and is shown them again.
+        """
         if not self.max_observation or len(text) <= self.max_observation:
             return text
         head = self.max_observation * 2 // 3
         tail = self.max_observation - head
+        if _CUT.fullmatch(text, head, len(text) - tail):
+            return text
         return f"{text[:head]} [... {len(text) - head - tail} characters ...] {text[len(text) - tail :]}"
 
     def read(self, completion: str) -> Answer:

@@ -129,6 +129,7 @@ def test_a_long_observation_is_cut_in_the_middle_and_the_cut_is_marked(text: str
         assert len(kept) == most
         assert text.startswith(kept[: most * 2 // 3])
         assert text.endswith(kept[most * 2 // 3 :])
+    assert Conversation(max_observation=most).observation(shown) == shown, "what was cut is not cut again"
 
 
 def test_settings_that_do_not_exist_are_refused() -> None:

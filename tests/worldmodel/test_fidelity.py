@@ -15,7 +15,7 @@ from palaestra.envs import BadInput, make
 from palaestra.trainers.statistics import Interval
 from palaestra.worldmodel.fidelity import Fidelity, Horizon, fidelity, similarity, trusted_horizon
 from palaestra.worldmodel.judging import ModelJudge
-from palaestra.worldmodel.page import PageFormat, Problem
+from palaestra.worldmodel.page import PageFormat, Problem, Status
 from palaestra.worldmodel.transitions import Transition, transitions_of
 from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
 
@@ -156,3 +156,29 @@ def test_the_trusted_horizon_ends_where_a_step_is_not_good_enough(
         for number, low in enumerate(lows, 1)
     ]
     assert trusted_horizon(rows, 0.5) == wanted
+
+
+def test_an_imagined_page_is_shown_again_as_it_was_written() -> None:
+    """A page of 200 characters is cut to 90 and stays as it is: who repeats what was shown is right at every step."""
+    page = "".join(f"Room {number:02d}. " for number in range(22))
+    steps = [
+        Transition(
+            task=task("1-3"),
+            episode="e",
+            step=step,
+            first=page,
+            done=("wait",) * step,
+            page=page,
+            action="wait",
+            next=page,
+            status=Status.GOING,
+            score=0.0,
+            success=False,
+            worth=0.0,
+        )
+        for step in range(4)
+    ]
+    repeats = Writes(lambda prompt: re.findall("^(?:Page|Task): (.*)$", prompt, re.MULTILINE)[-1] + "\n== going")
+    world = LearnedWorld(repeats, PageFormat(max_page=90))
+    report = fidelity(world, [steps], TOLD, env="toy/Rooms-v0")
+    assert [(row.steps, row.exact.mean) for row in report.horizons] == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0)]
