@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -238,18 +239,34 @@ def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[tuple[bool, boo
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def write_page(out: Path, docs: Path) -> None:
-    """Write what is finished to bench/results/worldmodel.md, and into the page between its two markers."""
-    from worldmodel_studies import STUDIES
-    from worldmodel_study import ARMS, CONTROLS
+def written(text: str) -> dict[str, str]:
+    """The parts of studies that a text holds, by their titles."""
+    found = [part.strip() for part in re.split(r"^(?=### )", text, flags=re.MULTILINE)]
+    return {part.partition("\n")[0][4:]: part for part in found if part.startswith("### ")}
 
-    parts = []
+
+def write_page(out: Path, docs: Path) -> None:
+    """Write what is finished to bench/results/worldmodel.md, and into the page between its two markers.
+
+    Parts of studies of which nothing is in `out` stay as they stand on the page: they were run elsewhere.
+    """
+    from worldmodel_studies import ARMS, STUDIES
+    from worldmodel_study import CONTROLS
+
+    page = docs.read_text(encoding="utf-8") if docs.is_file() else ""
+    before, _, rest = page.partition(OPENS)
+    old, _, after = rest.partition(CLOSES)
+    parts, kept = [], written(old)
     for name, study in STUDIES.items():
-        env = make(study.env)
-        found = [trust(out / name), acting(out / name, ARMS), synthesis(out / name, CONTROLS, env)]
-        env.close()
+        found = [trust(out / name), acting(out / name, ARMS)]
+        if (out / name / "synthesis").is_dir():
+            env = make(study.env)
+            found.append(synthesis(out / name, CONTROLS, env))
+            env.close()
         if any(found):
             parts.append("\n\n".join([f"### {study.title}", *(part for part in (study.why, *found) if part)]))
+        elif study.title in kept:
+            parts.append(kept[study.title])
     if not parts:
         return
     remarks = REMARKS.read_text(encoding="utf-8").strip() if REMARKS.is_file() else ""
@@ -261,7 +278,4 @@ def write_page(out: Path, docs: Path) -> None:
     )
     text = "\n\n".join(part for part in (OPENS, opening, remarks, *parts, CLOSES) if part)
     write_whole(SECTION, (text + "\n").encode())
-    page = docs.read_text(encoding="utf-8") if docs.is_file() else ""
-    before, mark, rest = page.partition(OPENS)
-    after = rest.partition(CLOSES)[2] if mark else ""
     write_whole(docs, "\n\n".join(part for part in (before.strip(), text, after.strip()) if part).encode() + b"\n")

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from learning_worlds import BAKERY
+from learning_worlds import BAKERY, WEBSHOP, shelved
 
 THEMES = ("bakery", "carpentry", "garden", "pottery", "smithy", "weaving")
 START = {"learning_rate": 3e-3, "batch": 4, "micro_tokens": 4096}
 FIT = {"learning_rate": 5e-4, "batch": 8, "micro_tokens": 4096}
+JUDGED = "real pages, learnt judge, d = 1"
+ARMS = ("alone", *(f"{where}, d = {depth}" for where in ("imagined", "real") for depth in (1, 2, 3, 8)), JUDGED)
+"""Who plays the held-out tasks. The first one is the reference; 8 steps are all that an episode has."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,19 @@ class Study:
         measured: tasks of the split `test`, or of `dev` where there is no such split, that oracle, flawed oracle and
             policy play to measure the world model on; where none are named, a share of the tasks above is set aside.
         page: see `PageFormat`. hidden, layers: of the fresh world model. tokens: ids of its fit; max_tokens: of a page.
+        fitted: what its fit is told besides.
         judges, worth: does it learn to judge, and to say what; even_ends (see `WorldConfig`).
         taught: tasks whose solved episodes the policy has cloned, for so many `cloned` ids; none where there is no
-            policy, and only the world model is trained and measured. vocabulary: episodes whose words are known.
+            policy, and only the world model is trained and measured. vocabulary: episodes whose words are known;
+            known: ids of its tokenizer. cloning: what its fit is told besides.
+        conversation, sampling: how the policy is shown an episode, and how its rollouts are drawn.
+        onward: the world model begins with the policy's weights, as the paper's begins with those of its agent's base
+            model, and not with a fresh model.
         trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks (`dev`) that are played.
         fit: of the policy, in the recipes. imagined: episodes of each task that was never solved.
         after: ids of the fits of a world model that goes on with what a recipe's own rollouts show.
         answers: of each of these, in every measurement.
+        arms: who plays them, in which order: what decides most, and what costs least, comes first.
     """
 
     title: str
@@ -50,12 +59,18 @@ class Study:
     words: tuple[str, ...] | None = None
     hidden: int = 128
     layers: int = 3
+    fitted: Mapping[str, Any] = field(default_factory=lambda: {"batch": 8})
     judges: bool = True
     worth: str = "hindsight"
     even_ends: bool = False
     taught: tuple[str, ...] = ()
     cloned: int = 2_500_000
     vocabulary: int = 200
+    known: int = 1200
+    cloning: Mapping[str, Any] = field(default_factory=dict)
+    conversation: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 1.0, "max_tokens": 32})
+    onward: bool = False
     trained: tuple[str, ...] = ()
     budget: int = 216
     tasks: tuple[str, ...] = ()
@@ -63,6 +78,7 @@ class Study:
     imagined: int = 1
     after: int = 150_000
     answers: int = 1
+    arms: tuple[str, ...] = tuple(ARMS[number] for number in (0, 1, 5, 9, 6, 7, 2, 3))
 
 
 def crafting(numbers: range, depths: Sequence[int] = (1, 2), themes: Sequence[str] = THEMES) -> tuple[str, ...]:
@@ -73,6 +89,11 @@ def crafting(numbers: range, depths: Sequence[int] = (1, 2), themes: Sequence[st
 def bakery(numbers: range) -> tuple[str, ...]:
     """Tasks of one book."""
     return crafting(numbers, themes=("bakery",))
+
+
+def goals(numbers: range) -> tuple[str, ...]:
+    """Goals of WebShop."""
+    return tuple(f"webshop-synthetic/{n}" for n in numbers)
 
 
 def miniwob(seeds: range) -> tuple[str, ...]:
@@ -123,9 +144,9 @@ STUDIES = {
     ),
     "webshop": Study(
         title="WebShop's text pages, the official 1,000 products",
-        env="palaestra/WebShop-v0",
-        oracle=tuple(f"webshop-synthetic/{n}" for n in range(2500, 2700)),
-        random=tuple(f"webshop-synthetic/{n}" for n in range(2500, 2600)),
+        env=WEBSHOP,
+        oracle=goals(range(2500, 2700)),
+        random=goals(range(2500, 2600)),
         policy=(),
         page={"max_page": 400, "rules": False, "history": 4},
         tokens=600_000,
@@ -171,4 +192,34 @@ STUDIES["crafting-book-ends"] = replace(
     why="As the part above, with `even_ends`: a crafting that ended some episodes and not others is learnt as often "
     "with the end as without. How the world model above tells ends was seen before this was set up.",
     even_ends=True,
+)
+
+_ASIDE = shelved("train", range(6300, 6910))
+"""Goals on which the policy of the study below was looked at while its settings were chosen."""
+STUDIES["webshop-read"] = replace(
+    STUDIES["webshop"],
+    title="WebShop's text pages, a world model and a policy that read",
+    why="The world model of the part above never learnt to copy what it was shown. This one has sixteen times as many "
+    "ids, of ten times as many goals, and begins with the weights of the policy, which has cloned the oracle on 4,559 "
+    "goals (ten million ids) and chooses the options that it is asked for. The world model learns from 2,000 of these "
+    "goals; it is measured on the split `test`, and the policy plays held-out goals for thirty products (split `dev`), "
+    "of which neither saw any. The figures above were seen before this was set up.",
+    taught=tuple(goal for goal in goals(range(2300, 6910)) if goal not in _ASIDE),
+    cloned=10_000_000,
+    cloning={"micro_tokens": 1300},
+    vocabulary=120,
+    known=3000,
+    conversation={"max_observation": 450},
+    sampling={"temperature": 0.7, "max_tokens": 96},
+    onward=True,
+    oracle=goals(range(2300, 4300)),
+    random=goals(range(2300, 2600)),
+    policy=goals(range(2300, 2800)),
+    measured=goals(range(50)),
+    page={"max_page": 450, "rules": False, "history": 4},
+    tokens=10_000_000,
+    fitted={"micro_tokens": 1300},
+    judges=True,
+    tasks=shelved("dev", range(500, 1500), 40),
+    arms=tuple(ARMS[number] for number in (0, 1, 5, 9, 8, 4, 6, 2, 7, 3)),
 )

@@ -23,7 +23,7 @@ from typing import Any
 
 from worldmodel_judged import FILE, judged
 from worldmodel_page import Acted, acting_file, write_page
-from worldmodel_studies import FIT, START, STUDIES, Study
+from worldmodel_studies import ARMS, FIT, JUDGED, START, STUDIES, Study
 
 from palaestra.agents.collect import collect
 from palaestra.agents.conversation import Conversation
@@ -49,11 +49,6 @@ from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
 ROOT = Path(__file__).resolve().parent.parent
 CONTROLS = ("self-improve", "webevolver", "webevolver-untrained")
 """The reference comes first."""
-JUDGED = "real pages, learnt judge, d = 1"
-ARMS = ("alone", *(f"{where}, d = {depth}" for where in ("imagined", "real") for depth in (1, 2, 3)), JUDGED)
-"""Who plays the held-out tasks. The first one is the reference."""
-ORDER = tuple(ARMS[number] for number in (0, 1, 4, 7, 5, 6, 2, 3))
-"""In which order: what decides most, and what costs least, comes first."""
 
 
 @dataclass
@@ -86,11 +81,16 @@ class Run:
         """Is the time up."""
         return time.monotonic() > self.until
 
+    @property
+    def conversation(self) -> Conversation:
+        """How the policy is shown an episode."""
+        return Conversation(**self.study.conversation)
+
     def policy(self, *, constrain: bool = True) -> HFPolicy:
         """The policy, at the temperature of its rollouts."""
         return HFPolicy(
             load_model(policy_model(self)),
-            sampling=Sampling(temperature=1.0, max_tokens=32),
+            sampling=Sampling(**self.study.sampling),
             batch_size=32,
             constrain=constrain,
         )
@@ -104,13 +104,13 @@ def policy_model(run: Run) -> Path:
         return model
     if not (fresh / "config.json").is_file():
         words = env_texts(study.env, episodes=study.vocabulary)
-        make_tiny(words, fresh, vocab=1200, hidden=128, layers=2, heads=4, name="tiny")
+        make_tiny(words, fresh, vocab=study.known, hidden=128, layers=2, heads=4, name="tiny")
     settings = {
         **recipe_settings(study, fresh),
         "tasks": list(study.taught),
         "budget": 0,
         "experts": {"oracle": "default"},
-        "objective": {**START, "tokens": study.cloned},
+        "objective": {**START, **study.cloning, "tokens": study.cloned},
     }
     RFT(config_of(RFTConfig, settings), folder / "policy", progress="quiet").train()
     part = folder / ".policy-model"
@@ -127,10 +127,11 @@ def recipe_settings(study: Study, model: Path) -> dict[str, Any]:
         "env_settings": dict(study.env_settings),
         "model": str(model),
         "constrain": True,
-        "sampling": {"temperature": 1.0, "max_tokens": 32},
+        "conversation": dict(study.conversation),
+        "sampling": dict(study.sampling),
         "evaluation": {
             "split": "dev",
-            "temperature": 1.0,
+            "temperature": study.sampling["temperature"],
             "between": False,
             "tasks": list(study.tasks),
             "samples": study.answers,
@@ -155,7 +156,15 @@ def episodes(run: Run) -> None:
     with EpisodeStore(folder / "episodes.sqlite") as store:
         for policy, split, names in plays:
             chosen = choose_tasks(env.tasks(split), names, study.env) if names else []
-            collect(chosen, policy, store, env_settings=dict(run.study.env_settings), concurrency=32, progress="quiet")
+            collect(
+                chosen,
+                policy,
+                store,
+                env_settings=dict(study.env_settings),
+                conversation=run.conversation,
+                concurrency=32,
+                progress="quiet",
+            )
     env.close()
 
 
@@ -175,7 +184,7 @@ def world_model(run: Run, seed: int) -> Path:
     if (folder / f"world-{seed}/fidelity.json").is_file():
         return folder / f"world-{seed}"
     episodes(run)
-    fresh = folder / f"fresh-{seed}"
+    fresh = policy_model(run) if study.onward else folder / f"fresh-{seed}"
     config = {
         "env": study.env,
         "env_settings": dict(run.study.env_settings),
@@ -188,7 +197,7 @@ def world_model(run: Run, seed: int) -> Path:
         "even_ends": study.even_ends,
         "judge": study.judges,
         "worth": study.worth,
-        "objective": {**START, "batch": 8, "tokens": study.tokens},
+        "objective": {**START, **study.fitted, "tokens": study.tokens},
         "seed": seed,
     }
     if not (fresh / "config.json").is_file():
@@ -227,7 +236,7 @@ def player(run: Run, arm: str, world: Path) -> Policy:
 
 def act(run: Run, seeds: int) -> None:
     """All arms, each of all seeds."""
-    for name in ORDER:
+    for name in run.study.arms:
         missing = [seed for seed in range(seeds) if not acting_file(run.folder, seed, name).is_file()]
         for seed in missing:
             if run.late():
@@ -243,7 +252,7 @@ def act(run: Run, seeds: int) -> None:
                     split="dev",
                     tasks=run.study.tasks,
                     env_settings=dict(run.study.env_settings),
-                    conversation=Conversation(),
+                    conversation=run.conversation,
                     seed=seed,
                     samples=run.study.answers,
                     concurrency=36,
@@ -310,7 +319,7 @@ def go(run: Run, seeds: int) -> None:
             write_page(run.out / "worldmodel", run.docs)
     if run.study.taught:
         act(run, seeds)
-        for seed in range(seeds):
+        for seed in range(seeds if run.study.trained else 0):
             if not run.late():
                 synthesise(run, seed, world_model(run, seed % run.worlds))
                 write_page(run.out / "worldmodel", run.docs)

@@ -1,0 +1,49 @@
+"""The program behind the world model's part of the results: who learns from which tasks, and what the page keeps."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from palaestra.envs import find
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import worldmodel_page
+from worldmodel_studies import ARMS, STUDIES
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_nothing_is_measured_on_what_anybody_learnt_from(name: str) -> None:
+    study = STUDIES[name]
+    splits = {split: set(names) for split, names in find(study.env).splits.items()}
+    measured = splits.get("test") or splits["dev"]
+    learns = {*study.oracle, *study.random, *study.policy}
+    assert learns
+    assert learns | {*study.taught, *study.trained} <= splits["train"]
+    assert set(study.measured) <= measured
+    assert set(study.tasks) <= splits["dev"]
+    assert bool(study.tasks) == bool(study.taught)
+    assert not set(study.trained) & (learns | set(study.taught))
+    if measured is splits["dev"]:
+        assert not set(study.measured) & set(study.tasks)
+    assert study.arms[0] == ARMS[0]
+    assert set(study.arms) <= set(ARMS)
+
+
+def test_parts_that_were_run_elsewhere_stay_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section, docs = tmp_path / "section.md", tmp_path / "results.md"
+    monkeypatch.setattr(worldmodel_page, "SECTION", section)
+    first, second = (study.title for study in list(STUDIES.values())[:2])
+    parts = [f"### {second}\n\n| steps |\n| --- |\n| 2 |", f"### {first}\n\nOf the first.", "### Gone\n\nNo study."]
+    marks = (worldmodel_page.OPENS, worldmodel_page.CLOSES)
+    docs.write_text("\n\n".join(["# Page", marks[0], "old words", *parts, marks[1], "## After"]) + "\n", "utf-8")
+    worldmodel_page.write_page(tmp_path / "nothing", docs)
+    text = docs.read_text("utf-8")
+    assert text.startswith(f"# Page\n\n{marks[0]}\n\n## The world model")
+    assert text.endswith(f"{parts[1]}\n\n{parts[0]}\n\n{marks[1]}\n\n## After\n")
+    assert "old words" not in text
+    assert section.read_text("utf-8") in text
+    worldmodel_page.write_page(tmp_path / "nothing", docs)
+    assert docs.read_text("utf-8") == text
