@@ -20,7 +20,8 @@ objects compare with one another, and the objects of its own that its operators 
 (`(f(1) - 5).seconds() < 1`, `not (f(1) - 5)`); so is a StopIteration that it raises, which ends a loop of the test's.
 Of "data": what an object says of its own length and what it contains. Of both: a name of the solution's may mean any of
 Python's types (`Bad = Exception`, which `except Bad` then catches, as in plain Python). A solution may learn the
-arguments it is called with (and give what it learns by heart to a later run, if it could keep anything; it cannot), and
+arguments it is called with, of "apart" what its operators are given (`f(1) - 2.5`), of both what it is asked to contain
+(`17 in f(1)`), and give that to a later test that asks for the very same (it cannot keep anything for a later run); and
 code that breaks out of the sandbox, or into another process of its own user in spite of the kernel, is the sandbox's
 matter. A shell problem's check script runs what the agent left, so it must not trust what that prints.
 """
@@ -91,8 +92,9 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
     Args:
         tests: pieces of Python; each passes if it ends without an exception.
         timeout: seconds for one test. All together have 5 more than two of them, and at most `MOST_SECONDS`; those that
-            do not begin by then have failed. A solution that computes, and gets few turns on a busy machine, has these
-            seconds of CPU, which may be four times as many by the clock (`inside.trial.Watch`).
+            do not begin by then have failed, and after three times that all is stopped. A solution that computes, and
+            gets few turns on a busy machine, has these seconds of CPU, which may be four times as many by the clock
+            (`inside.trial.Watch`).
 
     Raises:
         EnvFault: the tests' process did not even start. Unjudged: a test does what cannot be judged apart.
@@ -128,15 +130,23 @@ def judge(box: Sandbox, problem: Problem, tests: Sequence[str], timeout: float) 
         number, _, rest = rest.partition(" ")
         word, _, detail = rest.partition(" ")
         if word == "fault":
-            raise Unjudged(f"{title(tests[int(number)])}: {ast.literal_eval(detail)}; {HINT}")
+            raise Unjudged(f"{title(tests[int(number)])}: {_said(detail)}; {HINT}")
         if number.isdigit():
-            verdicts[int(number)] = Verdict(word == "pass", str(ast.literal_eval(detail)))
+            verdicts[int(number)] = Verdict(word == "pass", _said(detail))
     if not ready:
         last = result.shown().strip().splitlines()[-1:] or ["it said nothing"]
         raise EnvFault(f"the tests did not start in the {box.backend} sandbox (status {result.rc}): {last[0][:200]}")
     return [
         verdicts.get(index, Verdict(False, "the tests were stopped before this one")) for index in range(len(tests))
     ]
+
+
+def _said(detail: str) -> str:
+    """What a verdict says of its test; nothing where the line was cut, for a solution may have made it long."""
+    try:
+        return str(ast.literal_eval(detail))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ""
 
 
 def failed(problem: Problem, verdicts: Sequence[Verdict]) -> str:

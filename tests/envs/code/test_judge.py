@@ -230,6 +230,41 @@ def test_what_holds_plain_data_brings_no_operators_along(box: Sandbox, cheat: st
     assert passed(box, code, Problem("", hidden=tests, judge=way), timeout=1.5) == [False] * len(tests)
 
 
+NESTED = "x = []\nfor _ in range(300): x = [x]\n"
+ERRORS = {
+    "a trace of lists": NESTED + 'SAID = ["ValueError"], "m", x, None, None',
+    "a long trace of texts": 'SAID = ["ValueError"], "m", ["y" * 40000] * 1400, None, None',
+    "a trace that is a number": 'SAID = ["ValueError"], "m", 7, None, None',
+    "a message of lists": NESTED + 'SAID = ["ValueError"], x, "t", None, None',
+    "a long message": 'SAID = ["ValueError"], "m" * 10 ** 7, "t" * 10 ** 7, None, None',
+    "names of lists": NESTED + 'SAID = x, "m", "t", None, None',
+    "no names": 'SAID = [], "m", "t", None, None',
+    "names of what is no exception": 'SAID = ["os._exit", "sys.exit", "print", "SystemExit"], "0", "t", None, [0]',
+    "an exception that says that the test was left out": 'SAID = ["unittest.case.SkipTest"], "m", "t", None, ["m"]',
+    "one made from what is no data": 'SAID = ["ValueError"], "m", "t", None, {"o": [[1], "raised", None]}',
+    "a body that is none": NESTED + 'SAID = ["solution.E"], "m", "t", x, None',
+    "too few parts": 'SAID = ["ValueError"],',
+}
+SAY = """
+import json, os, struct, sys
+raw = json.dumps(["error", *SAID]).encode()
+def double(n):
+    left = struct.pack("!I", len(raw)) + raw
+    while left: left = left[os.write(int(sys.argv[2]), left):]
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("way", ["data", "apart"])
+@pytest.mark.parametrize("said", ERRORS)
+def test_a_forged_error_is_a_failure_and_no_fault(box: Sandbox, said: str, way: str) -> None:
+    problem = Problem("", entry="double", hidden=(*TESTS, "import unittest\n" + TESTS[0]), judge=way)
+    box.write_file(problem.main, ERRORS[said] + SAY)
+    verdicts = judge(box, problem, problem.hidden, 5.0)
+    assert [verdict.passed for verdict in verdicts] == [False] * 4
+    assert all(len(verdict.detail) < 2000 for verdict in verdicts)
+
+
 BELIEVED = """
     class R:
         def __sub__(s, o): return R()

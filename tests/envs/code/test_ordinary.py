@@ -194,6 +194,37 @@ MORE |= {
     ),
 }
 
+MORE |= {
+    "exceptions of Python's modules, and what exceptions hold": (
+        "import json\nimport queue\nfrom dataclasses import FrozenInstanceError\n"
+        "def caught(kind, how):\n    try:\n        fail(how)\n    except kind as error:\n        return error\n"
+        "def test_modules():\n"
+        "    assert caught(json.JSONDecodeError, 'json').pos == 1 and caught(ValueError, 'json')\n"
+        "    assert caught(queue.Empty, 'queue') and caught(FrozenInstanceError, 'frozen')\n"
+        "def test_held():\n"
+        "    assert caught(KeyError, 'key').args == ('k',) and str(caught(KeyError, 'key')) == \"'k'\"\n"
+        "    assert caught(ValueError, 'value').args == ('a', 3)\n"
+        "    missing = caught(FileNotFoundError, 'file')\n"
+        "    assert (missing.errno, missing.filename) == (2, '/no/such/file')\n"
+        "    assert caught(UnicodeDecodeError, 'bytes').start == 1 and caught(ValueError, 'bytes')\n"
+        "    assert caught(SystemExit, 'exit').code == 3\n"
+        "    assert str(caught(Exception, 'plain')) == 'x'\n",
+        "import dataclasses, json, queue, sys\n@dataclasses.dataclass(frozen=True)\nclass Point: x: int = 0\n"
+        "def plain(): raise Exception('x')\ndef value(): raise ValueError('a', 3)\n"
+        "def fail(how):\n    return {'json': lambda: json.loads('[!'), 'queue': lambda: queue.Queue().get_nowait(),\n"
+        "        'frozen': lambda: setattr(Point(), 'x', 1), 'key': lambda: {}['k'], 'value': value, 'plain': plain,\n"
+        "        'file': lambda: open('/no/such/file'), 'bytes': lambda: b'a\\xff'.decode(),\n"
+        "        'exit': lambda: sys.exit(3)}[how]()",
+    ),
+    "views of dicts, and a module's own numbers": (
+        "assert f(dict(a=1)) == {'a'} and f({}) == set() and f(dict(a=1)) != ['a'] and g(dict(a=1)) == {('a', 1)}\n"
+        "import solution\ndef test_rate():\n    solution.RATE = 3\n    assert solution.h(1) == 3 == solution.RATE\n"
+        "def test_function():\n    solution.now = lambda: 7\n    assert solution.late() == 7\n",
+        "RATE = 2\ndef f(d): return d.keys()\ndef g(d): return d.items()\ndef h(n): return n * RATE\n"
+        "def now(): return 1\ndef late(): return now()",
+    ),
+}
+
 
 def test_a_list_of_ones_own_is_compared_by_its_data(box: Sandbox) -> None:
     code = (

@@ -94,6 +94,8 @@ class Server:
         if verb == "names":
             module, names = self.module(rest[0] or self.main), rest[1]
             return {name: encode(getattr(module, name), self.keep) for name in names if hasattr(module, name)}
+        if verb == "assign":
+            return setattr(self.module(rest[0]), rest[1], decode(rest[2], self.find))
         if verb == "test":
             return self.test(*rest)
         target = self.kept[rest[0]]
@@ -206,14 +208,21 @@ class Server:
         try:
             return ["ok", self.answer(request)]
         except BaseException as error:  # whatever the agent's code raises, SystemExit too, is told to the tests
-            names = [kind.__name__ for kind in type(error).__mro__]
+            names = [_name(kind) for kind in type(error).__mro__]
             body: Any = None
             place = vars(error).get("_handed")
             if isinstance(place, int):
                 body = [place, "raised", None]
             elif vars(builtins).get(names[0]) is not type(error) and isinstance(error, Exception):
                 body = self.keep(error)
-            return ["error", names, _message(error), _trace(error, self.folder), body]
+            return ["error", names, _message(error), _trace(error, self.folder), body, self.made(error)]
+
+    def made(self, error: BaseException) -> Any:
+        """What an exception is made from, so that the tests' own holds the same."""
+        try:
+            return [encode(item, self.keep) for item in error.__reduce__()[1]]  # with the file's name of an OSError
+        except BaseException:
+            return None
 
 
 class Handed:
@@ -240,6 +249,12 @@ class Next(Handed):
 
     def __next__(self) -> Any:
         return self._server.ask(self._number, (), {})
+
+
+def _name(kind: Any) -> str:
+    """Of a class, with its module where it is not one of Python's builtins."""
+    own = vars(builtins).get(kind.__name__) is kind
+    return str(kind.__name__ if own else f"{kind.__module__}.{kind.__qualname__}")
 
 
 def _message(error: BaseException) -> str:

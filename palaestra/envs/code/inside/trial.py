@@ -27,7 +27,7 @@ import threading
 import time
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from palaestra.envs.code.inside.pieces import explain, unknown
 from palaestra.envs.code.inside.remote import Kind, Unjudged, found, ours
@@ -46,6 +46,10 @@ FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, fu
 
 class Gone(BaseException):
     """The solution's process ended, or took too long."""
+
+
+BARRED = ("palaestra", "unittest", "doctest", "pytest", "_pytest")
+"""Packages whose exceptions a solution cannot raise here: some of them say that a test was left out."""
 
 
 class Failed(Exception):
@@ -76,7 +80,7 @@ class Solution:
         self.classes: dict[int, Any] = {}
         self.objects: dict[int, Any] = {}
         self.handed: list[Any] = []
-        self.raised: list[Exception] = []
+        self.raised: list[BaseException] = []
 
     def start(self) -> None:
         """A fresh process, if there is none."""
@@ -132,25 +136,43 @@ class Solution:
                 if kind != "ask" or self.strict:
                     break
                 send(self.to, self.called(*rest))
-            names, message, self.trace, body = rest
+            names, message, trace, body, made = rest
+            if not names or not all(isinstance(said, str) for said in (message, trace, *names)):
+                raise ValueError("no error of Python's")
+            self.trace = trace
         except (EOFError, OSError, ValueError, TypeError):
             self.end("the solution ended its process")
             raise Gone(self.gone) from None
-        raise self.error(str(request[0]), names, message, body)
+        raise self.error(str(request[0]), names, message, body, made)
 
-    def error(self, verb: str, names: Sequence[str], message: str, body: Any) -> BaseException:
+    def error(self, verb: str, names: Sequence[str], message: str, body: Any, made: Any) -> BaseException:
         """What its code raised: an exception of the tests' own, of its own, or one of Python's."""
-        if body is not None and not self.strict:
+        exact = self.known(names[0])
+        if body is not None and not self.strict and (exact is None or body[1] == "raised"):
             own = found(self, body)
-            if isinstance(own, Exception):
+            if isinstance(own, (Exception, SystemExit)):
                 return own
         for name in names:
-            known = vars(builtins).get(name)
-            if known is StopIteration and self.strict and verb != "next":
+            kind = self.known(name)
+            if kind is StopIteration and self.strict and verb != "next":
                 break  # it would end a loop of the test's before its asserts
-            if isinstance(known, type) and issubclass(known, Exception):
-                return (known if known not in (Exception, UnicodeDecodeError, UnicodeEncodeError) else Failed)(message)
-        return Failed(f"{names[0]}: {message}")
+            if kind is Exception and exact is None:
+                break
+            if kind is not None:
+                with contextlib.suppress(Exception):  # one of Python's that is made from more than a text
+                    given = self.read(made) if kind is exact and made is not None else [message]
+                    return cast("BaseException", kind(*given))
+        return Failed(f"{names[0].rpartition('.')[2]}: {message}")
+
+    def known(self, name: str) -> Any:
+        """An exception of Python's, or of a module that the tests have imported, or None."""
+        package, _, last = name.rpartition(".")
+        holder = sys.modules.get(package or "builtins")
+        if isinstance(holder, Module) or (package and (self.strict or package.split(".")[0] in BARRED)):
+            return None
+        kind = vars(holder).get(last) if holder is not None else None
+        possible = Exception if self.strict else (Exception, SystemExit)
+        return kind if isinstance(kind, type) and issubclass(kind, possible) else None
 
     def called(self, number: int, given: Any, named: Any) -> Any:
         """Call what the tests handed over: the reply. An assert that fails in it ends the test."""
@@ -163,7 +185,7 @@ class Solution:
         except AssertionError as error:
             self.end(f"AssertionError: {error}")
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.raised.append(error)
             names = [kind.__name__ for kind in type(error).__mro__]
             return ["error", names, str(error), len(self.raised) - 1]
@@ -212,6 +234,13 @@ class Module(types.ModuleType):
         if name not in said:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return said[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A test that replaces what a module has replaces it for the solution."""
+        if name.startswith("__"):
+            super().__setattr__(name, value)
+        else:
+            self._solution.ask("assign", self.__name__, name, encode(value, self._solution.number))
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -16,7 +16,7 @@ import fractions
 import json
 import os
 import struct
-from collections.abc import Callable, KeysView, ValuesView
+from collections.abc import Callable, ItemsView, KeysView, ValuesView
 from typing import Any
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -36,6 +36,12 @@ DICTS: tuple[Any, ...] = (dict, collections.Counter, collections.OrderedDict)
 MUTABLE: tuple[Any, ...] = (list, set, collections.deque, *DICTS)
 """What may change: an object of a class that derives from one of these stays where it is (`bare` gives its data)."""
 EXACT: tuple[Any, ...] = (datetime.datetime, datetime.date, datetime.time)
+VIEWS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (KeysView, lambda items: dict.fromkeys(items).keys()),
+    (ValuesView, lambda items: dict(enumerate(items)).values()),
+    (ItemsView, lambda items: dict(items).items()),
+)
+"""Of a dict, which equal no list; and how they are made again."""
 
 
 def encode(value: Any, keep: Callable[[Any], Any]) -> Any:
@@ -102,8 +108,9 @@ def _rarer(value: Any, keep: Callable[[Any], Any]) -> Any:
     name = value.__name__ if isinstance(value, type) else ""
     if value is not type and name and vars(builtins).get(name) is value:
         return {"n": name}
-    if isinstance(value, (KeysView, ValuesView, collections.abc.ItemsView)):
-        return [encode(item, keep) for item in value]
+    for index, (kind, _) in enumerate(VIEWS):
+        if isinstance(value, kind):
+            return {"k": [index, [encode(item, keep) for item in value]]}
     return {"o": keep(value)}
 
 
@@ -125,6 +132,8 @@ def decode(data: Any, find: Callable[[Any], Any]) -> Any:
     }
     if tag in makers:
         return makers[tag]([decode(item, find) for item in body])
+    if tag == "k":
+        return VIEWS[body[0]][1]([decode(item, find) for item in body[1]])
     if tag == "l":
         return slice(*[decode(item, find) for item in body])
     if tag == "d":
