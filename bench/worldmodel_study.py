@@ -17,7 +17,7 @@ import argparse
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,8 @@ class Run:
 
 def policy_model(run: Run) -> Path:
     """The policy's weights, which all begin with; made once."""
+    if run.study.begins:
+        return policy_model(replace(run, name=run.study.begins))
     study, folder = run.study, run.folder
     model, fresh = folder / "policy-model", folder / "fresh-policy"
     if (model / "config.json").is_file():
@@ -178,13 +180,24 @@ def seen(run: Run, most: int = 300) -> list[str]:
     return texts
 
 
+def first_weights(run: Run, seed: int) -> Path:
+    """The folder of the weights that a world model begins with; it is not there yet where they are fresh."""
+    match run.study.onward:
+        case "":
+            return run.folder / f"fresh-{seed}"
+        case "policy":
+            return policy_model(run)
+        case other:
+            return world_model(replace(run, name=other), 0) / "model"
+
+
 def world_model(run: Run, seed: int) -> Path:
     """A world model that was trained and measured: the run directory."""
     study, folder = run.study, run.folder
     if (folder / f"world-{seed}/fidelity.json").is_file():
         return folder / f"world-{seed}"
     episodes(run)
-    fresh = policy_model(run) if study.onward else folder / f"fresh-{seed}"
+    fresh = first_weights(run, seed)
     config = {
         "env": study.env,
         "env_settings": dict(run.study.env_settings),
