@@ -6,11 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import rooms
+from rooms import Draws, Writes, task, true_page, true_worth
 
+from palaestra.agents.collect import collect
+from palaestra.agents.store import EpisodeStore
 from palaestra.envs import find
+from palaestra.worldmodel.judging import ModelJudge
+from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.world import LearnedWorld
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import worldmodel_page
+from worldmodel_judged import judged
 from worldmodel_studies import ARMS, STUDIES
 
 
@@ -47,3 +55,21 @@ def test_parts_that_were_run_elsewhere_stay_on_the_page(tmp_path: Path, monkeypa
     assert section.read_text("utf-8") in text
     worldmodel_page.write_page(tmp_path / "nothing", docs)
     assert docs.read_text("utf-8") == text
+
+
+def test_a_judge_tells_imagined_ends_apart_if_the_world_model_does(tmp_path: Path) -> None:
+    file = tmp_path / "episodes.sqlite"
+    with EpisodeStore(file) as store:
+        collect([task(pair) for pair in rooms.PAIRS], Draws(("left", "right", "leave")), store, progress="quiet")
+        left = [head for head in store.heads() if head.outcome in ("success", "failure")]
+    won = sum(head.success for head in left)
+    assert 0 < won < len(left)
+
+    def figures(write: object) -> tuple[int, int, float]:
+        world = LearnedWorld(Writes(write), PageFormat(actions=3), judge=ModelJudge(Writes(true_worth)))  # type: ignore[arg-type]
+        found = judged(world, file, set())
+        assert f"those that won ({won})" in found.text()
+        return found.ends, found.won, found.ends_auc
+
+    assert figures(true_page) == (len(left), won, 1.0)
+    assert figures(lambda _: "bla") == (len(left), won, 0.5)
