@@ -240,13 +240,13 @@ STUDIES["webshop-read-more"] = replace(
     title="WebShop's text pages, as before, with more wrong purchases to learn from",
     why="The world model of the part above writes a score of 1 on nearly every purchase, as three quarters of those "
     "have that it is measured on. This one goes on from its weights, for as many ids again, with the policy's own "
-    "episodes of all goals that the policy was taught, about half of which end with a wrong purchase. The policy plays "
-    "held-out goals for any product. The figures above were seen before this was set up.",
+    "episodes of 3,000 goals that the policy was taught, about half of which end with a wrong purchase. The policy "
+    "plays held-out goals for any product. The figures above were seen before this was set up.",
     begins="webshop-read",
     onward="webshop-read",
     oracle=goals(range(2300, 3300)),
     random=goals(range(2300, 2400)),
-    policy=STUDIES["webshop-read"].taught,
+    policy=goals(range(2300, 5300)),
     tasks=goals(range(500, 600)),
 )
 STUDIES["miniwob-more"] = replace(
