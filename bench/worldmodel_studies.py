@@ -36,6 +36,7 @@ class Study:
             known: ids of its tokenizer. cloning: what its fit is told besides.
         conversation, sampling: how the policy is shown an episode, and how its rollouts are drawn.
         begins: another study whose policy this one has; its own where it is empty.
+        explored: temperature of the further candidates of looking ahead; that of the rollouts where it is None.
         onward: the world model begins with the weights of the `policy`, as the paper's begins with those of its agent's
             base model, or with those of another study's first world model; with a fresh model where it is empty.
         trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks (`dev`) that are played.
@@ -71,6 +72,7 @@ class Study:
     cloning: Mapping[str, Any] = field(default_factory=dict)
     conversation: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 1.0, "max_tokens": 32})
+    explored: float | None = None
     begins: str = ""
     onward: str = ""
     trained: tuple[str, ...] = ()
@@ -241,13 +243,15 @@ STUDIES["webshop-read-more"] = replace(
     why="The world model of the part above writes a score of 1 on nearly every purchase, as three quarters of those "
     "have that it is measured on. This one goes on from its weights, for as many ids again, with the policy's own "
     "episodes of 3,000 goals that the policy was taught, about half of which end with a wrong purchase. The policy "
-    "plays held-out goals for any product. The figures above were seen before this was set up.",
+    "plays held-out goals for any product, and its further candidates are drawn at temperature 1, as the paper's are: "
+    "above, six of seven decisions have a single one. The figures above were seen before this was set up.",
     begins="webshop-read",
     onward="webshop-read",
     oracle=goals(range(2300, 3300)),
     random=goals(range(2300, 2400)),
     policy=goals(range(2300, 5300)),
     tasks=goals(range(500, 600)),
+    explored=1.0,
 )
 STUDIES["miniwob-more"] = replace(
     STUDIES["miniwob"],

@@ -86,11 +86,12 @@ class Run:
         """How the policy is shown an episode."""
         return Conversation(**self.study.conversation)
 
-    def policy(self, *, constrain: bool = True) -> HFPolicy:
-        """The policy, at the temperature of its rollouts."""
+    def policy(self, *, constrain: bool = True, temperature: float | None = None) -> HFPolicy:
+        """The policy, by default at the temperature of its rollouts."""
+        drawn = Sampling(**self.study.sampling)
         return HFPolicy(
             load_model(policy_model(self)),
-            sampling=Sampling(**self.study.sampling),
+            sampling=drawn if temperature is None else drawn.model_copy(update={"temperature": temperature}),
             batch_size=32,
             constrain=constrain,
         )
@@ -243,6 +244,7 @@ def player(run: Run, arm: str, world: Path) -> Policy:
         seen,
         learned.judge if arm == JUDGED else None,
         plan=LookAheadPlan(candidates=3, depth=depth, after=0),
+        explorer=run.policy(temperature=run.study.explored) if run.study.explored is not None else None,
         roller=None if seen.lists else run.policy(constrain=False),
     )
 
