@@ -50,7 +50,6 @@ class Acted(BaseModel):
 def acting_file(folder: Path, seed: int, name: str) -> Path:
     """Where an arm's result of a seed is kept."""
     slug = "".join(letter for letter in name.replace(" ", "-") if letter.isalnum() or letter == "-")
-    (folder / "acting").mkdir(parents=True, exist_ok=True)
     return folder / "acting" / f"{seed}-{slug}.json"
 
 
@@ -104,9 +103,11 @@ def trust(folder: Path) -> str:
     for cells in rows:
         cells.append(ends.get(int(cells[0]), "-"))
     file = runs[0] / FILE
+    fresh = Path(learnt[0].base).name.startswith("fresh")
+    begun = "a fresh model of" if fresh else "with the weights to begin with that are named above, of"
     said = " " + read_record(file, Judged).text() if file.is_file() else ""
     return (
-        f"{len(runs)} world model(s), each a fresh model of {learnt[0].report.trainable_parameters:,} parameters with "
+        f"{len(runs)} world model(s), each {begun} {learnt[0].report.trainable_parameters:,} parameters with "
         f"{learnt[0].transitions:,} transitions and {learnt[0].judgements:,} judgements to learn from, "
         f"{learnt[0].report.tokens_seen:,} ids through it in {learnt[0].report.seconds / 60:.0f} minutes (loss "
         f"{losses}). Measured on "

@@ -251,6 +251,7 @@ def player(run: Run, arm: str, world: Path) -> Policy:
 
 def act(run: Run, seeds: int) -> None:
     """All arms, each of all seeds."""
+    (run.folder / "acting").mkdir(parents=True, exist_ok=True)
     for name in run.study.arms:
         missing = [seed for seed in range(seeds) if not acting_file(run.folder, seed, name).is_file()]
         for seed in missing:

@@ -55,6 +55,7 @@ def test_parts_that_were_run_elsewhere_stay_on_the_page(tmp_path: Path, monkeypa
     assert section.read_text("utf-8") in text
     worldmodel_page.write_page(tmp_path / "nothing", docs)
     assert docs.read_text("utf-8") == text
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_judge_tells_imagined_ends_apart_if_the_world_model_does(tmp_path: Path) -> None:
