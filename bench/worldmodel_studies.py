@@ -241,7 +241,7 @@ STUDIES["webshop-read-more"] = replace(
     STUDIES["webshop-read"],
     title="WebShop's text pages, as before, with more wrong purchases to learn from",
     why="The world model of the part above writes a score of 1 on nearly every purchase, as three quarters of those "
-    "have that it is measured on. This one goes on from its weights, for as many ids again, with the policy's own "
+    "have that it is measured on. This one goes on from its weights, for six million ids more, with the policy's own "
     "episodes of 3,000 goals that the policy was taught, about half of which end with a wrong purchase. The policy "
     "plays held-out goals for any product, and its further candidates are drawn at temperature 1, as the paper's are: "
     "above, six of seven decisions have a single one. The figures above were seen before this was set up.",
@@ -251,16 +251,17 @@ STUDIES["webshop-read-more"] = replace(
     random=goals(range(2300, 2400)),
     policy=goals(range(2300, 5300)),
     tasks=goals(range(500, 600)),
+    tokens=6_000_000,
     explored=1.0,
 )
 STUDIES["miniwob-more"] = replace(
     STUDIES["miniwob"],
     title="MiniWoB++ in the real browser, more to learn from",
-    why="The same five pages and fifteen others with buttons, boxes and fields, ten times as many ids; measured on "
+    why="The same five pages and fifteen others with buttons, boxes and fields, seven times as many ids; measured on "
     "seeds of the five pages in the split `test`. The figures of the part before were seen before this was set up.",
     oracle=miniwob(range(50), STEPS + FORMS),
     random=miniwob(range(25), STEPS + FORMS),
     measured=miniwob(range(2000, 2010)),
-    tokens=4_000_000,
+    tokens=3_000_000,
     fitted={"batch": 4},
 )
