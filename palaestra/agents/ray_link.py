@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import importlib
 import re
+import signal
 import socket
+import subprocess
+import sys
 from typing import Any
 
 from palaestra.envs import BadInput, MissingExtra, PalaestraError
 
 _SECONDS = 5.0
+_HEAD_SECONDS = 20
+"""Within which a cluster's head says who it is, on a machine under load; an idle one takes hundredths of one."""
 _SETTINGS = b"\x04"  # the type of the frame that both sides of HTTP/2 begin with (RFC 9113, 3.4)
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00" + _SETTINGS + b"\x00" * 5
+_ASK = """
+import signal, sys
+import ray
+signal.alarm(int(sys.argv[2]))  # ends this process wherever it is: Ray's own limits are minutes
+try:
+    from ray._raylet import GcsClient
+except ImportError:  # a Ray that has it elsewhere: joining will tell
+    sys.exit(0)
+try:
+    GcsClient(address=sys.argv[1])
+except Exception as error:
+    sys.exit(" ".join(str(error).split()) or type(error).__name__)
+"""
+"""Asks a cluster's head who it is, as `ray health-check` does."""
 
 
 class Lost(PalaestraError):
@@ -51,6 +70,7 @@ def connect(address: str) -> bool:
         return False
     if named is not None:
         _answers(address, named[1].strip("[]"), int(named[2]))
+        _is_head(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
         quiet["include_dashboard"] = False
@@ -89,6 +109,38 @@ def _answers(address: str, host: str, port: int) -> None:
         raise BadInput(
             f"--ray {address}: what listens there is no Ray head; give the address that `ray start --head` printed"
         )
+
+
+def _is_head(address: str) -> None:
+    """Raise BadInput unless what speaks HTTP/2 there is a cluster's head, and not some other service.
+
+    A process of its own asks: what Ray's C++ says meanwhile is not shown, and it can be ended.
+    """
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", _ASK, address, str(_HEAD_SECONDS)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_HEAD_SECONDS + 120,  # importing Ray may take long, too
+        )
+    except subprocess.TimeoutExpired:
+        raise BadInput(f"--ray {address}: Ray itself does not start in a process of its own") from None
+    if asked.returncode == 0:
+        return
+    lines = asked.stderr.strip().splitlines()
+    silent = asked.returncode == -signal.SIGALRM
+    why = (
+        f"it has not said within {_HEAD_SECONDS} s that it is one"
+        if silent
+        else lines[-1][:200].rstrip(" :")
+        if lines
+        else "it refuses"
+    )
+    raise BadInput(
+        f"--ray {address}: what listens there is no Ray head ({why}); give the address that `ray start --head` printed"
+    )
 
 
 def _line(address: str, host: str, port: int) -> socket.socket:

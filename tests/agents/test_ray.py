@@ -10,7 +10,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from palaestra.agents.episode import Episode, Outcome
 from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, Policy, PolicyBase, Request
 from palaestra.agents.ray_cluster import RayCluster, _Actors
-from palaestra.agents.ray_link import _answers
+from palaestra.agents.ray_link import _answers, _is_head
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Needs, find, registry
 from palaestra.trainers.config import config_of
@@ -329,6 +329,56 @@ def test_an_address_where_nobody_says_yes_or_no_is_told_as_such(monkeypatch: pyt
 def test_the_head_of_a_cluster_is_known_as_one(cluster: Any) -> None:
     host, port = cluster.address.split(":")
     _answers(cluster.address, host, int(port))
+    _is_head(cluster.address)
+
+
+@pytest.mark.parametrize("who", ["a node's own port", "one that greets and is silent"])
+def test_what_speaks_the_heads_protocol_and_is_none_is_told_in_one_line_and_nothing_else(
+    who: str, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Joining it would take Ray minutes, and its C++ would write warnings meanwhile."""
+    import ray
+
+    from palaestra.cli import run as command
+
+    node = ray.nodes()[0]
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with ExitStack() as stack:
+        if who == "a node's own port":
+            address, why = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}", "RPC error"
+        else:
+            monkeypatch.setattr("palaestra.agents.ray_link._HEAD_SECONDS", 1)
+            address, why = stack.enter_context(greets()), "it has not said within 1 s that it is one"
+        with pytest.raises(BadInput) as caught:
+            collect([], Counts(), stack.enter_context(EpisodeStore(tmp_path / "s")), cluster=RayCluster(address))
+        told = f"--ray {address}: what listens there is no Ray head ({why}); give the address that"
+        assert str(caught.value).startswith(told)
+        assert "\n" not in str(caught.value)
+        capfd.readouterr()
+        words = ["collect", "bandit", "-p", "random", "-t", "1", "-o", str(tmp_path / "none"), "-q"]
+        assert command([*words, "--ray", address]) == 2
+        said = capfd.readouterr()
+        assert " ".join(said.err.split()) == f"error: {caught.value}"
+        assert said.out == ""
+        assert not (tmp_path / "none").exists(), "nothing is begun"
+
+
+@contextmanager
+def greets() -> Iterator[str]:
+    """The address of something that begins as HTTP/2 does, and says no more."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as taken:
+
+        def greet() -> None:
+            with suppress(OSError):
+                while True:
+                    line, _ = listening.accept()
+                    taken.enter_context(line).sendall(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+
+        other = threading.Thread(target=greet)
+        other.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)  # which ends the waiting
+        other.join()
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
