@@ -212,11 +212,11 @@ _ASIDE = shelved("train", range(6300, 6910))
 STUDIES["webshop-read"] = replace(
     STUDIES["webshop"],
     title="WebShop's text pages, a world model and a policy that read",
-    why="The world model of the part above never learnt to copy what it was shown. This one has sixteen times as many "
-    "ids, of ten times as many goals, and begins with the weights of the policy, which has cloned the oracle on 4,559 "
-    "goals (ten million ids) and chooses the options that it is asked for. The world model learns from 2,000 of these "
-    "goals; it is measured on the split `test`, and the policy plays held-out goals for thirty products (split `dev`), "
-    "of which neither saw any. The figures above were seen before this was set up.",
+    why="WebShop's first world model, above, never learnt to copy what it was shown. This one has sixteen times as "
+    "many ids, of ten times as many goals, and begins with the weights of the policy, which has cloned the oracle on "
+    "4,559 goals (ten million ids) and chooses the options that it is asked for. The world model learns from 2,000 of "
+    "these goals; it is measured on the split `test`, and the policy plays held-out goals for thirty products (split "
+    "`dev`), of which neither saw any. The first figures were seen before this was set up.",
     taught=tuple(goal for goal in goals(range(2300, 6910)) if goal not in _ASIDE),
     cloned=10_000_000,
     cloning={"micro_tokens": 1300},
@@ -257,8 +257,8 @@ STUDIES["webshop-read-more"] = replace(
 STUDIES["miniwob-more"] = replace(
     STUDIES["miniwob"],
     title="MiniWoB++ in the real browser, more to learn from",
-    why="The same five pages and fifteen others with buttons, boxes and fields, seven times as many ids; measured on "
-    "seeds of the five pages in the split `test`. The figures of the part before were seen before this was set up.",
+    why="The five pages of the first part and fifteen others with buttons, boxes and fields, seven times as many ids; "
+    "measured on seeds of the five pages in the split `test`. The first figures were seen before this was set up.",
     oracle=miniwob(range(50), STEPS + FORMS),
     random=miniwob(range(25), STEPS + FORMS),
     measured=miniwob(range(2000, 2010)),
