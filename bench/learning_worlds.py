@@ -3,17 +3,17 @@
 `palaestra/Crafting-v0` has ten held-out tasks of a depth and theme. This is the same world with as many as are wanted:
 differences between methods are a few points, and task by task they vary more than seed by seed.
 
-The goals of the shelf are those of thirty products of WebShop that come in at most 24 ways (colours times sizes, and
+The goals of a shelf are those of so many products of WebShop that come in at most 24 ways (colours times sizes, and
 so on) and that nearly every goal's own words find first or second, those that most training goals are about. A product
-with hundreds of goals comes in hundreds of ways, and a small model that guesses never buys the right one. The goals are
-listed in `webshop_goals.json`, so that no data is needed to know them; `python bench/learning_worlds.py` writes it
-anew, with the data set `webshop`.
+with hundreds of goals comes in hundreds of ways, and a small model that guesses never buys the right one. The goals of
+two shelves, the thirty products most asked for and all 105 of them, are listed in `webshop_goals.json`, so that no data
+is needed to know them; `python bench/learning_worlds.py` writes it anew, with the data set `webshop`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import prod
 from pathlib import Path
 from statistics import fmean
@@ -40,17 +40,33 @@ register(
 
 
 WEBSHOP = "palaestra/WebShop-v0"
-_SHELF = Path(__file__).with_name("webshop_goals.json")
+SHELF, ALL_SHELVES = 30, 105
+"""Products of either shelf; all of the smaller one are on the larger one."""
+_SHELVES = Path(__file__).with_name("webshop_goals.json")
 
 
-def shelved(split: str, numbers: range, count: int | None = None) -> tuple[str, ...]:
+def shelved(split: str, numbers: range, count: int | None = None, *, products: int = SHELF) -> tuple[str, ...]:
     """The first `count` tasks of these numbers whose goals are for a product of the shelf."""
-    found = [n for n in json.loads(_SHELF.read_text(encoding="utf-8"))[split] if n in numbers]
-    return tuple(f"webshop-synthetic/{n}" for n in found[:count])
+    return _named([n for n in _goals(split, products) if n in numbers][:count])
 
 
-def shelve(products: int = 30, ways: int = 24) -> None:
-    """Write which goals are for the products of the shelf."""
+def elsewhere(split: str, numbers: range, *, products: int = SHELF) -> tuple[str, ...]:
+    """All tasks of these numbers whose goals are for no product of the shelf; the numbers have to be of the split."""
+    about = set(_goals(split, products))
+    return _named([n for n in numbers if n not in about])
+
+
+def _goals(split: str, products: int) -> list[int]:
+    found: list[int] = json.loads(_SHELVES.read_text(encoding="utf-8"))[str(products)][split]
+    return found
+
+
+def _named(numbers: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"webshop-synthetic/{n}" for n in numbers)
+
+
+def shelve(shelves: Sequence[int] = (SHELF, ALL_SHELVES), ways: int = 24) -> None:
+    """Write which goals are for the products of each shelf."""
     from palaestra.envs.webshop.env import WebShop
     from palaestra.envs.webshop.goals import Goal
 
@@ -76,9 +92,13 @@ def shelve(products: int = 30, ways: int = 24) -> None:
         return 2 <= prod(map(len, values.values())) <= ways and fmean(map(found_soon, goals)) >= 0.9
 
     goals_of = {asin: goals for asin, goals in about["train"].items() if fits(goals.values())}
-    most = sorted(goals_of, key=lambda asin: len(goals_of[asin]), reverse=True)[:products]
-    goals = {split: sorted(n for asin in most for n in of.get(asin, ())) for split, of in about.items()}
-    _SHELF.write_text(json.dumps(goals) + "\n", encoding="utf-8")
+    most = sorted(goals_of, key=lambda asin: len(goals_of[asin]), reverse=True)
+
+    def of_shelf(products: int) -> dict[str, list[int]]:
+        return {split: sorted(n for asin in most[:products] for n in of.get(asin, ())) for split, of in about.items()}
+
+    found = {products: of_shelf(products) for products in shelves}
+    _SHELVES.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -77,6 +77,19 @@ def test_what_is_held_out_in_the_bakery_is_no_training_task() -> None:
     assert not held_out & (worlds("train") | worlds("try"))
 
 
+def test_goals_elsewhere_are_those_of_no_product_of_the_shelf() -> None:
+    """Of the 1,000 numbers of the split, each once; the small shelf is a part of the large one."""
+    numbers = range(500, 1500)
+    small, large = (
+        set(learning_worlds.shelved("dev", numbers, products=products))
+        for products in (learning_worlds.SHELF, learning_worlds.ALL_SHELVES)
+    )
+    assert small < large
+    others = learning_worlds.elsewhere("dev", numbers, products=learning_worlds.ALL_SHELVES)
+    assert len(others) == len(numbers) - len(large)
+    assert large | set(others) == {f"webshop-synthetic/{n}" for n in numbers}
+
+
 def test_judgements_are_rehearsed_by_those_that_judge(tmp_path: Path) -> None:
     (tmp_path / "lamps").mkdir()
     (tmp_path / "lamps/judgements.jsonl").write_text("first\nsecond\nthird\n")
