@@ -186,11 +186,12 @@ def shop_settings(each: int) -> dict[str, Any]:
     }
 
 
-def read_settings(each: int) -> dict[str, Any]:
+def read_settings(each: int, ids: int = 200_000) -> dict[str, Any]:
     """What all contestants are told in WebShop from a start model that reads the options of other products.
 
     Args:
         each: training tasks.
+        ids: of a fit.
     """
     settings = shop_settings(0)
     return {
@@ -198,7 +199,7 @@ def read_settings(each: int) -> dict[str, Any]:
         "iterations": 1,
         "tasks": list(shelved("train", range(1500, 3600), each)),
         "budget": 5 * each,
-        "objective": {**settings["objective"], "learning_rate": 2e-3, "tokens": 200_000},
+        "objective": {**settings["objective"], "learning_rate": 2e-3, "tokens": ids},
         "evaluation": {**settings["evaluation"], "recovery": False},
     }
 
@@ -311,6 +312,22 @@ STUDIES = {
         read_settings(100),
         own({"width": 4, "iterations": 8, "depth": 6}, 1300, searched=50, states=4),
         READ,
+        failing=0.4,
+        mastered=tuple(read_settings(100)["tasks"][::3]),
+        patience=6,
+    ),
+    "webshop-read-longer": Study(
+        "WebShop, products that the start model does not know, twice the ids",
+        "The same tasks and experts from the same start model, with fits of twice as many ids: EEF has three times as "
+        "many samples as the clones, and sees each of them a third as often.",
+        WEBSHOP,
+        (3000, 120),
+        (),
+        0,
+        read_settings(100, 400_000),
+        {"eef": {"states": 4}},
+        ("rft", "eef", "sft-positives"),
+        "webshop-read",
         failing=0.4,
         mastered=tuple(read_settings(100)["tasks"][::3]),
         patience=6,
