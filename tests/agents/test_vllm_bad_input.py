@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from palaestra.agents import engine as engines
 from palaestra.agents import engine_found
 from palaestra.agents.engine import Engine, reason
 from palaestra.agents.engine_found import Installed, must_work
-from palaestra.agents.policies import vllm
+from palaestra.agents.policies import vllm, vllm_http, vllm_server
 from palaestra.agents.policies.named import policy_by_name
 from palaestra.agents.policies.vllm import VLLMPolicy, template_of
 from palaestra.agents.policies.vllm_serving import Serving
@@ -53,6 +56,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         status, body = self.server.routes.get(self.path.partition("?")[0], (404, "<html>no</html>"))
+        if isinstance(body, threading.Event):
+            body.wait()
+            body = ""
         raw = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(raw)))
@@ -83,6 +89,7 @@ CARDS = {"data": [{"id": "qwen", "root": "/no/such/folder", "max_model_len": 512
         ({}, "lists no models (status 404); is it the base URL of a vLLM server"),
         ({"/v1/models": (200, "<html>hello</html>")}, "lists no models (status 200)"),
         ({"/v1/models": (200, [1, 2])}, "lists no models (status 200)"),
+        ({"/v1/models": (200, "[" * 200_000)}, "lists no models (status 200)"),
         ({"/v1/models": (401, {})}, "refuses access: $VLLM_API_KEY"),
         ({"/v1/models": (200, CARDS)}, "an OpenAI-compatible server, but not vLLM, which gives exact token ids"),
         ({"/v1/models": (200, CARDS), "/version": (200, {"version": "0.9.1"})}, "it does not give token ids back"),
@@ -115,6 +122,91 @@ def test_nothing_answers_there(url: str, message: str) -> None:
         VLLMPolicy(url)
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+class Raw(socketserver.ThreadingTCPServer):
+    """Takes a connection and what is asked, and sends these pieces; with an endless one, until nobody reads."""
+
+    daemon_threads = True
+
+    def __init__(self, pieces: Callable[[str], Iterable[bytes]]) -> None:
+        super().__init__(("127.0.0.1", 0), Raws)
+        self.pieces, self.left = pieces, threading.Event()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Raws(socketserver.BaseRequestHandler):
+    server: Raw
+
+    def handle(self) -> None:
+        self.request.recv(10_000)
+        with contextlib.suppress(OSError):
+            for piece in self.server.pieces(self.server.url):
+                self.request.sendall(piece)
+            self.request.recv(1)  # until the other side goes
+        self.server.left.set()
+
+
+ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+
+def circle(url: str) -> list[bytes]:
+    return [
+        f"HTTP/1.1 302 Found\r\nLocation: {url}/v1/models\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        (lambda url: [], "/v1/models has given no whole answer within 0.5 s"),
+        (lambda url: [ENDLESS, b"["], "/v1/models has given no whole answer within 0.5 s"),
+        (
+            lambda url: itertools.chain([ENDLESS], itertools.repeat(b"[" * 65536)),
+            " gives an answer without an end: more than 1 MiB",
+        ),
+        (lambda url: [b"SSH-2.0-OpenSSH_9\r\n"], " does not answer as HTTP does"),
+        (circle, " redirects in a circle, or too often"),
+        (
+            lambda url: [
+                b"HTTP/1.1 302 Found\r\nLocation: ftp://a/b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            ],
+            " redirects to what is no server: ftp://a/b",
+        ),
+    ],
+    ids=["silent", "stops in mid-answer", "endless", "ssh", "circle", "ftp"],
+)
+def test_what_takes_a_connection_and_is_no_server_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, pieces: Callable[[str], Iterable[bytes]], message: str
+) -> None:
+    """Which one, what it does and, where that was waited for, for how long."""
+    if "within" in message:
+        monkeypatch.setattr(vllm_server, "_SAYS", 0.5)
+    monkeypatch.setattr(vllm_http, "_MOST", 2**20)
+    with Raw(pieces) as raw:
+        with pytest.raises(BadInput) as error:
+            VLLMPolicy(raw.url)
+        assert str(error.value) == f"{raw.url}{message}; {vllm_http.HINT}"
+        assert raw.left.wait(60), "nothing goes on reading"
+        raw.shutdown()
+
+
+def test_a_page_by_which_a_server_is_known_may_be_missing_but_must_not_hang(
+    monkeypatch: pytest.MonkeyPatch, other: Other
+) -> None:
+    """It would be taken for an OpenAI-compatible server that is no vLLM."""
+    monkeypatch.setattr(vllm_server, "_SAYS", 0.5)
+    opened = threading.Event()
+    other.routes = {"/v1/models": (200, CARDS), "/version": (200, opened)}
+    try:
+        with pytest.raises(BadInput, match=r"/version has given no whole answer within 0\.5 s"):
+            VLLMPolicy(other.url)
+    finally:
+        opened.set()
 
 
 def test_versions_that_are_known_not_to_work_are_refused_with_the_reason() -> None:

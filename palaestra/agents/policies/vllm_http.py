@@ -16,6 +16,9 @@ from palaestra.envs import BadInput
 
 HINT = "is it the base URL of a vLLM server, such as http://localhost:8000/v1?"
 
+_MOST = 32 * 2**20
+"""Bytes of an answer; the log-probs of 100,000 ids take less."""
+
 
 class Down(Exception):
     """The server is gone or does not answer. The message is one line."""
@@ -68,10 +71,9 @@ class Connections:
         """An answer that may be missing: servers without development routes do not tell everything."""
         try:
             status, text = await self.call(method, route, seconds=seconds)
-            found = json.loads(text) if status == 200 else {}
-        except (Down, TimeoutError, ValueError):
+        except (Down, TimeoutError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return object_of(text) if status == 200 else {}
 
     async def call(
         self, method: str, route: str, body: Mapping[str, Any] | None = None, *, seconds: float
@@ -93,12 +95,32 @@ class Connections:
         timeout = aiohttp.ClientTimeout(total=seconds)
         try:
             async with self._open().request(method, base + route, json=body, timeout=timeout) as reply:
-                return reply.status, await reply.text()
+                return reply.status, (await self._read(reply)).decode("utf-8", "replace")
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError, ValueError, EngineFault) as error:
-            why = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else None
-            raise Down(f"{self.label} cannot be reached: {why or line_of(error)}") from error
+            raise Down(f"{self.label} {_why(error)}") from error
+
+    async def _read(self, reply: aiohttp.ClientResponse) -> bytes:
+        pieces, size = list[bytes](), 0
+        while piece := await reply.content.readany():
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MOST:
+                raise Down(f"{self.label} gives an answer without an end: more than {_MOST / 2**20:g} MiB")
+        return b"".join(pieces)
+
+
+def _why(error: Exception) -> str:
+    """What became of a call that broke, for a line that begins with the server."""
+    if isinstance(error, aiohttp.TooManyRedirects):
+        return "redirects in a circle, or too often"
+    if isinstance(error, aiohttp.RedirectClientError):
+        return f"redirects to what is no server: {line_of(error)}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "does not answer as HTTP does"  # aiohttp's own words hold a picture of where it stopped
+    why = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else None
+    return f"cannot be reached: {why or line_of(error)}"
 
 
 def _address(text: str) -> tuple[str, dict[str, str]]:
@@ -114,10 +136,27 @@ def _address(text: str) -> tuple[str, dict[str, str]]:
     return bare, {"Authorization": f"Basic {basic}"} if url.user else {}
 
 
+def parsed(text: str) -> Any:
+    """Of JSON. Raises ValueError where it is none, or is nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def object_of(text: str) -> dict[str, Any]:
+    """Of JSON; nothing where it is something else."""
+    try:
+        found = parsed(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def message_of(text: str) -> str:
     """What a server says is wrong, in one line."""
     try:
-        error = json.loads(text)
+        error = parsed(text)
         error = error.get("error", error)
         return " ".join(str(error.get("message", error) if isinstance(error, dict) else error).split())[:200]
     except (ValueError, AttributeError):

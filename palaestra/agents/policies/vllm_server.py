@@ -18,13 +18,15 @@ from typing import Any
 
 from palaestra.agents.engine import EXTENSION, Engine, EngineFault
 from palaestra.agents.engine_found import must_work, ties
-from palaestra.agents.policies.vllm_http import HINT, Connections, Down, line_of, message_of
+from palaestra.agents.policies.vllm_http import HINT, Connections, Down, line_of, message_of, object_of, parsed
 from palaestra.envs import BadInput, PalaestraError
 
 PACK = "palaestra_pack_heads"
 """Method of our extension of vLLM's worker (`engine.EXTENSION`)."""
 _PROBE = 30.0
 """Seconds within which a server that works answers a request for one token."""
+_SAYS = 30.0
+"""Seconds within which it says what it is."""
 
 
 class Refused(Exception):
@@ -113,10 +115,7 @@ class Server:
             BadInput: nothing there, not a vLLM server, a version that is known not to work, no such model, or a key
                 that is refused.
         """
-        try:
-            status, text = await self._http.call("GET", "/v1/models", seconds=30)
-        except (Down, TimeoutError) as error:
-            raise BadInput(f"{error or f'{self.label} does not answer'}; {HINT}") from error
+        status, text = await self._says("/v1/models")
         if status in (401, 403):
             raise BadInput(f"{self.label} refuses access: $VLLM_API_KEY holds no key that it takes")
         cards = _listed(text) if status == 200 else []
@@ -136,6 +135,15 @@ class Server:
             exact=self.engine is not None or await self._exact(),
         )
 
+    async def _says(self, route: str) -> tuple[int, str]:
+        """Status and text of a page by which a server is known. Raises BadInput where there is none."""
+        try:
+            return await self._http.call("GET", route, seconds=_SAYS)
+        except TimeoutError as error:
+            raise BadInput(f"{self.label}{route} has given no whole answer within {_SAYS:g} s; {HINT}") from error
+        except Down as error:
+            raise BadInput(f"{error}; {HINT}") from error
+
     async def names(self) -> list[str]:
         """Of the models and adapters that it serves just now; none where it does not answer."""
         return [str(card["id"]) for card in _listed(json.dumps(await self._http.json("GET", "/v1/models")))]
@@ -154,7 +162,8 @@ class Server:
             return False
 
     async def _must_be_vllm(self) -> None:
-        version = (await self._http.json("GET", "/version")).get("version")
+        status, text = await self._says("/version")
+        version = object_of(text).get("version") if status == 200 else None
         if not isinstance(version, str):
             raise BadInput(
                 f"{self.label} is an OpenAI-compatible server, but not vLLM, which gives exact token ids; "
@@ -186,7 +195,7 @@ class Server:
         if status != 200:
             raise Refused(f"{self.label} refused: status {status}: {message_of(text)}")
         try:
-            choice = json.loads(text)["choices"][0]
+            choice = parsed(text)["choices"][0]
             ids = tuple(int(index) for index in choice["token_ids"])
             told = (choice["logprobs"] or {}).get("token_logprobs") or ()
             logprobs = tuple(float(value) for value in told)
@@ -207,7 +216,7 @@ class Server:
         body = {"model": name, "prompt": prompts, "max_tokens": 1, "temperature": 0, "logprobs": 0}
         try:
             status, text = await self._http.call("POST", "/v1/completions", body, seconds=_PROBE)
-            choices = json.loads(text)["choices"] if status == 200 else []
+            choices = parsed(text)["choices"] if status == 200 else []
             told = {int(choice["index"]): float(choice["logprobs"]["token_logprobs"][0]) for choice in choices}
             return tuple(told[number] for number in range(len(prompts)))
         except (Down, TimeoutError, ValueError, LookupError, TypeError):
@@ -335,6 +344,6 @@ def _part(config: object, name: str) -> dict[str, Any]:
 
 def _listed(text: str) -> Sequence[dict[str, Any]]:
     try:
-        return [dict(card) for card in json.loads(text)["data"] if "id" in card]
+        return [dict(card) for card in parsed(text)["data"] if "id" in card]
     except (ValueError, KeyError, TypeError):
         return []
