@@ -2,7 +2,8 @@
 
 A server starts further processes, and those survive it when it is killed. The keeper becomes the parent of whatever
 loses its own (a subreaper) and waits until its standard input ends: that happens when the owner closes it, and also
-when the owner is killed. Then it ends the program and all that is below it. It imports nothing of Palaestra:
+when the owner is killed. Then it ends the program and all that is below it. It is two processes, one below the other:
+where one of them is killed, the other one does that. It imports nothing of Palaestra:
 
     python -I keeper.py FOLDER COMMAND ...
     python -I keeper.py --guard PID ...
@@ -35,9 +36,31 @@ _PATIENCE = 20.0  # seconds until what cannot be killed is given up
 def keep(folder: Path, command: list[str]) -> int:
     """Run the program until it ends, or until standard input does. Returns the process's exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who tells us
+    adopt()
+    owner, told = os.getppid(), False
+    ends, held = os.pipe()  # its end comes with that of the inner process
+    inner = os.fork()
+    if inner == 0:
+        os.close(ends)
+        return _run(folder, command)
+    os.close(held)
+    while not select.select([ends], [], [], 0.2)[0]:
+        # A pipe's end does not come while another child of the owner, forked, still holds it.
+        if os.getppid() != owner and not told:
+            told = True
+            os.kill(inner, signal.SIGTERM)
+    status = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
+    _clear()  # something is left where the inner process was killed
+    if os.getppid() != owner:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 1 if status else 0
+
+
+def _run(folder: Path, command: list[str]) -> int:
+    """What the inner process does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     adopt()
-    owner = os.getppid()
+    outer = os.getppid()
     program: subprocess.Popen[bytes] | None = None
     by_itself = False
     try:
@@ -45,13 +68,12 @@ def keep(folder: Path, command: list[str]) -> int:
         print(program.pid, flush=True)
         while not (by_itself := program.poll() is not None):
             told, _, _ = select.select([sys.stdin], [], [], 0.2)
-            # A pipe's end does not come while another child of the owner, forked, still holds it.
-            if (told and not os.read(sys.stdin.fileno(), 1)) or os.getppid() != owner:
+            if (told and not os.read(sys.stdin.fileno(), 1)) or os.getppid() != outer:
                 break
     finally:
         if program is not None:
             end(program, grace=5.0)
-        if not by_itself or os.getppid() != owner:
+        if not by_itself or os.getppid() != outer:
             shutil.rmtree(folder, ignore_errors=True)
     return 1 if by_itself else 0
 
@@ -92,6 +114,11 @@ def end(program: subprocess.Popen[bytes], grace: float) -> None:
         program.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             program.wait(timeout=grace)
+    _clear()
+
+
+def _clear() -> None:
+    """Kill all that is below this process."""
     until = time.monotonic() + _PATIENCE
     while (left := list(descendants(os.getpid()))) and time.monotonic() < until:
         for pid in left:

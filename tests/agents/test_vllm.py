@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import served
 from served import Way
@@ -340,8 +341,8 @@ def test_a_found_engine_takes_whole_weights_exactly(
     assert engine.starts == starts
 
 
-@pytest.mark.timeout(1500)  # the engine starts again
-def test_weights_change_and_the_core_is_killed_in_mid_collection(
+@pytest.mark.timeout(1500)  # the engine starts again, twice
+def test_weights_change_and_the_core_and_a_keeper_are_killed_in_mid_collection(
     engine: Engine, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Every turn has the log-probs of the weights that it is recorded with, and what was lost is made again."""
@@ -355,12 +356,21 @@ def test_weights_change_and_the_core_is_killed_in_mid_collection(
         for pid in keeper.descendants(engine.pid):  # the core, where the model is, not the server before it
             os.kill(pid, signal.SIGKILL)
 
-    made.plan = {6: lambda: made.update(models[1]), 20: kill}
+    left: dict[int, str] = {}
+
+    def kill_keeper() -> None:
+        assert engine.starts == starts + 1
+        left.update({pid: keeper.started(pid) for pid in (engine.pid, *keeper.descendants(engine.pid))})
+        os.kill(psutil.Process(engine.pid).ppid(), signal.SIGKILL)
+
+    made.plan = {6: lambda: made.update(models[1]), 20: kill, 30: kill_keeper}
     with EpisodeStore(tmp_path / "e.sqlite") as store:
         made.store = store
         report = gather(made, store, bandits(40), concurrency=6)
         assert (report.episodes, report.given_up, made.plan) == (40, 0, {})
-        assert engine.starts == starts + 1
+        assert engine.starts == starts + 2
+        assert len(left) >= 3  # the server, the core and its worker
+        assert not any(keeper.started(pid) == ticks for pid, ticks in left.items())
         versions = [version_of(folder) for folder in models]
         begun = Counter[str]()
         for episode in store.episodes():

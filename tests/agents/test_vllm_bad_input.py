@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
+import signal
 import socketserver
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from palaestra.agents.policies.vllm_serving import Serving
 from palaestra.agents.policy import Sampling
 from palaestra.agents.template import NotTokenExact
 from palaestra.agents.tiny import make_tiny
-from palaestra.envs import BadInput, MissingExtra, find
+from palaestra.envs import BadInput, MissingExtra, find, keeper
 from palaestra.trainers.config import config_of
 from palaestra.trainers.rft import RFTConfig
 
@@ -430,3 +432,32 @@ def test_nothing_of_an_engine_outlives_whoever_started_it(model: Path, tmp_path:
     while any(Path(f"/proc/{pid}").exists() for pid in pids) or Path(place).exists():
         threading.Event().wait(0.05)
     owner.stdout.close()
+
+
+@pytest.mark.parametrize("which", ["outer", "inner"])
+def test_nothing_of_an_engine_outlives_its_keeper(
+    monkeypatch: pytest.MonkeyPatch, model: Path, tmp_path: Path, which: str
+) -> None:
+    """Its owner lives, and starts it again. With a real engine, in mid-collection: `test_vllm`."""
+    code = (
+        "import subprocess, time; p = subprocess.Popen(['sleep', '100'], start_new_session=True);"
+        "print(p.pid, flush=True); time.sleep(100)"
+    )
+    monkeypatch.setattr(Engine, "_command", lambda self, place: [sys.executable, "-c", code])
+    monkeypatch.setattr(Engine, "_await", lambda self, place: None)
+    with Engine(model, device="cpu") as made:
+        place, outer = made._place, made._keeper
+        assert place is not None
+        assert outer is not None
+        while not (text := (place / "engine.log").read_text()):
+            threading.Event().wait(0.01)
+        since = {pid: keeper.started(pid) for pid in (*keeper.descendants(outer.pid), outer.pid, int(text))}
+        assert len(since) == 4  # the keeper's two, the program, and what that started and left alone
+        [inner] = (pid for pid in since if pid not in (outer.pid, made.pid, int(text)))
+        os.kill(outer.pid if which == "outer" else inner, signal.SIGKILL)
+        while made.running:
+            threading.Event().wait(0.05)
+        made.restart()
+        while any(keeper.started(pid) == ticks for pid, ticks in since.items()) or place.exists():
+            threading.Event().wait(0.05)
+        assert (made.starts, made.running) == (2, True)
