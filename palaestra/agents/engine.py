@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from palaestra.agents.engine_found import installed, must_compute
+from palaestra.agents.engine_found import context_of, installed, must_compute
 from palaestra.agents.models import resolve, version_of
 from palaestra.envs import BadInput, PalaestraError, keeper
 
@@ -291,6 +291,13 @@ class Engine:
         if paths:
             environ["PYTHONPATH"] = os.pathsep.join(paths)
         return environ
+
+    @property
+    def context(self) -> int | None:
+        """Ids of a prompt and its answer together, at the most, as far as that is known before it runs."""
+        if any(word.replace("_", "-").startswith("--max-model-len") for word in self._options):
+            return None
+        return self._context or context_of(self.folder)
 
     @property
     def search(self) -> list[str]:

@@ -110,6 +110,19 @@ def ties(folder: Path) -> bool:
         return True
 
 
+def context_of(folder: Path) -> int | None:
+    """Ids that a model's context holds at the most; None where its configuration does not say, or stretches them."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        ropes = [config.get(key) or {} for key in ("rope_scaling", "rope_parameters")]
+        kinds = {str(rope.get("rope_type", rope.get("type", "default"))) for rope in ropes}
+        length = config.get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return length if isinstance(length, int) and length > 0 and kinds == {"default"} else None
+
+
 def must_compute(folder: Path) -> None:
     """Refuse a model that the CPU build cannot run. Raises BadInput."""
     try:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Turn
 from palaestra.agents.message import Message
-from palaestra.envs import Task, TextEnv
+from palaestra.envs import BadInput, Task, TextEnv
 
 if TYPE_CHECKING:
     from palaestra.agents.template import ChatTemplate
@@ -36,6 +36,23 @@ class Sampling(BaseModel):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     max_tokens: int = Field(default=64, ge=1)
     seed: int = Field(default=0, ge=0)
+
+
+def must_fit(sampling: Sampling | None, context: int | None, model: str) -> None:
+    """Refuse answers that leave no room for any prompt.
+
+    Args:
+        context: ids of a prompt and its answer together; None where it is not known.
+        model: its name, for the message.
+
+    Raises:
+        BadInput: `max_tokens` is as many or more.
+    """
+    if sampling is not None and context is not None and sampling.max_tokens >= context:
+        raise BadInput(
+            f"max_tokens is {sampling.max_tokens}, and the context of {model} holds {context} ids, those of the prompt "
+            "among them; use fewer max_tokens or a longer context"
+        )
 
 
 @dataclass(frozen=True)

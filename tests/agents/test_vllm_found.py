@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from palaestra.agents.collect import collect
-from palaestra.agents.engine import EngineFault
+from palaestra.agents.engine import Engine, EngineFault
+from palaestra.agents.engine_found import context_of
 from palaestra.agents.models import version_of
 from palaestra.agents.policies.vllm import VLLMPolicy
 from palaestra.agents.policies.vllm_serving import Serving
@@ -450,15 +451,13 @@ def test_who_waits_for_new_weights_is_told_when_the_policy_is_closed(
 
 
 @pytest.fixture
-def refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], str]:
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """The one line by which a collection with some policy is refused; nothing of it is begun by then."""
     monkeypatch.setenv("COLUMNS", "500")
 
-    def typed(policy: str) -> str:
+    def typed(policy: str, *more: str) -> str:
         capsys.readouterr()
-        assert run(["collect", "bandit", "-p", policy, "-t", "1", "-q", "-o", str(tmp_path / "out")]) == 2
+        assert run(["collect", "bandit", "-p", policy, "-t", "1", "-q", "-o", str(tmp_path / "out"), *more]) == 2
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ")
         return line
@@ -466,7 +465,7 @@ def refused(
     return typed
 
 
-def test_the_command_says_what_is_wrong_with_a_server(ailing: Ailing, refused: Callable[[str], str]) -> None:
+def test_the_command_says_what_is_wrong_with_a_server(ailing: Ailing, refused: Callable[..., str]) -> None:
     policy = f"vllm:@{ailing.url}"
     assert "http://127.0.0.1:9 cannot be reached" in refused("vllm:@http://127.0.0.1:9")
     ailing.pages["/version"] = {"version": "0.9.1"}
@@ -478,7 +477,7 @@ def test_the_command_says_what_is_wrong_with_a_server(ailing: Ailing, refused: C
 
 
 def test_the_command_says_that_a_model_has_no_chat_template(
-    ailing: Ailing, model: Path, tmp_path: Path, refused: Callable[[str], str]
+    ailing: Ailing, model: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     bare = Path(shutil.copytree(model, tmp_path / "bare"))
     (bare / "chat_template.jinja").unlink(missing_ok=True)
@@ -491,12 +490,42 @@ def test_the_command_says_that_a_model_has_no_chat_template(
 
 
 def test_the_command_says_that_a_prompt_is_too_long_for_the_engine(
-    ailing: Ailing, model: Path, refused: Callable[[str], str]
+    ailing: Ailing, model: Path, refused: Callable[..., str]
 ) -> None:
     ailing.pages["/v1/models"] = {"data": [{"id": "tiny", "root": str(model), "max_model_len": 70}]}
     line = refused(f"vllm:@{ailing.url}")
     assert "its first prompt has" in line
     assert "the context holds 70; use a longer context or fewer max_tokens" in line
+
+
+def test_answers_that_leave_no_room_for_a_prompt_are_refused_before_an_engine_starts(
+    ailing: Ailing, model: Path, tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And before anything is written."""
+    monkeypatch.setattr(Engine, "_start", lambda self: pytest.fail("it starts"))
+    holds = context_of(model)
+    assert holds is not None
+    ailing.pages["/v1/models"] = {"data": [{"id": "tiny", "root": str(model), "max_model_len": holds}]}
+    for policy in (f"vllm:{model}", f"vllm:@{ailing.url}", str(model)):
+        told = f"max_tokens is {holds}, and the context of tiny holds {holds} ids"
+        assert told in refused(policy, "--max-tokens", str(holds))
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_context_that_a_configuration_stretches_is_not_known_before_the_engine_says_it(tmp_path: Path) -> None:
+    def of(config: object) -> int | None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return context_of(tmp_path)
+
+    assert context_of(tmp_path) is None
+    assert of({"max_position_embeddings": 512}) == 512
+    assert of({"max_position_embeddings": 512, "rope_scaling": None}) == 512
+    assert of({"max_position_embeddings": 512, "rope_parameters": {"rope_type": "default"}}) == 512
+    assert of({"text_config": {"max_position_embeddings": 512}}) == 512
+    for stretched in ({"rope_scaling": {"type": "yarn"}}, {"rope_parameters": {"rope_type": "llama3"}}):
+        assert of({"max_position_embeddings": 512, **stretched}) is None
+    for odd in ({}, [], {"max_position_embeddings": "512"}, {"max_position_embeddings": 512, "rope_scaling": "yarn"}):
+        assert of(odd) is None
 
 
 # -- what a run or a command asks of it --------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from pathlib import Path
 from palaestra.agents.policies.human import HumanPolicy
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.policies.random import RandomPolicy
-from palaestra.agents.policy import Policy, Sampling
+from palaestra.agents.policy import Policy, Sampling, must_fit
 from palaestra.envs import BadInput, EnvSpec
 
 _AT_LEAST, _AT_MOST = 32, 1024
@@ -47,8 +47,8 @@ def policy_by_name(
             is no vLLM at most 1,024).
 
     Raises:
-        BadInput: an unknown name or one that is no text, an oracle that is not there, or a slip that is no
-            probability.
+        BadInput: an unknown name or one that is no text, an oracle that is not there, a slip that is no probability, or
+            answers that leave no room for a prompt.
     """
     _is_text(name)
     kind, _, rest = name.partition(":")
@@ -73,7 +73,9 @@ def policy_by_name(
     need_train()
     from palaestra.agents.policies.hf import HFPolicy
 
-    return HFPolicy(model_name(name, spec), sampling=sampling, batch_size=batch_size, constrain=constrain)
+    policy = HFPolicy(model_name(name, spec), sampling=sampling, batch_size=batch_size, constrain=constrain)
+    must_fit(sampling, policy.prompt_limit, policy.name)
+    return policy
 
 
 def model_name(name: str, spec: EnvSpec) -> str:

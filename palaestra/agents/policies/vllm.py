@@ -25,7 +25,7 @@ from palaestra.agents.engine import Engine
 from palaestra.agents.episode import Actor
 from palaestra.agents.message import Message
 from palaestra.agents.models import quiet, read_card, resolve, version_of
-from palaestra.agents.policy import Completion, Request, Sampling
+from palaestra.agents.policy import Completion, Request, Sampling, must_fit
 from palaestra.agents.template import ChatTemplate
 from palaestra.envs import BadInput, MissingExtra
 
@@ -78,8 +78,9 @@ class VLLMPolicy:
             where those are here, else the model's name.
 
     Raises:
-        BadInput: nothing there, not a vLLM server, a version known not to work, unknown model. NotTokenExact: its chat
-            template cannot be grown by ids. MissingExtra: `vllm`. EngineFault: an engine does not start.
+        BadInput: nothing there, not a vLLM server, a version known not to work, unknown model, or answers that leave no
+            room for a prompt. NotTokenExact: its chat template cannot be grown by ids. MissingExtra: `vllm`.
+            EngineFault: an engine does not start.
     """
 
     actor = Actor.POLICY
@@ -113,6 +114,8 @@ class VLLMPolicy:
         place = engines[0].folder if engines and tokenizer is None else tokenizer
         if place is not None:  # what is wrong with a template is told before an engine is started
             self.template = template_of(place, jinja)
+        for engine in engines:  # so is what leaves no room for a prompt
+            must_fit(sampling, engine.context, _shown(engine.folder))
         self._replicas = Replicas(
             places,
             model=model,
@@ -123,6 +126,7 @@ class VLLMPolicy:
         )
         try:
             served = self._replicas.served
+            must_fit(sampling, served.context, served.name)
             self._folder = engines[0].folder if engines else _local(served.root)
             if place is None:
                 self.template = template_of(_found(served), jinja)
