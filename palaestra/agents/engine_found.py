@@ -73,9 +73,10 @@ def must_work(version: str, where: str) -> None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The release of a version; nothing for what has none, such as a development build."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
-    return tuple(int(part or 0) for part in found.groups()) if found and "dev" not in version else ()
+    """The release of a version, of a development build the one that it leads to. Nothing for what has none: a build
+    from sources without tags calls itself 0.1.dev..."""
+    found = re.match(r"(?!0\.1\.dev)(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
 
 
 def _release(places: Sequence[str]) -> tuple[str, str]:

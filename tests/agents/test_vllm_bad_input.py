@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socketserver
 import subprocess
@@ -212,10 +213,12 @@ def test_a_page_by_which_a_server_is_known_may_be_missing_but_must_not_hang(
 
 
 def test_versions_that_are_known_not_to_work_are_refused_with_the_reason() -> None:
-    for version in ("0.9.1", "0.10.1.1", "0.14.0rc1", "0.8"):
-        with pytest.raises(BadInput, match=f"the vLLM here is version {version}, which cannot be used: it|asked"):
+    for version in ("0.9.1", "0.10.1.1", "0.14.0rc1", "0.8", "0.10.1rc1.dev33+gabc", "0.14.2.dev7"):
+        with pytest.raises(
+            BadInput, match=f"the vLLM here is version {re.escape(version)}, which cannot be used: it|asked"
+        ):
             must_work(version, "the vLLM here")
-    for version in ("0.15.0", "0.32.0", "1.0", "0.1.dev1+g75231eff2", "unknown"):
+    for version in ("0.15.0", "0.32.0", "1.0", "0.15.1rc2.dev33+gabc", "0.1.dev1+g75231eff2", "dev", "unknown"):
         must_work(version, "the vLLM here")
 
 
