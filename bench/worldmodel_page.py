@@ -275,7 +275,8 @@ def write_page(out: Path, docs: Path) -> None:
         "## The world model\n\nMade by `python bench/worldmodel_study.py` (what it does stands at its top, settings "
         "in `bench/worldmodel_studies.py`), which goes on where it was stopped; `--study` names a part. World models "
         "learn from real episodes of an oracle, a flawed oracle, a random policy and the start model, in tasks that "
-        "nobody else trains or is measured on. Intervals are 95 % bootstraps over tasks and seeds."
+        "nobody else trains or is measured on (where a part says so, in some that the policy was taught). Intervals "
+        "are 95 % bootstraps over tasks and seeds."
     )
     text = "\n\n".join(part for part in (OPENS, opening, remarks, *parts, CLOSES) if part)
     write_whole(SECTION, (text + "\n").encode())
