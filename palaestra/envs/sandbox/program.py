@@ -153,7 +153,7 @@ class Setup:
         lines += [f"readonly={folder}" for folder in self.readonly]
         lines += [f"become={self.become[0]} {self.become[1]}"] if self.become else []
         lines += ["orphans="] if self.orphans else []
-        lines += ["oom=500"] if not self.users else []  # where users differ, only commands are offered to the kernel
+        lines += ["oom=500"] if not self.users else []  # after its commands, before anything outside
         lines += ["pdeath="] if self.pdeath else []
         lines += ["drop="] if self.drop else []
         return [line.encode() for line in lines] + ([b"filter=" + self.filter] if self.filter else [])

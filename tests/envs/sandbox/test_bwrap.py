@@ -21,6 +21,7 @@ from palaestra.envs.sandbox import Limits, bwrap, cgroups
 from palaestra.envs.sandbox.bwrap import BubblewrapSandbox
 from palaestra.envs.sandbox.client import GuestSandbox
 from palaestra.envs.sandbox.errors import SandboxDied, SandboxUnavailable
+from palaestra.envs.sandbox.pool import drain
 from palaestra.envs.sandbox.probe import probe
 
 SMALL = Limits(memory="256MiB", pids=24, disk="16MiB", files=500)  # type: ignore[arg-type]  # pydantic reads sizes
@@ -144,7 +145,10 @@ def test_what_the_kernel_limits_by_user_one_sandbox_cannot_take_from_another(kin
         first.write_file("hoard.py", HOARD.replace("STAY", "True"))
         first.exec("python3 hoard.py > told & while ! test -s told; do sleep 0.05; done", background=True)
         told = second.exec(["python3", "-c", HOARD.replace("STAY", "False")])
-        assert first.read_file("told") == told.stdout == "4 1024\n"
+        for each in (first.read_file("told"), told.stdout):
+            made, waiting = map(int, each.split())
+            assert made == 4
+            assert 1000 < waiting <= 1024  # a child's end may wait too
 
 
 def test_the_probe_says_what_it_found() -> None:
@@ -320,11 +324,12 @@ def ring(*_: object) -> None:
 
 
 def walls() -> list[int]:
-    """The bubblewraps of this process, those of a pool that other tests filled among them."""
+    """The bubblewraps of this process."""
     return [pid for pid in below(os.getpid()) if command(pid).startswith(("bwrap", "/usr/bin/bwrap"))]
 
 
 def test_a_start_that_is_interrupted_anywhere_leaves_nothing() -> None:
+    drain()  # pools that other tests left fill up when they like
     BubblewrapSandbox(SMALL).close()
     files, before, others, interrupted = set(os.listdir("/proc/self/fd")), groups(), walls(), 0
     handler = signal.signal(signal.SIGALRM, ring)

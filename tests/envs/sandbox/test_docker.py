@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import platform
 import re
@@ -26,6 +27,7 @@ from palaestra.envs.sandbox.errors import (
 )
 from palaestra.envs.sandbox.image import BUILD
 from palaestra.envs.sandbox.interface import MIB, Entry, ExecResult, Limits, WorkCopy
+from palaestra.envs.sandbox.program import Setup
 from palaestra.envs.sandbox.seccomp import ARCHITECTURES
 from palaestra.envs.sandbox.syscalls import NUMBERS
 
@@ -245,6 +247,17 @@ def test_who_holds_too_much_memory_is_ended_and_the_sandbox_goes_on(box: DockerS
     done = python(box, program)
     assert not done.timed_out
     assert done.rc == -9 or "MemoryError" in done.stderr
+
+
+@pytest.mark.parametrize("program", HOARDS.values(), ids=HOARDS)
+def test_the_kernel_ends_commands_before_the_guest_where_that_looks_too_late(
+    program: str, docker_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palaestra.envs.sandbox.docker.Setup", functools.partial(Setup, watch=False))
+    with DockerSandbox(LIMITS) as unwatched:
+        done = python(unwatched, program, timeout=10)
+        assert done.rc == -9 or "MemoryError" in done.stderr
+        assert python(unwatched, "print(open('/proc/self/oom_score_adj').read())").stdout == "1000\n\n"
 
 
 ON_THE_GUEST = {

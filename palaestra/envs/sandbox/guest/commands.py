@@ -33,9 +33,11 @@ class Rules:
         rlimits: resource, soft limit, hard limit.
         users: name -> (uid, gid), where the guest can become them.
         niceness: what commands are nicer by than the guest, which has to end them.
+        score: what the kernel ends first.
     """
 
     def __init__(self) -> None:
+        self.score = Score()
         self.memory = 0
         self.measure: Callable[[int], int] | None = None  # None: process by process
         self.pause = 0.03
@@ -217,7 +219,7 @@ class Runner:
         (inner_in, into), (out, inner_out), (err, inner_err), (why, inner_why) = pipes
         inside = (inner_in, inner_out, inner_err, inner_why)
         try:
-            pid = os.fork()
+            pid = self._rules.score.fork()
         except OSError:
             for pair in pipes:
                 for end in pair:
@@ -253,7 +255,6 @@ class Runner:
             for limit, values in self._rules.rlimits:
                 resource.setrlimit(limit, values)
             if command.user is not None:
-                offer(b"1000")
                 uid, gid = command.user
                 os.setgroups([])
                 os.setresgid(gid, gid, gid)
@@ -388,13 +389,41 @@ def waited(status: int) -> int:
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def offer(score: bytes) -> None:
-    """Be what the kernel ends first where memory runs out: before the guest, and before anything outside."""
-    try:
-        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-            file.write(score)
-    except OSError:
-        return
+class Score:
+    """Who is ended first where memory runs out, as the kernel orders it (`oom_score_adj`): commands before the guest.
+
+    Without it the guest, which holds little, is still the largest where commands hoard what no process is measured by.
+    To be made before the guest hides, as then neither it nor what it forks can open the file.
+    """
+
+    def __init__(self) -> None:
+        self._file, self._own = -1, b"0"
+        try:
+            self._file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            self._own = os.pread(self._file, 16, 0).strip()
+        except OSError:
+            return
+
+    def own(self, score: bytes) -> None:
+        """What the guest has from now on, but while it forks."""
+        if self._write(score):
+            self._own = score
+
+    def fork(self) -> int:
+        """As os.fork, with a child that the kernel ends before all else."""
+        self._write(b"1000")
+        try:
+            return os.fork()
+        finally:  # in the child too: the file is the guest's, wherever it is written
+            self._write(self._own)
+
+    def _write(self, score: bytes) -> bool:
+        if self._file < 0:
+            return False
+        try:
+            return bool(os.pwrite(self._file, score, 0))
+        except OSError:  # not allowed here, or not known, as to some runtimes
+            return False
 
 
 def execute(argv: Sequence[bytes], env: Mapping[bytes, bytes]) -> None:

@@ -13,7 +13,7 @@ import stat
 import sys
 
 from palaestra.envs.sandbox.guest import confine, paths
-from palaestra.envs.sandbox.guest.commands import Command, NotStarted, Rules, Runner, offer
+from palaestra.envs.sandbox.guest.commands import Command, NotStarted, Rules, Runner
 from palaestra.envs.sandbox.guest.frames import CHUNK, HEADER, KEY, Forged, Seal
 from palaestra.envs.sandbox.guest.held import Held
 from palaestra.envs.sandbox.guest.packer import Packer
@@ -335,7 +335,7 @@ def configure(fields: list[bytes], guest: Guest) -> None:
         elif name == b"orphans":
             confine.adopt_orphans()
         elif name == b"oom":
-            offer(value)
+            rules.score.own(value)
         elif name == b"pdeath":
             confine.die_with_parent()
         else:
