@@ -20,7 +20,8 @@ STUCK = 5
 options)."""
 
 KEPT = 4096
-"""Predictions that a learned world remembers: going back and taking the same step again asks nobody."""
+"""Steps that a world remembers: a model is not asked again when the same step is taken after going back, and where a
+real environment can only go back by starting again (a browser) nothing is done a second time."""
 
 
 class World(Protocol):
@@ -148,7 +149,8 @@ class LearnedWorld:
 class RealWorld:
     """The real environment behind the interface of a world model: the upper limit of every imagination.
 
-    It goes where it is asked to by rewinding instances of its own, never the agent's.
+    It goes where it is asked to by rewinding an instance of its own, never the agent's. Where that means starting
+    again, what came of a step is remembered: many episodes of a task take the same ones.
 
     Args:
         env: id or short name; settings: what it is made with.
@@ -156,7 +158,7 @@ class RealWorld:
         kept: snapshots that are remembered, where the environment can copy its state.
 
     Attributes:
-        calls: steps that were taken; replayed: steps that were taken only to get there.
+        calls: steps that were taken (one that is remembered is not); replayed: steps that were taken only to get there.
     """
 
     learned = False
@@ -181,6 +183,7 @@ class RealWorld:
         self.lists = self._env.lists_actions
         self._kept: OrderedDict[tuple[str, tuple[str, ...]], Snapshot] = OrderedDict()
         self._most = kept if self._env.fidelity is Fidelity.EXACT else 0
+        self._seen: OrderedDict[tuple[str, tuple[str, ...]], Prediction] = OrderedDict()
         self._lock = threading.Lock()
 
     def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
@@ -192,16 +195,25 @@ class RealWorld:
         """Give the instance back."""
         with self._lock:
             self._kept.clear()
+            self._seen.clear()
             self._env.close()
 
     def _step(self, step: Asked) -> Prediction:
+        taken = (step.task.id, (*step.done, step.action))
+        if taken in self._seen:
+            return self._seen[taken]
         self._go(step.task, step.done)
         page, _, over, cut, info = self._env.step(step.action)
         self.calls += 1
-        self._keep(step.task, (*step.done, step.action))
+        self._keep(step.task, taken[1])
         status = Status.OVER if over or cut else Status.GOING if info["valid"] else Status.REFUSED
         actions = None if info["actions"] is None else tuple(info["actions"])
-        return Prediction(page, status, actions, score=info["score"])
+        found = Prediction(page, status, actions, score=info["score"])
+        if not self._most:
+            self._seen[taken] = found
+            while len(self._seen) > KEPT:
+                self._seen.popitem(last=False)
+        return found
 
     def _go(self, task: Task, done: tuple[str, ...]) -> None:
         snapshot = self._kept.get((task.id, done))

@@ -9,14 +9,16 @@ import pytest
 from palaestra.agents.collect import collect
 from palaestra.agents.episode import Outcome
 from palaestra.agents.policies.oracle import OraclePolicy
+from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.tiny import make_tiny
 from palaestra.envs import make
 from palaestra.trainers.config import config_of
-from palaestra.trainers.evaluate import choose_tasks
+from palaestra.trainers.evaluate import choose_tasks, evaluate
 from palaestra.worldmodel.env import ID
 from palaestra.worldmodel.fidelity import fidelity
 from palaestra.worldmodel.loading import load_world, read_card
+from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
 from palaestra.worldmodel.page import Status
 from palaestra.worldmodel.training import TrainConfig, train_world
 from palaestra.worldmodel.transitions import Transition, transitions_of
@@ -75,9 +77,30 @@ def test_the_real_browser_behind_the_interface_imagines_exactly(store: EpisodeSt
             horizons=3,
             origins=2,
         )
-        world.close()
         for row in report.horizons:
             assert (row.exact.mean, row.ending.mean, row.cut) == (1.0, 1.0, 0)
+        cost = world.calls, world.replayed
+        last = found(store, env_id)[-1]
+        again = world.predict([t.branch("").asked(t.action) for t in last[:2]])
+        assert [prediction.page for prediction in again] == [t.next for t in last[:2]]
+        assert (world.calls, world.replayed) == cost
+        world.close()
+
+
+def test_looking_ahead_in_the_real_browser_finds_what_wins(tmp_path: Path) -> None:
+    """One of two buttons is the right one: acting at random misses some, trying them elsewhere first misses none."""
+    buttons = RandomPolicy([f"click [{number}]" for number in (2, 3, 4)])
+    world = RealWorld(MINIWOB, SOLVED)
+    ahead = LookAhead(buttons, world, plan=LookAheadPlan(candidates=12, depth=1, after=0))
+    tasks = [f"click-test-2/{seed}" for seed in range(1000, 1004)]
+    with EpisodeStore(tmp_path / "episodes.sqlite") as kept:
+        alone, best = (
+            evaluate(MINIWOB, who, kept, split="dev", tasks=tasks, env_settings=SOLVED, progress="quiet")
+            for who in (buttons, ahead)
+        )
+    world.close()
+    assert alone.success.mean < best.success.mean == 1.0
+    assert 0 < world.calls <= 3 * ahead.spent.decisions  # three buttons, of which none is tried twice in one place
 
 
 def test_a_world_model_learns_pages_of_a_browser_and_is_played_in(store: EpisodeStore, tmp_path: Path) -> None:

@@ -285,6 +285,26 @@ def test_the_real_world_goes_anywhere_and_remembers_where_it_was() -> None:
     assert (world.calls, world.replayed) == (9, 0)
 
 
+def test_where_going_back_is_starting_again_no_step_is_taken_twice() -> None:
+    class StartsAgain(rooms.Rooms):
+        fidelity = Fidelity.REPLAY
+
+    made = StartsAgain()
+    world = RealWorld("toy/Rooms-v0", factory=lambda _: made)
+    start = task("1-4")
+
+    def ahead(*actions: str) -> tuple[str, int, int]:
+        (found,) = world.predict([Asked(start, "", "", actions[:-1], "", actions[-1])])
+        return found.page, world.calls, world.replayed
+
+    assert ahead("right", "right") == (page(3, 4), 1, 1)
+    assert ahead("right", "left") == (page(1, 4), 2, 2)
+    assert ahead("right", "right") == (page(3, 4), 2, 2)  # remembered: the instance stands elsewhere, and stays there
+    assert ahead("right", "left", "left") == (page(0, 4), 3, 2)  # it goes on from where it stands
+    world.close()
+    assert ahead("right", "right") == (page(3, 4), 4, 3)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
