@@ -35,7 +35,9 @@ class Study:
             policy, and only the world model is trained and measured. vocabulary: episodes whose words are known;
             known: ids of its tokenizer. cloning: what its fit is told besides.
         conversation, sampling: how the policy is shown an episode, and how its rollouts are drawn.
-        begins: another study whose policy this one has; its own where it is empty.
+        begins: another study whose policy this one has; its own where it is empty. schooled: another study, with whose
+            policy's weights and words the cloning begins; with a fresh model where it is empty.
+        lists: the environment lists what can be done, and the policy answers with one of that.
         explored: temperature of the further candidates of looking ahead; that of the rollouts where it is None.
         onward: the world model begins with the weights of the `policy`, as the paper's begins with those of its agent's
             base model, or with those of another study's first world model; with a fresh model where it is empty.
@@ -74,6 +76,8 @@ class Study:
     sampling: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 1.0, "max_tokens": 32})
     explored: float | None = None
     begins: str = ""
+    schooled: str = ""
+    lists: bool = True
     onward: str = ""
     trained: tuple[str, ...] = ()
     budget: int = 216
@@ -108,6 +112,11 @@ FORMS = (
     *("multi-layouts", "multi-orderings", "navigate-tree"),
 )
 """Others with buttons, boxes and fields."""
+
+
+def small(numbers: range) -> tuple[str, ...]:
+    """Goals of the shop of the package."""
+    return tuple(f"small-synthetic/{n}" for n in numbers)
 
 
 def miniwob(seeds: range, pages: Sequence[str] = STEPS) -> tuple[str, ...]:
@@ -264,4 +273,62 @@ STUDIES["miniwob-more"] = replace(
     measured=miniwob(range(2000, 2010)),
     tokens=3_000_000,
     fitted={"batch": 4},
+)
+
+STUDIES["webshop-site"] = Study(
+    title="WebShop's site in the real browser",
+    why="The shop of the package (50 products) as accessibility trees; a page shows up to 900 characters, which holds "
+    "a product with its options but only the first of the products found. The policy begins with the weights of the "
+    "policy of WebShop's text pages (`webshop-read`), which read, and has cloned the oracle on 261 goals; the world "
+    "model begins with the weights of this policy and learns from 200 of these goals. It is measured on the split "
+    "`test`, and the policy plays goals of the split `dev`. Further candidates are drawn at temperature 1.",
+    env="palaestra/WebShopSite-v0",
+    env_settings={"max_steps": 8},
+    schooled="webshop-read",
+    lists=False,
+    taught=small(range(198, 459)),
+    cloned=2_000_000,
+    cloning={"micro_tokens": 1300, "batch": 2, "learning_rate": 2e-3},
+    conversation={"max_observation": 900},
+    sampling={"temperature": 0.7, "max_tokens": 96},
+    explored=1.0,
+    onward="policy",
+    oracle=small(range(198, 298)),
+    random=small(range(198, 228)),
+    words=tuple(f"click [{number}]" for number in range(1, 20)),
+    policy=small(range(298, 398)),
+    slip=0.0,
+    measured=small(range(20)),
+    page={"max_page": 900, "rules": False, "history": 4},
+    tokens=2_000_000,
+    max_tokens=560,
+    fitted={"micro_tokens": 1300, "batch": 4},
+    tasks=small(range(99, 129)),
+    arms=tuple(ARMS[number] for number in (0, 1, 5, 9, 2, 6, 3, 7)),
+)
+STUDIES["miniwob-read"] = replace(
+    STUDIES["miniwob-more"],
+    title="MiniWoB++ in the real browser, a world model and a policy that read",
+    why="The twenty pages of the part above. The policy begins with the weights of the policy of WebShop's text pages "
+    "(`webshop-read`), which read, and has cloned the oracle on the fifty training seeds of each page; the world model "
+    "begins with the weights of this policy. It is measured on seeds of all twenty pages in the split `test`, and the "
+    "policy plays seeds of the split `dev`. Further candidates are drawn at temperature 1. The figures of the parts "
+    "above were seen before this was set up.",
+    schooled="webshop-read",
+    lists=False,
+    taught=miniwob(range(50), STEPS + FORMS),
+    cloned=2_000_000,
+    cloning={"micro_tokens": 1300, "batch": 4, "learning_rate": 2e-3},
+    conversation={"max_observation": 600},
+    sampling={"temperature": 0.7, "max_tokens": 48},
+    explored=1.0,
+    onward="policy",
+    policy=miniwob(range(10), STEPS + FORMS),
+    measured=miniwob(range(2000, 2002), STEPS + FORMS),
+    tokens=2_500_000,
+    max_tokens=360,
+    fitted={"micro_tokens": 1300, "batch": 4},
+    judges=True,
+    tasks=miniwob(range(1000, 1003), STEPS + FORMS),
+    arms=tuple(ARMS[number] for number in (0, 1, 5, 9, 2, 6, 3, 7)),
 )

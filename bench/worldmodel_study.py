@@ -44,7 +44,7 @@ from palaestra.worldmodel.loading import read_card
 from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
 from palaestra.worldmodel.methods import contestant
 from palaestra.worldmodel.training import TrainConfig, train_world
-from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
+from palaestra.worldmodel.world import LearnedWorld, World, real_world
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTROLS = ("self-improve", "webevolver", "webevolver-untrained")
@@ -86,14 +86,14 @@ class Run:
         """How the policy is shown an episode."""
         return Conversation(**self.study.conversation)
 
-    def policy(self, *, constrain: bool = True, temperature: float | None = None) -> HFPolicy:
-        """The policy, by default at the temperature of its rollouts."""
+    def policy(self, *, free: bool = False, temperature: float | None = None) -> HFPolicy:
+        """The policy, by default at the temperature of its rollouts; `free` to write what no list holds."""
         drawn = Sampling(**self.study.sampling)
         return HFPolicy(
             load_model(policy_model(self)),
             sampling=drawn if temperature is None else drawn.model_copy(update={"temperature": temperature}),
             batch_size=32,
-            constrain=constrain,
+            constrain=self.study.lists and not free,
         )
 
 
@@ -105,7 +105,9 @@ def policy_model(run: Run) -> Path:
     model, fresh = folder / "policy-model", folder / "fresh-policy"
     if (model / "config.json").is_file():
         return model
-    if not (fresh / "config.json").is_file():
+    if study.schooled:
+        fresh = policy_model(replace(run, name=study.schooled))
+    elif not (fresh / "config.json").is_file():
         words = env_texts(study.env, episodes=study.vocabulary)
         make_tiny(words, fresh, vocab=study.known, hidden=128, layers=2, heads=4, name="tiny")
     settings = {
@@ -129,7 +131,7 @@ def recipe_settings(study: Study, model: Path) -> dict[str, Any]:
         "env": study.env,
         "env_settings": dict(study.env_settings),
         "model": str(model),
-        "constrain": True,
+        "constrain": study.lists,
         "conversation": dict(study.conversation),
         "sampling": dict(study.sampling),
         "evaluation": {
@@ -238,14 +240,14 @@ def player(run: Run, arm: str, world: Path) -> Policy:
         return run.policy()
     learned, depth = imagining(world), int(arm[-1])
     imagined = arm.startswith("imagined")
-    seen: World = learned if imagined else RealWorld(run.study.env, dict(run.study.env_settings))
+    seen: World = learned if imagined else real_world(run.study.env, dict(run.study.env_settings))
     return LookAhead(
         run.policy(),
         seen,
         learned.judge if arm == JUDGED else None,
         plan=LookAheadPlan(candidates=3, depth=depth, after=0),
         explorer=run.policy(temperature=run.study.explored) if run.study.explored is not None else None,
-        roller=None if seen.lists else run.policy(constrain=False),
+        roller=None if seen.lists else run.policy(free=True),
     )
 
 

@@ -38,6 +38,10 @@ def test_nothing_is_measured_on_what_anybody_learnt_from(name: str) -> None:
         assert not set(study.measured) & set(study.tasks)
     assert study.arms[0] == ARMS[0]
     assert set(study.arms) <= set(ARMS)
+    for other in filter(None, (study.begins, study.schooled)):
+        assert STUDIES[other].taught  # it has a policy to begin with
+    if study.taught:
+        assert study.lists == (study.words is None)  # who can name nothing at random is told what can be done
 
 
 def test_parts_that_were_run_elsewhere_stay_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
