@@ -46,8 +46,7 @@ class Branch:
         self.problem = found.problem
         self.actions, self.score = found.actions, found.score
         if found.problem is None:
-            self.same = self.same + 1 if found.page == self.page else 0
-            self.page = found.page
+            self.page, self.same = found.page, found.same
 
     def case(self) -> Case:
         """Where it stands, to be judged. A branch that was cut is worth nothing and is not judged."""

@@ -147,7 +147,7 @@ class WorldModelEnv(TextEnv[Imagined]):
         (found,) = self.world.predict([asked])
         valid = found.status != "refused" or (state.actions is not None and action in state.actions)
         state.done.append(short)
-        state.same = state.same + 1 if found.page == state.page else 0
+        state.same = found.same
         if found.problem is not None:
             state.page, state.actions = CUT[found.problem], ()
             return Reply(state.page, score=0.0, over=True, extra={"problem": found.problem.value})

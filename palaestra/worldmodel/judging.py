@@ -74,7 +74,7 @@ class ModelJudge:
         self.policy, self.page = policy, page or PageFormat()
         self.name = f"{policy.name} {policy.version}"
         self.calls = self.unreadable = self.batches = self.prompt_tokens = self.completion_tokens = 0
-        self._together = Together(self._act)
+        self._together = Together()
 
     def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
         """Ask about all cases. What several threads ask at the same time goes to the policy together."""
@@ -83,7 +83,7 @@ class ModelJudge:
             said = question(case, self.page)
             prompt = self.policy.template.opening(said) if self.policy.template is not None else ()
             requests.append(Request(said, seed + number, prompt))
-        return [self._value(answer) for answer in self._together.ask(requests)]
+        return [self._value(answer) for answer in self._together.ask(requests, self._act)]
 
     def _act(self, requests: Sequence[Request]) -> list[Completion]:
         answers: list[Completion] = []

@@ -95,6 +95,7 @@ class Prediction:
         page: what is seen next; empty with a `problem`.
         status: how the episode stands.
         actions: the admissible actions there; None where they were not predicted.
+        same: how often in a row this page has been there already, as it is shown to a model.
         score: the score there, in [0, 1], where the real environment said it; a model only imagines, so None.
         problem: why there is no page.
         text: what was written, word for word.
@@ -104,6 +105,7 @@ class Prediction:
     page: str
     status: Status = Status.GOING
     actions: tuple[str, ...] | None = None
+    same: int = 0
     score: float | None = None
     problem: Problem | None = None
     text: str = ""

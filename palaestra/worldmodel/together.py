@@ -9,15 +9,20 @@ from palaestra.agents.policy import Completion, Request
 
 
 class Together:
-    """Callers in several threads, one engine: whoever finds it free asks for all who wait."""
+    """Callers in several threads, one engine: whoever finds it free asks for all who wait.
 
-    def __init__(self, act: Callable[[Sequence[Request]], Sequence[Completion]]) -> None:
-        self._act = act
+    It does not hold the engine: its owner would then hold itself, and a model's weights and prefixes would stay in
+    memory after their last use until the garbage collector looks at what has lived long.
+    """
+
+    def __init__(self) -> None:
         self._engine, self._list = threading.Lock(), threading.Lock()
         self._waiting: list[_Turn] = []
 
-    def ask(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answers to these requests. Raises what the engine raised when they were asked."""
+    def ask(
+        self, requests: Sequence[Request], act: Callable[[Sequence[Request]], Sequence[Completion]]
+    ) -> list[Completion]:
+        """Answers to these requests by `act`, the same engine for all. Raises what it raised when they were asked."""
         mine = _Turn(list(requests))
         with self._list:
             self._waiting.append(mine)
@@ -26,7 +31,7 @@ class Together:
                 with self._list:
                     group, self._waiting = self._waiting, []
                 try:
-                    answers = list(self._act([request for turn in group for request in turn.requests]))
+                    answers = list(act([request for turn in group for request in turn.requests]))
                     for turn in group:
                         turn.answers, answers = answers[: len(turn.requests)], answers[len(turn.requests) :]
                 except Exception as error:

@@ -93,7 +93,7 @@ class LearnedWorld:
         self._kept: OrderedDict[tuple[object, ...], Completion] = OrderedDict()
         self._lock = threading.Lock()
         self._max_same = max_same
-        self._together = Together(self._act)
+        self._together = Together()
 
     def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
         """Ask the model. What is no page comes back as a `problem`."""
@@ -106,7 +106,7 @@ class LearnedWorld:
             if key not in known:
                 prompt = self.policy.template.opening(each) if self.policy.template is not None else ()
                 asked[key] = Request(each, step.seed, prompt)
-        answers = dict(zip(asked, self._together.ask(list(asked.values())), strict=True)) if asked else {}
+        answers = dict(zip(asked, self._together.ask(list(asked.values()), self._act), strict=True)) if asked else {}
         with self._lock:
             self._kept.update({key: answer for key, answer in answers.items() if answer.error is None})
             while len(self._kept) > KEPT:
@@ -137,8 +137,10 @@ class LearnedWorld:
             found = Prediction("", problem=Problem.ENDLESS, text=answer.text)
         elif self.lists and not found.over and not found.actions:  # no way on from there, and no end
             found = Prediction("", problem=Problem.MALFORMED, text=answer.text)
-        elif found.problem is None and found.page == self.page.cut(step.page) and step.same + 1 >= self._max_same:
-            found = Prediction("", problem=Problem.STUCK, text=answer.text)
+        elif found.problem is None and found.page == self.page.cut(step.page):  # a real page may be longer than that
+            found = replace(found, same=step.same + 1)
+            if found.same >= self._max_same:
+                found = Prediction("", problem=Problem.STUCK, text=answer.text)
         if found.problem is not None:
             self.problems[found.problem] += 1
         if not asked:  # it cost nothing this time

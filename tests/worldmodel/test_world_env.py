@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from palaestra.envs import BadInput, Fidelity, Task, find, make, specs
 from palaestra.envs.check import check
 from palaestra.trainers.evaluate import evaluate, measured, summarise
 from palaestra.trainers.expert_files import read_experts
+from palaestra.worldmodel.branch import Branch
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
 from palaestra.worldmodel.judging import Case, ModelJudge, TrueScore, reading
 from palaestra.worldmodel.page import Asked, PageFormat, Problem
@@ -130,6 +133,23 @@ def test_a_model_that_writes_nonsense_is_cut_scored_zero_and_counted(problem: Pr
     assert info["problem"] == problem
     assert world.problems == {problem: 1}
     assert judge.calls == 0
+
+
+def test_the_first_repeat_of_a_page_that_is_too_long_to_be_shown_whole_counts() -> None:
+    """The real page is longer than what the world model is shown and repeats."""
+    form = PageFormat(max_page=20)
+    shown = form.cut(page(1, 2))
+    assert shown != page(1, 2)
+    world = LearnedWorld(Writes(lambda _: f"{shown}\n== going"), form, max_same=2)
+    env = imagined(world)
+    env.reset(options={"task": wish("1-2")})
+    assert env.step("left")[0] == shown
+    assert env.step("left")[0] == CUT[Problem.STUCK]
+    branch = Branch(task("1-2"), "", page(1, 2), (), page(1, 2))
+    for problem in (None, Problem.STUCK):
+        assert branch.problem is None
+        branch.take("left", world.predict([branch.asked("left")])[0])
+        assert branch.problem is problem
 
 
 def test_everything_made_there_is_marked_and_repeatable(tmp_path: Path) -> None:
@@ -242,10 +262,10 @@ def test_what_threads_ask_at_once_goes_to_the_model_together() -> None:
         go.wait(10)
         return [Completion(str(request.seed)) for request in requests]
 
-    together, told = Together(act), dict[int, str]()
+    together, told = Together(), dict[int, str]()
 
     def ask(number: int) -> None:
-        told[number] = together.ask([Request((), seed=number)])[0].text
+        told[number] = together.ask([Request((), seed=number)], act)[0].text
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
     threads[0].start()
@@ -264,7 +284,18 @@ def test_what_threads_ask_at_once_goes_to_the_model_together() -> None:
         raise RuntimeError("lost")
 
     with pytest.raises(RuntimeError, match="lost"):
-        Together(fails).ask([Request(())])
+        Together().ask([Request(())], fails)
+
+
+def test_a_world_leaves_memory_with_its_last_use() -> None:
+    world, judge = oracle(), ModelJudge(Writes(true_worth))
+    policies = [weakref.ref(world.policy), weakref.ref(judge.policy)]
+    gc.disable()
+    try:
+        del world, judge
+        assert [policy() for policy in policies] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_real_world_goes_anywhere_and_remembers_where_it_was() -> None:
