@@ -104,10 +104,10 @@ def trust(folder: Path) -> str:
         cells.append(ends.get(int(cells[0]), "-"))
     file = runs[0] / FILE
     fresh = Path(learnt[0].base).name.startswith("fresh")
-    begun = "a fresh model of" if fresh else "with the weights to begin with that are named above, of"
+    begun = "from fresh weights" if fresh else "from the weights named above"
     said = " " + read_record(file, Judged).text() if file.is_file() else ""
     return (
-        f"{len(runs)} world model(s), each {begun} {learnt[0].report.trainable_parameters:,} parameters with "
+        f"{len(runs)} world model(s) of {learnt[0].report.trainable_parameters:,} parameters, trained {begun}, with "
         f"{learnt[0].transitions:,} transitions and {learnt[0].judgements:,} judgements to learn from, "
         f"{learnt[0].report.tokens_seen:,} ids through it in {learnt[0].report.seconds / 60:.0f} minutes (loss "
         f"{losses}). Measured on "

@@ -49,6 +49,8 @@ from palaestra.worldmodel.world import LearnedWorld, World, real_world
 ROOT = Path(__file__).resolve().parent.parent
 CONTROLS = ("self-improve", "webevolver", "webevolver-untrained")
 """The reference comes first."""
+MEMORY = 256 << 20
+"""Bytes of prefixes that each policy keeps: looking ahead has four of them (who acts, explores, goes on, imagines)."""
 
 
 @dataclass
@@ -94,6 +96,7 @@ class Run:
             sampling=drawn if temperature is None else drawn.model_copy(update={"temperature": temperature}),
             batch_size=32,
             constrain=self.study.lists and not free,
+            memory=MEMORY,
         )
 
 
@@ -138,8 +141,8 @@ def recipe_settings(study: Study, model: Path) -> dict[str, Any]:
             "split": "dev",
             "temperature": study.sampling["temperature"],
             "between": False,
-            "tasks": list(study.tasks),
-            "samples": study.answers,
+            "tasks": list(study.finals or study.tasks),
+            "samples": study.tries if study.finals else study.answers,
         },
     }
 
@@ -231,7 +234,8 @@ def imagining(world: Path) -> LearnedWorld:
     """A trained world model, for many questions at once."""
     card = read_card(world / "model")
     sampling = Sampling(temperature=card.temperature, max_tokens=card.max_tokens)
-    return LearnedWorld(HFPolicy(load_model(world / "model"), sampling=sampling, batch_size=64), card.page)
+    policy = HFPolicy(load_model(world / "model"), sampling=sampling, batch_size=64, memory=MEMORY)
+    return LearnedWorld(policy, card.page)
 
 
 def player(run: Run, arm: str, world: Path) -> Policy:
