@@ -252,7 +252,6 @@ def write_page(out: Path, docs: Path) -> None:
     Parts of studies of which nothing is in `out` stay as they stand on the page: they were run elsewhere.
     """
     from worldmodel_studies import ARMS, STUDIES
-    from worldmodel_study import CONTROLS
 
     page = docs.read_text(encoding="utf-8") if docs.is_file() else ""
     before, _, rest = page.partition(OPENS)
@@ -262,7 +261,7 @@ def write_page(out: Path, docs: Path) -> None:
         found = [trust(out / name), acting(out / name, ARMS)]
         if (out / name / "synthesis").is_dir():
             env = make(study.env)
-            found.append(synthesis(out / name, CONTROLS, env))
+            found.append(synthesis(out / name, study.compared, env))
             env.close()
         if any(found):
             parts.append("\n\n".join([f"### {study.title}", *(part for part in (study.why, *found) if part)]))

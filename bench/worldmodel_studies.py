@@ -42,7 +42,8 @@ class Study:
         onward: the world model begins with the weights of the `policy`, as the paper's begins with those of its agent's
             base model, or with those of another study's first world model; with a fresh model where it is empty.
         trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks (`dev`) that are played.
-        fit: of the policy, in the recipes. imagined: episodes of each task that was never solved.
+        compared: the recipes; the reference comes first. fit: of the policy, in them. imagined: episodes of each task
+            that was never solved.
         after: ids of the fits of a world model that goes on with what a recipe's own rollouts show.
         answers: of each of these, in every measurement.
         finals: held-out tasks that the recipes are measured on in place of `tasks`, and `tries` at each.
@@ -81,6 +82,7 @@ class Study:
     lists: bool = True
     onward: str = ""
     trained: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ("self-improve", "webevolver", "webevolver-untrained")
     budget: int = 216
     tasks: tuple[str, ...] = ()
     fit: Mapping[str, Any] = field(default_factory=lambda: {**FIT, "tokens": 30_000})
@@ -253,6 +255,7 @@ STUDIES["webshop-read"] = replace(
     budget=408,
     fit={"learning_rate": 3e-4, "batch": 4, "micro_tokens": 1300, "tokens": 200_000},
     imagined=2,
+    compared=("self-improve", "webevolver", "webevolver-untrained", "webevolver-real"),
     finals=shelved("dev", range(500, 1500)),
     tries=3,
 )

@@ -47,8 +47,6 @@ from palaestra.worldmodel.training import TrainConfig, train_world
 from palaestra.worldmodel.world import LearnedWorld, World, real_world
 
 ROOT = Path(__file__).resolve().parent.parent
-CONTROLS = ("self-improve", "webevolver", "webevolver-untrained")
-"""The reference comes first."""
 MEMORY = 256 << 20
 """Bytes of prefixes that each policy keeps: looking ahead has four of them (who acts, explores, goes on, imagines)."""
 
@@ -314,11 +312,11 @@ def synthesise(run: Run, seed: int, world: Path) -> None:
         "imagined": study.imagined,
     }
     recipes = recipes_of(
-        [contestant(name) for name in CONTROLS],
+        [contestant(name) for name in study.compared],
         settings,
         run.folder / "synthesis",
         [seed],
-        {CONTROLS[-1]: {"world_model": None}},  # nobody was ever trained to imagine: the start model does
+        {"webevolver-untrained": {"world_model": None}},  # nobody was ever trained to imagine: the start model does
         {"progress": "quiet", "concurrency": 32},
     )
     for (name, _), recipe in recipes.items():

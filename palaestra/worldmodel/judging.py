@@ -116,7 +116,7 @@ def question(case: Case, page: PageFormat) -> list[Message]:
     """The conversation that asks for one number."""
     lines = [f"Task: {page.cut(case.first)}"]
     lines += [f"Done: {' '.join(action.splitlines())}" for action in case.done[-page.history :] if page.history]
-    lines.append(f"Page: {page.cut(case.page)}")
+    lines += [f"Page: {page.cut(case.page)}"] if page.judged == "page" else []
     lines += ["The episode is over."] if case.over else []
     return [
         Message(role="system", content=f"{_RULES}\n{case.instructions}".strip() if page.rules else _BRIEF),

@@ -23,6 +23,12 @@ CONTESTANTS.update(
                 what="synthesis without a world model: the start model imagines",
             ),
             Contestant(
+                "webevolver-real",
+                WebEvolver,
+                {"synthesis": "real"},
+                what="synthesis in the real environment, by its score: the limit of any world model, at more rollouts",
+            ),
+            Contestant(
                 "self-improve",
                 WebEvolver,
                 {"synthesis": "none"},

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -129,6 +130,8 @@ class PageFormat(BaseModel):
         rationale: a thought stands before the page.
         rules: before every step it is told its part and the environment's instructions, and likewise the judge. A small
             model that learns a single environment from nothing does without, and reads half as much.
+        judged: what a judge is shown beside the task: the actions and the page that they led to, or the actions alone,
+            as an imagined page may say that all went well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -138,6 +141,7 @@ class PageFormat(BaseModel):
     actions: int = Field(default=0, ge=0)
     rationale: bool = False
     rules: bool = True
+    judged: Literal["page", "actions"] = "page"
 
     def cut(self, page: str) -> str:
         """A page as it is shown and learnt."""

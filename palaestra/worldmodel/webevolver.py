@@ -7,7 +7,8 @@
 
 What wins in the real environment is what it scores so (on the live web the paper needs a judge). Controls: `synthesis`
 "untrained" imagines with a model that was never trained to (what the paper calls synthesis without a world
-model), "none" fits pi_final on D_1 alone; at equal training tokens with `objective.tokens`.
+model), "real" plays in the real environment, "none" fits pi_final on D_1 alone; at equal training tokens with
+`objective.tokens`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from palaestra.trainers.phases import Collected, Plan, Record
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.sample import Sample, sample_of
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
-from palaestra.worldmodel.judging import ModelJudge
-from palaestra.worldmodel.loading import load_world, model_policy, untrained_world
+from palaestra.worldmodel.judging import Judge, ModelJudge
+from palaestra.worldmodel.loading import card_of, load_world, model_policy, untrained_world
 from palaestra.worldmodel.training import WorldConfig, learn, measure
-from palaestra.worldmodel.world import LearnedWorld
+from palaestra.worldmodel.world import RealWorld, World
 
 
 class WebEvolverConfig(RFTConfig):
@@ -39,13 +40,15 @@ class WebEvolverConfig(RFTConfig):
         iterations: the policy's rounds (the paper's 2); a last one is of synthesis.
         world: what the world model learns and how; its objective may differ from the policy's.
         world_model: the model that world models begin with; None is the start model (the paper's).
-        synthesis: who imagines: the trained world model, an untrained one, or nobody.
+        synthesis: who imagines: the trained world model, an untrained one, the real environment behind the same
+            interface (the upper limit; its steps come on top of the budget), or nobody.
         agent: after which round the policy plays in imagination (the paper's 1; 0 is the start model).
         steps: imagined steps an episode at the most (the paper's 7); None is as far as the world model can be trusted,
             and where that is not a single step nothing is imagined.
         imagined: imagined episodes of each task that was never solved.
         temperature: of the policy in imagination.
-        judge: who rates imagined episodes: the world model itself, or the start model (the paper's).
+        judge: who rates imagined episodes: `world`, the world model itself; `start`, the start model (the paper's); or
+            the folder of another world model that judges. The real environment has its own score.
         judge_tokens: tokens of a judgement at the most.
         accept: least judged score of an imagined episode that is learnt from.
         real: which real rounds the last fit learns from besides: the first (the paper), or all.
@@ -54,12 +57,12 @@ class WebEvolverConfig(RFTConfig):
     iterations: int = Field(default=2, ge=1)
     world: WorldConfig = WorldConfig()
     world_model: str | None = None
-    synthesis: Literal["world", "untrained", "none"] = "world"
+    synthesis: Literal["world", "untrained", "real", "none"] = "world"
     agent: int = Field(default=1, ge=0)
     steps: int | None = Field(default=None, ge=1)
     imagined: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.7, ge=0.0)
-    judge: Literal["world", "start"] = "world"
+    judge: str = "world"
     judge_tokens: int = Field(default=64, ge=8)
     accept: float = Field(default=1.0, ge=0.0, le=1.0)
     real: Literal["first", "all"] = "first"
@@ -97,11 +100,16 @@ class WebEvolver(RFT):
     growable = ()
 
     def train(self) -> Path:
-        """Run, or go on with, the whole loop. Raises as a recipe does, BadInput for an unknown `world_model` too."""
+        """Run, or go on with, the whole loop.
+
+        Raises as a recipe does, BadInput for an unknown `world_model` or `judge` too.
+        """
         from palaestra.agents.models import resolve
 
         if self.config.world_model is not None:
             resolve(self.config.world_model)
+        if self.config.judge not in ("world", "start"):
+            card_of(self.config.judge, self.spec.id)
         return super().train()
 
     def last(self, number: int) -> bool:
@@ -155,16 +163,28 @@ class WebEvolver(RFT):
         report = measure(*shared, seed)
         self.run.write(f"{folder}/done.json", json.dumps({"trusted": report.trusted if report else None}).encode())
 
-    def _imagining(self) -> tuple[LearnedWorld, int]:
+    def _imagining(self) -> tuple[World, int]:
         """Who imagines, and for how many steps."""
         config = self.config
         last = self.run.path / f"iteration-{config.iterations}/world/model"
         if config.synthesis == "world":
             world = load_world(last)
             return world, config.steps if config.steps is not None else world.horizon or 0
+        if config.synthesis == "real":
+            return RealWorld(self.spec.id, self.env_settings, factory=self.env_factory), config.steps or 7
         sampling = Sampling(temperature=config.world.temperature, max_tokens=config.world.max_tokens)
         begins = config.world_model or config.model
         return untrained_world(begins, config.world.page, sampling), config.steps or 7
+
+    def _judge(self, world: World) -> Judge:
+        """Who rates what was imagined."""
+        config = self.config
+        if config.judge == "world" or not world.learned:
+            return world.judge
+        if config.judge != "start":
+            return load_world(config.judge, self.spec.id).judge
+        by = model_policy(config.model, Sampling(temperature=0.0, max_tokens=config.judge_tokens))
+        return ModelJudge(by, config.world.page)
 
     def _player(self, model: str, sampling: Sampling, listed: bool) -> Policy:
         """Who plays in imagination: as in the real environment, but freely where the world model lists no actions."""
@@ -185,10 +205,7 @@ class WebEvolver(RFT):
         if not steps:
             self.run.log("no synthesis: the world model cannot be trusted for a single step", iteration=number)
             return Synthesis(unsolved=len(tasks), steps=0, world=called)
-        judge = world.judge
-        if config.judge == "start":
-            by = model_policy(config.model, Sampling(temperature=0.0, max_tokens=config.judge_tokens))
-            judge = ModelJudge(by, config.world.page)
+        judge = self._judge(world)
         self.run.log("imagine", iteration=number, tasks=len(tasks), steps=steps)
         sampling = config.sampling.model_copy(update={"temperature": config.temperature})
         policy = self._player(self.model(config.agent), sampling, listed=world.lists)
@@ -202,7 +219,7 @@ class WebEvolver(RFT):
         here = {"env_settings": settings, "env_factory": imagined, "cluster": None}  # the world is in this memory
         how: dict[str, Any] = {**self.collecting(), **here}
         how["cluster"] = None  # the world model is in this process, and answers all imagined episodes at once
-        calls, read, written = world.calls, world.prompt_tokens, world.completion_tokens
+        before = _spent(world)
         collect(starts, policy, self.store, samples=config.imagined, iteration=number, **how)
         keys = planned_keys([(start, config.imagined) for start in starts], policy, recipe=self.name, iteration=number)
         made = [self.store.get(episode_id(key)) for key in keys if self.store.has(key)]
@@ -217,7 +234,11 @@ class WebEvolver(RFT):
             episodes=tuple(e.id for e in made),
             kept=tuple(kept),
             cut=dict(cut),
-            world_calls=world.calls - calls,
-            prompt_tokens=world.prompt_tokens - read,
-            completion_tokens=world.completion_tokens - written,
+            **{name: count - before[name] for name, count in _spent(world).items()},
         )
+
+
+def _spent(world: World) -> dict[str, int]:
+    """What a world has cost so far; the real one reads and writes no ids."""
+    ids = {name: getattr(world, name, 0) for name in ("prompt_tokens", "completion_tokens")}
+    return {"world_calls": getattr(world, "calls", 0), **ids}

@@ -174,6 +174,45 @@ def test_world_models_can_begin_elsewhere_and_a_policy_plays_freely_where_no_act
     assert not (tmp_path / "huge").exists()
 
 
+def test_the_real_environment_behind_the_interface_plays_and_scores_as_it_does(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    out, before = run
+    changed = {"synthesis": "real", "accept": 1.0}
+    copy = copied(out, tmp_path / "real", "world", **changed)
+    found = train(copy, tiny, **changed)
+    assert not list(copy.glob("iteration-*/world"))
+    assert (found.world, found.judge, found.unsolved) == ("toy/Rooms-v0 real", "true score", before.unsolved)
+    assert len(found.episodes) == found.unsolved
+    won, steps = set(), 0
+    with EpisodeStore(copy / "episodes.sqlite", mode="r") as store:
+        for episode in map(store.get, found.episodes):
+            assert episode.provenance.actor is Actor.IMAGINED
+            at, exit = (int(number) for number in episode.start.task.name.split("/")[0].split("-"))
+            seen, left = [rooms.page(at, exit)], at
+            steps += len(episode.actions)
+            for action in episode.actions:
+                left = at
+                at, page, _ = rooms.step(at, exit, action)
+                seen.append(page)
+            assert [*(turn.observation for turn in episode.turns), episode.final_observation] == seen
+            won |= {episode.id} if episode.actions[-1] == "leave" and left == exit else set()
+    assert set(found.kept) == won
+    assert (found.world_calls, found.prompt_tokens) == (steps, 0)
+
+
+def test_the_judge_may_be_another_world_model(run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path) -> None:
+    out, before = run
+    first = load_world(out / "iteration-1/world")
+    judge = str(out / "iteration-1/world")
+    found = train(copied(out, tmp_path / "judge", judge=judge), tiny, judge=judge)
+    assert found.judge == first.judge.name != before.judge
+    assert found.world == before.world
+    with pytest.raises(BadInput, match="holds no world model"):
+        train(tmp_path / "nobody", tiny, judge="nobody")
+    assert not (tmp_path / "nobody").exists()
+
+
 def test_a_world_model_that_nobody_can_trust_imagines_nothing(
     run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
 ) -> None:

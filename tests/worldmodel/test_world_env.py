@@ -30,7 +30,7 @@ from palaestra.trainers.evaluate import evaluate, measured, summarise
 from palaestra.trainers.expert_files import read_experts
 from palaestra.worldmodel.branch import Branch
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
-from palaestra.worldmodel.judging import Case, ModelJudge, TrueScore, reading
+from palaestra.worldmodel.judging import Case, ModelJudge, TrueScore, question, reading
 from palaestra.worldmodel.page import Asked, PageFormat, Problem
 from palaestra.worldmodel.together import Together
 from palaestra.worldmodel.transitions import transitions_of
@@ -226,6 +226,14 @@ def test_a_recipe_that_trains_there_is_measured_in_the_real_environment() -> Non
     where.check(None)
     real = make("toy/Rooms-v0")
     assert measured(find("toy/Rooms-v0"), real, {"a": 1}, None).settings == {"a": 1}
+
+
+def test_a_judge_of_actions_is_not_shown_the_page_that_they_led_to() -> None:
+    case = Case(task("0-1"), "", page(0, 1), ("right", "leave"), "You are out.", True)
+    shown, hidden = (question(case, PageFormat(judged=what))[-1]["content"] for what in ("page", "actions"))
+    lines = [f"Task: {page(0, 1)}", "Done: right", "Done: leave", "Page: You are out.", "The episode is over."]
+    assert shown == "\n".join(lines)
+    assert hidden == "\n".join(line for line in lines if not line.startswith("Page"))
 
 
 def test_bad_input_is_told_in_one_line() -> None:
