@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import worldmodel_verifier as verified
 from pydantic import BaseModel, ConfigDict
 from worldmodel_judged import FILE, Judged
 
@@ -51,6 +52,13 @@ def acting_file(folder: Path, seed: int, name: str) -> Path:
     """Where an arm's result of a seed is kept."""
     slug = "".join(letter for letter in name.replace(" ", "-") if letter.isalnum() or letter == "-")
     return folder / "acting" / f"{seed}-{slug}.json"
+
+
+def acting_files(folder: Path, name: str) -> dict[int, Path]:
+    """The results of an arm that are there, by seed."""
+    ending = acting_file(folder, 0, name).name.removeprefix("0")
+    files = {int(file.name.partition("-")[0]): file for file in sorted(folder.glob(f"acting/[0-9]*{ending}"))}
+    return {seed: file for seed, file in files.items() if file.name == f"{seed}{ending}"}
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -125,9 +133,7 @@ def acting(folder: Path, names: Sequence[str]) -> str:
     """The policy alone and looking ahead; "" where nothing was played."""
     done: dict[str, dict[int, Acted]] = {}
     for name in names:
-        ending = acting_file(folder, 0, name).name.removeprefix("0")
-        files = {int(file.name.partition("-")[0]): file for file in sorted(folder.glob(f"acting/[0-9]*{ending}"))}
-        done[name] = {seed: read_record(file, Acted) for seed, file in files.items() if file.name == f"{seed}{ending}"}
+        done[name] = {seed: read_record(file, Acted) for seed, file in acting_files(folder, name).items()}
     rows = []
     for name, of in done.items():
         if not of:
@@ -212,12 +218,14 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
             ]
         )
     heads = ["method", "success (95 %)", "score (95 %)", f"against `{names[0]}`, points", "tasks never solved"]
+    file = folder / "verifier" / verified.FILE
+    said = f"\n\n{read_record(file, verified.Verified).text()}" if file.is_file() else ""
     return (
         "Two rounds of self-improvement, then synthesis for the tasks that were never solved, and one last fit, all at "
         "equal ids. Only this gym can say whether what was imagined is true: the imagined actions were taken in the "
         "real environment afterwards (that taught nobody anything).\n\n"
         + table([*heads, "imagined episodes", "judged solved", "truly solved, of the judged"], rows)
-        + f"\n\n{seeds} seed(s); means over seeds, intervals over tasks and seeds."
+        + f"\n\n{seeds} seed(s); means over seeds, intervals over tasks and seeds.{said}"
     )
 
 

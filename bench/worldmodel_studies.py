@@ -46,6 +46,8 @@ class Study:
             that was never solved.
         after: ids of the fits of a world model that goes on with what a recipe's own rollouts show.
         answers: of each of these, in every measurement.
+        verifier: whose episodes a verifier learns from, by names of studies; none is trained where none are named.
+        verified: ids of its fit.
         finals: held-out tasks that the recipes are measured on in place of `tasks`, and `tries` at each.
         arms: who plays them, in which order: what decides most, and what costs least, comes first.
     """
@@ -89,6 +91,8 @@ class Study:
     imagined: int = 1
     after: int = 150_000
     answers: int = 1
+    verifier: tuple[str, ...] = ()
+    verified: int = 4_000_000
     finals: tuple[str, ...] = ()
     tries: int = 1
     arms: tuple[str, ...] = tuple(ARMS[number] for number in (0, 1, 5, 9, 6, 7, 2, 3))

@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import worldmodel_verifier as verified
 from worldmodel_judged import FILE, judged
-from worldmodel_page import Acted, acting_file, write_page
+from worldmodel_page import Acted, acting_file, acting_files, write_page
 from worldmodel_studies import ARMS, FIT, JUDGED, START, STUDIES, Study
 
 from palaestra.agents.collect import collect
@@ -287,6 +288,27 @@ def act(run: Run, seeds: int) -> None:
             write_page(run.out / "worldmodel", run.docs)
 
 
+def verifier(run: Run) -> Path:
+    """The folder of a verifier that was trained and measured."""
+    study, folder = run.study, run.folder / "verifier"
+    if not (folder / verified.FILE).is_file():
+        others = [replace(run, name=name) for name in study.verifier]
+        for other in others:
+            episodes(other)
+        stores = [other.folder / "episodes.sqlite" for other in others]
+        alone = [file for other in others for file in acting_files(other.folder, ARMS[0]).values()]
+        found = verified.train_verifier(
+            (study.env, dict(study.env_settings)),
+            policy_model(run),
+            stores,
+            [*stores, *(file.with_suffix(".sqlite") for file in alone)],
+            {**START, **study.fitted, "tokens": study.verified},
+            folder,
+        )
+        print(found.text(), flush=True)
+    return folder
+
+
 # -- synthesis ---------------------------------------------------------------------------------------------------------
 
 
@@ -316,7 +338,10 @@ def synthesise(run: Run, seed: int, world: Path) -> None:
         settings,
         run.folder / "synthesis",
         [seed],
-        {"webevolver-untrained": {"world_model": None}},  # nobody was ever trained to imagine: the start model does
+        {
+            "webevolver-untrained": {"world_model": None},  # nobody was ever trained to imagine: the start model does
+            verified.NAME: {"judge": str(verifier(run) / "model")} if verified.NAME in study.compared else {},
+        },
         {"progress": "quiet", "concurrency": 32},
     )
     for (name, _), recipe in recipes.items():

@@ -10,9 +10,11 @@ import rooms
 from rooms import Draws, Writes, task, true_page, true_worth
 
 from palaestra.agents.collect import collect
+from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import find
 from palaestra.worldmodel.judging import ModelJudge
+from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.page import PageFormat
 from palaestra.worldmodel.world import LearnedWorld
 
@@ -20,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import worldmodel_page
 from worldmodel_judged import judged
 from worldmodel_studies import ARMS, STUDIES
+from worldmodel_verifier import ends, train_verifier
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -78,3 +81,33 @@ def test_a_judge_tells_imagined_ends_apart_if_the_world_model_does(tmp_path: Pat
 
     assert figures(true_page) == (len(left), won, 1.0)
     assert figures(lambda _: "bla") == (len(left), won, 0.5)
+
+
+def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_others(tmp_path: Path) -> None:
+    file = tmp_path / "episodes.sqlite"
+    where: tuple[str, dict[str, object]] = ("toy/Rooms-v0", {})
+    with EpisodeStore(file) as store:
+        for split in ("train", "test"):
+            starts = [task(pair, split) for pair in rooms.PAIRS]
+            collect(starts, Draws(("left", "right", "leave")), store, progress="quiet")
+        collect([task("0-3")], OraclePolicy("rooms"), store, progress="quiet")
+        heads = list(store.heads())
+    learnt = ends([file, file], ["train"])
+    assert {step.episode for step in learnt} == {head.id for head in heads if head.split == "train"}
+    assert len(learnt) == len({step.episode for step in learnt})
+    expert = next(step for step in learnt if step.episode == next(h.id for h in heads if h.actor == "expert"))
+    assert (expert.done, expert.action, expert.success) == (("right",) * 3, "leave", True)
+    assert expert not in ends([file], ["train"], ["policy"])
+    out, base = tmp_path / "verifier", rooms.tiny(tmp_path / "tiny")
+    told = {"tokens": 4000, "batch": 4, "micro_tokens": 4096}
+    found = train_verifier(where, base, [file], [file], told, out)  # type: ignore[arg-type]
+    others = [head for head in heads if head.split == "test"]
+    won = sum(head.success for head in others)
+    assert (found.good, found.bad) == (won, len(others) - won)
+    assert 0 < found.won < found.ends == len(learnt)
+    assert found.ids >= 4000
+    world = load_world(out / "model", "toy/Rooms-v0")
+    policy = Writes(lambda _: "Score: 1.0")
+    judge = ModelJudge(policy, world.page)
+    assert judge.rate([expert.case("")]) == [1.0]
+    assert policy.asked == [f"Task: {rooms.page(0, 3)}\n" + "Done: right\n" * 3 + "Done: leave\nThe episode is over."]
