@@ -44,7 +44,8 @@ class Study:
         trained: tasks that the recipes train on; budget: their rollouts. tasks: held-out tasks (`dev`) that are played.
         compared: the recipes; the reference comes first. fit: of the policy, in them. imagined: episodes of each task
             that was never solved.
-        after: ids of the fits of a world model that goes on with what a recipe's own rollouts show.
+        after: ids of the fits of a world model that goes on with what a recipe's own rollouts show; watched: how it is
+            measured then (see `WorldConfig`).
         answers: of each of these, in every measurement.
         verifier: whose episodes a verifier learns from, by names of studies; none is trained where none are named.
         verified: ids of its fit.
@@ -90,6 +91,7 @@ class Study:
     fit: Mapping[str, Any] = field(default_factory=lambda: {**FIT, "tokens": 30_000})
     imagined: int = 1
     after: int = 150_000
+    watched: Mapping[str, Any] = field(default_factory=lambda: {"horizons": 2})
     answers: int = 1
     verifier: tuple[str, ...] = ()
     verified: int = 4_000_000
@@ -257,8 +259,10 @@ STUDIES["webshop-read"] = replace(
     arms=tuple(ARMS[number] for number in (0, 1, 5, 9, 8, 4, 6, 2, 7, 3)),
     trained=(*shelved("train", range(1500, 2300)), *_ASIDE),
     budget=408,
-    fit={"learning_rate": 3e-4, "batch": 4, "micro_tokens": 1300, "tokens": 200_000},
+    fit={"learning_rate": 3e-4, "batch": 4, "micro_tokens": 1300, "tokens": 120_000},
     imagined=2,
+    after=80_000,
+    watched={"horizons": 1, "held_out": 0.1},
     compared=("self-improve", "webevolver", "webevolver-untrained", "webevolver-real"),
     finals=shelved("dev", range(500, 1500)),
     tries=3,

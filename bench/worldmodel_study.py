@@ -326,7 +326,7 @@ def synthesise(run: Run, seed: int, world: Path) -> None:
             "per_kind": None,
             "max_tokens": study.max_tokens,
             "worth": study.worth,
-            "horizons": 2,
+            **study.watched,
             "objective": {**FIT, "tokens": study.after},
         },
         "world_model": str(world / "model"),
