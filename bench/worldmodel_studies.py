@@ -302,16 +302,15 @@ STUDIES["webshop-site"] = Study(
     title="WebShop's site in the real browser",
     why="The shop of the package (50 products) as accessibility trees; a page shows up to 900 characters, which holds "
     "a product with its options but only the first of the products found. The policy begins with the weights of the "
-    "policy of WebShop's text pages (`webshop-read`), which read, and has cloned the oracle on 261 goals (four million "
-    "ids); the world model begins with the weights of this policy and learns from 200 of these goals. It is measured "
-    "on the split `test`, and the policy plays goals of the split `dev`. Further candidates are drawn at temperature "
-    "1. A policy with half of these ids solved 1 of these 30 goals; that was seen before.",
+    "policy of WebShop's text pages (`webshop-read`), which read, and has cloned the oracle (two million ids); the "
+    "world model begins with the weights of this policy. It is measured on the split `test`, and the policy plays "
+    "goals of the split `dev`. Further candidates are drawn at temperature 1.",
     env="palaestra/WebShopSite-v0",
     env_settings={"max_steps": 8},
     schooled="webshop-read",
     lists=False,
     taught=small(range(198, 459)),
-    cloned=4_000_000,
+    cloned=2_000_000,
     cloning={"micro_tokens": 1300, "batch": 2, "learning_rate": 2e-3},
     conversation={"max_observation": 900},
     sampling={"temperature": 0.7, "max_tokens": 96},
@@ -324,7 +323,7 @@ STUDIES["webshop-site"] = Study(
     slip=0.0,
     measured=small(range(20)),
     page={"max_page": 900, "rules": False, "history": 4},
-    tokens=2_000_000,
+    tokens=1_800_000,
     max_tokens=560,
     fitted={"micro_tokens": 1300, "batch": 4},
     tasks=small(range(99, 129)),
@@ -343,7 +342,6 @@ STUDIES["miniwob-read"] = replace(
     taught=miniwob(range(50), STEPS + FORMS),
     cloned=2_000_000,
     cloning={"micro_tokens": 1300, "batch": 4, "learning_rate": 2e-3},
-    conversation={"max_observation": 600},
     sampling={"temperature": 0.7, "max_tokens": 48},
     explored=1.0,
     onward="policy",

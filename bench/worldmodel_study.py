@@ -17,6 +17,7 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from worldmodel_judged import FILE, judged
 from worldmodel_page import Acted, acting_file, acting_files, write_page
 from worldmodel_studies import ARMS, FIT, JUDGED, START, STUDIES, Study
 
-from palaestra.agents.collect import collect
+from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Start, episode_id
+from palaestra.agents.export import write_episodes
 from palaestra.agents.models import load_model
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
@@ -112,11 +115,12 @@ def policy_model(run: Run) -> Path:
     elif not (fresh / "config.json").is_file():
         words = env_texts(study.env, episodes=study.vocabulary)
         make_tiny(words, fresh, vocab=study.known, hidden=128, layers=2, heads=4, name="tiny")
-    settings = {
-        **recipe_settings(study, fresh),
+    settings = recipe_settings(study, fresh)
+    settings |= {
+        "evaluation": {**settings["evaluation"], "tasks": list(study.tasks[:10])},  # it is measured when it acts
         "tasks": list(study.taught),
         "budget": 0,
-        "experts": {"oracle": "default"},
+        "experts": experts(run),
         "objective": {**START, **study.cloning, "tokens": study.cloned},
     }
     RFT(config_of(RFTConfig, settings), folder / "policy", progress="quiet").train()
@@ -151,20 +155,29 @@ def recipe_settings(study: Study, model: Path) -> dict[str, Any]:
 
 def episodes(run: Run) -> None:
     """Real episodes to learn the world from, and to measure a world model on."""
-    study, folder = run.study, run.folder
-    env = make(study.env, **dict(run.study.env_settings))
-    learnt = env.splits()[0]
-    other = next((split for split in ("test", "dev") if split in env.splits()), learnt)
+    study = run.study
+    learnt, other = splits_of(study)
     oracles: list[Policy] = [OraclePolicy(study.env), *([flawed(study.env, study.slip)] if study.slip else [])]
-    plays = [(oracle, learnt, study.oracle) for oracle in oracles]
-    plays += [(RandomPolicy(study.words), learnt, study.random)]
-    plays += [(run.policy(), learnt, study.policy)] if study.policy else []
-    plays += [(who, other, study.measured) for who in [*oracles, *([run.policy()] if study.policy else [])]]
-    with EpisodeStore(folder / "episodes.sqlite") as store:
-        for policy, split, names in plays:
-            chosen = choose_tasks(env.tasks(split), names, study.env) if names else []
+    play(run, learnt, [(oracle, study.oracle) for oracle in oracles])
+    play(run, learnt, [(RandomPolicy(study.words), study.random)])
+    own = [run.policy()] if study.policy else []
+    play(run, learnt, [(policy, study.policy) for policy in own])
+    play(run, other, [(who, study.measured) for who in [*oracles, *own]])
+
+
+def splits_of(study: Study) -> tuple[str, str]:
+    """What a world model learns from, and what it is measured on."""
+    splits = list(find(study.env).splits)
+    return splits[0], next((split for split in ("test", "dev") if split in splits), splits[0])
+
+
+def play(run: Run, split: str, who: Sequence[tuple[Policy, Sequence[str]]]) -> None:
+    """Episodes of each policy in its tasks, into the study's store; those that are there are not played again."""
+    study, env = run.study, make(run.study.env, **dict(run.study.env_settings))
+    with EpisodeStore(run.folder / "episodes.sqlite") as store:
+        for policy, names in who:
             collect(
-                chosen,
+                choose_tasks(env.tasks(split), names, study.env) if names else [],
                 policy,
                 store,
                 env_settings=dict(study.env_settings),
@@ -173,6 +186,22 @@ def episodes(run: Run) -> None:
                 progress="quiet",
             )
     env.close()
+
+
+def experts(run: Run) -> dict[str, Any]:
+    """Whom the policy clones: the oracle, whose episodes are played only once where the world model learns from them
+    too."""
+    study, file = run.study, run.folder / "experts.jsonl"
+    if not set(study.taught) <= set(study.oracle):
+        return {"oracle": "default"}
+    if not file.is_file():
+        oracle, split = OraclePolicy(study.env), splits_of(study)[0]
+        play(run, split, [(oracle, study.oracle)])
+        tasks = [Start(task=task) for task in find(study.env).split(split) if task.name in study.taught]
+        with EpisodeStore(run.folder / "episodes.sqlite", mode="r") as store:
+            found = [store.get(episode_id(key)) for key in planned_keys([(start, 1) for start in tasks], oracle)]
+        write_episodes(found, file)
+    return {"file": str(file), "replay": False}
 
 
 def seen(run: Run, most: int = 300) -> list[str]:

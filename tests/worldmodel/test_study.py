@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import worldmodel_page
 from worldmodel_judged import judged
 from worldmodel_studies import ARMS, STUDIES
+from worldmodel_study import Run, episodes, experts
 from worldmodel_verifier import ends, train_verifier
 
 
@@ -45,6 +50,41 @@ def test_nothing_is_measured_on_what_anybody_learnt_from(name: str) -> None:
         assert STUDIES[other].taught  # it has a policy to begin with
     if study.taught:
         assert study.lists == (study.words is None)  # who can name nothing at random is told what can be done
+
+
+def test_the_oracle_plays_once_for_who_clones_it_and_who_learns_the_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms_of = tuple(f"{pair}/train" for pair in rooms.PAIRS)
+    study = replace(
+        STUDIES["crafting"],
+        env="toy/Rooms-v0",
+        env_settings={},
+        oracle=rooms_of,
+        random=rooms_of[:2],
+        policy=(),
+        slip=0,
+    )
+    monkeypatch.setitem(STUDIES, "other", replace(study, taught=("elsewhere",)))
+    monkeypatch.setitem(STUDIES, "rooms", replace(study, taught=rooms_of[:5], measured=("0-1/test",)))
+    assert experts(run_of("other", tmp_path)) == {"oracle": "default"}
+    run = run_of("rooms", tmp_path)
+    found = experts(run)
+    told = [json.loads(line) for line in Path(found["file"]).read_text("utf-8").splitlines()]
+    assert [each["start"]["task"]["name"] for each in told] == list(rooms_of[:5])
+    episodes(run)
+    with EpisodeStore(run.folder / "episodes.sqlite", mode="r") as store:
+        assert Counter((head.policy, head.split) for head in store.heads()) == {
+            ("oracle:solve", "train"): len(rooms_of),
+            ("random", "train"): 2,
+            ("oracle:solve", "test"): 1,
+        }
+
+
+def run_of(name: str, out: Path) -> Run:
+    """A study's run in a folder."""
+    (out / "worldmodel" / name).mkdir(parents=True)
+    return Run(name, out, math.inf, 1, out / "page.md")
 
 
 def test_parts_that_were_run_elsewhere_stay_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
