@@ -196,10 +196,7 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
     ends = {name: {seed: place / f"{name}-{seed}" for seed in range(seeds)} for name in names}
     rows = []
     for standing in standings_of([CONTESTANTS[name] for name in names], ends):
-        found = [
-            read_record(next(iter(sorted(run.glob("iteration-*/synthesis.json")))), Synthesis)
-            for run in ends[standing.method].values()
-        ]
+        found = [imagined(run) for run in ends[standing.method].values()]
         truths = [
             won for run, of in zip(ends[standing.method].values(), found, strict=True) for won in true(run, of, env)
         ]
@@ -218,8 +215,10 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
             ]
         )
     heads = ["method", "success (95 %)", "score (95 %)", f"against `{names[0]}`, points", "tasks never solved"]
-    file = folder / "verifier" / verified.FILE
-    said = f"\n\n{read_record(file, verified.Verified).text()}" if file.is_file() else ""
+    said, place = "", folder / "verifier"
+    if (place / verified.AGAIN).is_file():
+        said = read_record(place / verified.FILE, verified.Verified).text()
+        said = f"\n\n{said} {read_record(place / verified.AGAIN, verified.Rejudged).text()}"
     return (
         "Two rounds of self-improvement, then synthesis for the tasks that were never solved, and one last fit, all at "
         "equal ids. Only this gym can say whether what was imagined is true: the imagined actions were taken in the "
@@ -227,6 +226,11 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
         + table([*heads, "imagined episodes", "judged solved", "truly solved, of the judged"], rows)
         + f"\n\n{seeds} seed(s); means over seeds, intervals over tasks and seeds.{said}"
     )
+
+
+def imagined(run: Path) -> Synthesis:
+    """What a run imagined."""
+    return read_record(next(iter(sorted(run.glob("iteration-*/synthesis.json")))), Synthesis)
 
 
 def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[tuple[bool, bool]]:

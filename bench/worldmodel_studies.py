@@ -263,6 +263,8 @@ STUDIES["webshop-read"] = replace(
     imagined=2,
     after=80_000,
     watched={"horizons": 1, "held_out": 0.1},
+    verifier=("webshop-read-more",),
+    verified=2_000_000,
     compared=("self-improve", "webevolver", "webevolver-untrained", "webevolver-real"),
     finals=shelved("dev", range(500, 1500)),
     tries=3,
@@ -285,6 +287,7 @@ STUDIES["webshop-read-more"] = replace(
     tokens=6_000_000,
     explored=1.0,
     trained=(),
+    verifier=(),
 )
 STUDIES["miniwob-more"] = replace(
     STUDIES["miniwob"],

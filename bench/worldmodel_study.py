@@ -24,7 +24,7 @@ from typing import Any
 
 import worldmodel_verifier as verified
 from worldmodel_judged import FILE, judged
-from worldmodel_page import Acted, acting_file, acting_files, write_page
+from worldmodel_page import Acted, acting_file, acting_files, imagined, true, write_page
 from worldmodel_studies import ARMS, FIT, JUDGED, START, STUDIES, Study
 
 from palaestra.agents.collect import collect, planned_keys
@@ -367,10 +367,7 @@ def synthesise(run: Run, seed: int, world: Path) -> None:
         settings,
         run.folder / "synthesis",
         [seed],
-        {
-            "webevolver-untrained": {"world_model": None},  # nobody was ever trained to imagine: the start model does
-            verified.NAME: {"judge": str(verifier(run) / "model")} if verified.NAME in study.compared else {},
-        },
+        {"webevolver-untrained": {"world_model": None}},  # nobody was ever trained to imagine: the start model does
         {"progress": "quiet", "concurrency": 32},
     )
     for (name, _), recipe in recipes.items():
@@ -379,6 +376,22 @@ def synthesise(run: Run, seed: int, world: Path) -> None:
         if not (recipe.out / "report.html").is_file():
             recipe.train()
             print(f"seed {seed}, {name}: done", flush=True)
+
+
+def rejudge(run: Run, seeds: int) -> None:
+    """Train a verifier, and ask it about what was imagined."""
+    place = run.folder / "verifier"
+    runs = [run.folder / "synthesis" / f"webevolver-{seed}" for seed in range(seeds)]
+    runs = [each for each in runs if (each / "report.html").is_file()]
+    if run.late() or not runs:
+        return
+    verifier(run)
+    env = make(run.study.env)
+    made = {each: imagined(each) for each in runs}
+    found = verified.rejudged(place, {each: (made[each], true(each, made[each], env)) for each in runs})
+    env.close()
+    write_whole(place / verified.AGAIN, found.model_dump_json().encode())
+    write_page(run.out / "worldmodel", run.docs)
 
 
 def go(run: Run, seeds: int) -> None:
@@ -397,6 +410,8 @@ def go(run: Run, seeds: int) -> None:
             if not run.late():
                 synthesise(run, seed, world_model(run, seed % run.worlds))
                 write_page(run.out / "worldmodel", run.docs)
+        if run.study.verifier:
+            rejudge(run, seeds)
 
 
 def main() -> int:

@@ -6,30 +6,28 @@ says 1 or 0, and has learnt that from the environment's verdict on real episodes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from palaestra.agents.episode import Outcome
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import make
 from palaestra.trainers.evaluate import training_splits
-from palaestra.trainers.methods import Contestant
 from palaestra.trainers.objective import CrossEntropy, fit
 from palaestra.trainers.rundir import write_whole
+from palaestra.worldmodel.env import CUT
+from palaestra.worldmodel.judging import Case
 from palaestra.worldmodel.loading import CARD, WorldCard, load_world, template_of
-from palaestra.worldmodel.methods import CONTESTANTS
 from palaestra.worldmodel.page import PageFormat
 from palaestra.worldmodel.training import WorldConfig, samples_of
 from palaestra.worldmodel.transitions import Transition, transitions_of
-from palaestra.worldmodel.webevolver import WebEvolver
+from palaestra.worldmodel.webevolver import Synthesis
 
-NAME = "webevolver-verified"
-FILE = "verified.json"
+FILE, AGAIN = "verified.json", "rejudged.json"
 PAGE = PageFormat(max_page=450, rules=False, history=8, judged="actions")
-
-CONTESTANTS[NAME] = Contestant(NAME, WebEvolver, what="synthesis whose imagined episodes a verifier judges")
 
 
 class Verified(BaseModel):
@@ -58,6 +56,60 @@ class Verified(BaseModel):
             f"policy's weights). Of ends of held-out tasks it calls {self.right} of {self.good} won ones solved, and "
             f"{self.wrong} of {self.bad} lost ones."
         )
+
+
+class Rejudged(BaseModel):
+    """What a verifier says of episodes that were imagined.
+
+    Attributes:
+        runs: that imagined them; imagined: episodes that were not cut; true: whose actions solve
+            the task in the real environment.
+        kept: that the judge of the runs calls solved; called: that the verifier does, and `right` of these are true.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runs: int
+    imagined: int
+    true: int
+    kept: int
+    called: int
+    right: int
+
+    def text(self) -> str:
+        """In a sentence."""
+        return (
+            f"Of {self.imagined} episodes that `webevolver` imagined in {self.runs} seed(s) and that were not cut the "
+            f"world model calls {self.kept} solved, the verifier {self.called} ({self.right} of these are, and of all "
+            f"{self.true}); the policies above learnt what the world model kept."
+        )
+
+
+def rejudged(verifier: Path, runs: Mapping[Path, tuple[Synthesis, Sequence[tuple[bool, bool]]]]) -> Rejudged:
+    """Ask a verifier about the imagined episodes of WebEvolver runs.
+
+    Args:
+        runs: of each what it imagined, and of every episode of that whether it was kept, and whether it is true.
+    """
+    cases, rows = [], []
+    for run, (found, truths) in runs.items():
+        with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
+            for id, said in zip(found.episodes, truths, strict=True):
+                episode = store.get(id)
+                if episode.final_observation not in CUT.values():
+                    start, over = episode.start.task, episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
+                    first, last = episode.turns[0].observation, episode.final_observation
+                    cases.append(Case(start, "", first, episode.actions, last, over))
+                    rows.append(said)
+    called = [value >= 1.0 for value in load_world(verifier / "model").judge.rate(cases)]
+    return Rejudged(
+        runs=len(runs),
+        imagined=len(rows),
+        true=sum(true for _, true in rows),
+        kept=sum(kept for kept, _ in rows),
+        called=sum(called),
+        right=sum(true and value for (_, true), value in zip(rows, called, strict=True)),
+    )
 
 
 def ends(stores: Iterable[Path], splits: Collection[str], actors: Collection[str] | None = None) -> list[Transition]:

@@ -17,9 +17,11 @@ from palaestra.agents.collect import collect
 from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import find
+from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.webevolver import Synthesis
 from palaestra.worldmodel.world import LearnedWorld
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
@@ -27,7 +29,7 @@ import worldmodel_page
 from worldmodel_judged import judged
 from worldmodel_studies import ARMS, STUDIES
 from worldmodel_study import Run, episodes, experts
-from worldmodel_verifier import ends, train_verifier
+from worldmodel_verifier import ends, rejudged, train_verifier
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -151,3 +153,21 @@ def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_other
     judge = ModelJudge(policy, world.page)
     assert judge.rate([expert.case("")]) == [1.0]
     assert policy.asked == [f"Task: {rooms.page(0, 3)}\n" + "Done: right\n" * 3 + "Done: leave\nThe episode is over."]
+
+    writes = Writes(lambda prompt: "bla" if "Action: left" in prompt else true_page(prompt))
+    dreams, seen = tmp_path / "run", LearnedWorld(writes, PageFormat(actions=3))
+    with EpisodeStore(dreams / "episodes.sqlite") as store:
+        wishes = [task(pair).model_copy(update={"env": ID}) for pair in rooms.PAIRS]
+        how = {"env_factory": lambda _: WorldModelEnv.of(seen, "toy/Rooms-v0", judge=ModelJudge(policy))}
+        collect(wishes, Draws(("left", "right", "leave")), store, samples=4, progress="quiet", **how)  # type: ignore[arg-type]
+        dreamt = list(store.episodes())
+    kept = {episode.id for episode in dreamt if "left" not in episode.actions}
+    assert 0 < len(kept) < len(dreamt)
+    found_there = Synthesis(unsolved=25, steps=8, episodes=tuple(episode.id for episode in dreamt), kept=tuple(kept))
+    truths = [(episode.id in kept, episode.final_observation == "You are out.") for episode in dreamt]
+    before = world.judge.calls  # type: ignore[attr-defined]
+    again = rejudged(out, {dreams: (found_there, truths)})
+    assert world.judge.calls - before == len(kept)  # type: ignore[attr-defined]
+    assert (again.runs, again.imagined, again.kept) == (1, len(kept), len(kept))  # what was cut nobody judges
+    assert again.true == sum(won for was_kept, won in truths if was_kept) > 0
+    assert again.called >= again.right >= 0
