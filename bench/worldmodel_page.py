@@ -12,8 +12,8 @@ from typing import Any
 import worldmodel_verifier as verified
 from pydantic import BaseModel, ConfigDict
 from worldmodel_judged import FILE, Judged
+from worldmodel_truth import imagined, true
 
-from palaestra.agents.store import EpisodeStore
 from palaestra.envs import TextEnv, make
 from palaestra.trainers.compare import standings_of, two_way
 from palaestra.trainers.evaluate import Evaluation
@@ -23,7 +23,6 @@ from palaestra.worldmodel import compared
 from palaestra.worldmodel.fidelity import Fidelity
 from palaestra.worldmodel.methods import CONTESTANTS
 from palaestra.worldmodel.training import Learnt
-from palaestra.worldmodel.webevolver import Synthesis
 
 SECTION = Path(__file__).with_name("results") / "worldmodel.md"
 REMARKS = Path(__file__).with_name("worldmodel_remarks.md")
@@ -197,10 +196,10 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
     rows = []
     for standing in standings_of([CONTESTANTS[name] for name in names], ends):
         found = [imagined(run) for run in ends[standing.method].values()]
-        truths = [
-            won for run, of in zip(ends[standing.method].values(), found, strict=True) for won in true(run, of, env)
-        ]
-        kept = [won for accepted, won in truths if accepted]
+        runs = zip(ends[standing.method].values(), found, strict=True)
+        truths = [each for run, of in runs for each in true(run, of, env)]
+        kept = [each.solved for each in truths if each.kept]
+        whole = [each.possible for each in truths if not each.cut]
         made = len(truths)
         rows.append(
             [
@@ -210,8 +209,9 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
                 points(standing.against) if standing.against is not None else "-",
                 f"{sum(of.unsolved for of in found) / seeds:.0f}",
                 f"{made / seeds:.0f} ({sum(sum(of.cut.values()) for of in found) / seeds:.0f} cut)" if made else "-",
+                f"{sum(whole)} of {len(whole)}" if made else "-",
                 f"{len(kept) / seeds:.1f}" if made else "-",
-                f"{sum(kept)} of {len(kept)}; all: {sum(won for _, won in truths)} of {made}" if made else "-",
+                f"{sum(kept)} of {len(kept)}; all: {sum(each.solved for each in truths)} of {made}" if made else "-",
             ]
         )
     heads = ["method", "success (95 %)", "score (95 %)", f"against `{names[0]}`, points", "tasks never solved"]
@@ -222,31 +222,11 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
     return (
         "Two rounds of self-improvement, then synthesis for the tasks that were never solved, and one last fit, all at "
         "equal ids. Only this gym can say whether what was imagined is true: the imagined actions were taken in the "
-        "real environment afterwards (that taught nobody anything).\n\n"
-        + table([*heads, "imagined episodes", "judged solved", "truly solved, of the judged"], rows)
+        "real environment afterwards (that taught nobody anything). *Possible* are those whose every action it "
+        "understands, of those that were not cut.\n\n"
+        + table([*heads, "imagined episodes", "possible", "judged solved", "truly solved, of the judged"], rows)
         + f"\n\n{seeds} seed(s); means over seeds, intervals over tasks and seeds.{said}"
     )
-
-
-def imagined(run: Path) -> Synthesis:
-    """What a run imagined."""
-    return read_record(next(iter(sorted(run.glob("iteration-*/synthesis.json")))), Synthesis)
-
-
-def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[tuple[bool, bool]]:
-    """Of each imagined episode: was it kept, and do its actions solve the task in the real environment."""
-    answers = []
-    with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
-        for id in found.episodes:
-            episode = store.get(id)
-            assert env.registration is not None
-            _, info = env.reset(options={"task": episode.start.task.model_copy(update={"env": env.registration.id})})
-            for action in episode.actions:
-                *_, over, cut, info = env.step(action)
-                if over or cut:
-                    break
-            answers.append((id in found.kept, bool(info["success"])))
-    return answers
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ from typing import Any
 
 import worldmodel_verifier as verified
 from worldmodel_judged import FILE, judged
-from worldmodel_page import Acted, acting_file, acting_files, imagined, true, write_page
+from worldmodel_page import Acted, acting_file, acting_files, write_page
 from worldmodel_studies import ARMS, FIT, JUDGED, START, STUDIES, Study
+from worldmodel_truth import imagined, true
 
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation

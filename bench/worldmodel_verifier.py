@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from worldmodel_truth import Truth
 
 from palaestra.agents.episode import Outcome
 from palaestra.agents.store import EpisodeStore
@@ -18,7 +19,6 @@ from palaestra.envs import make
 from palaestra.trainers.evaluate import training_splits
 from palaestra.trainers.objective import CrossEntropy, fit
 from palaestra.trainers.rundir import write_whole
-from palaestra.worldmodel.env import CUT
 from palaestra.worldmodel.judging import Case
 from palaestra.worldmodel.loading import CARD, WorldCard, load_world, template_of
 from palaestra.worldmodel.page import PageFormat
@@ -85,18 +85,18 @@ class Rejudged(BaseModel):
         )
 
 
-def rejudged(verifier: Path, runs: Mapping[Path, tuple[Synthesis, Sequence[tuple[bool, bool]]]]) -> Rejudged:
+def rejudged(verifier: Path, runs: Mapping[Path, tuple[Synthesis, Sequence[Truth]]]) -> Rejudged:
     """Ask a verifier about the imagined episodes of WebEvolver runs.
 
     Args:
-        runs: of each what it imagined, and of every episode of that whether it was kept, and whether it is true.
+        runs: of each what it imagined, and what the real environment says of every episode of that, in order.
     """
     cases, rows = [], []
     for run, (found, truths) in runs.items():
         with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
             for id, said in zip(found.episodes, truths, strict=True):
                 episode = store.get(id)
-                if episode.final_observation not in CUT.values():
+                if not said.cut:
                     start, over = episode.start.task, episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
                     first, last = episode.turns[0].observation, episode.final_observation
                     cases.append(Case(start, "", first, episode.actions, last, over))
@@ -105,10 +105,10 @@ def rejudged(verifier: Path, runs: Mapping[Path, tuple[Synthesis, Sequence[tuple
     return Rejudged(
         runs=len(runs),
         imagined=len(rows),
-        true=sum(true for _, true in rows),
-        kept=sum(kept for kept, _ in rows),
+        true=sum(each.solved for each in rows),
+        kept=sum(each.kept for each in rows),
         called=sum(called),
-        right=sum(true and value for (_, true), value in zip(rows, called, strict=True)),
+        right=sum(each.solved and value for each, value in zip(rows, called, strict=True)),
     )
 
 

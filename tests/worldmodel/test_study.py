@@ -16,7 +16,7 @@ from rooms import Draws, Writes, task, true_page, true_worth
 from palaestra.agents.collect import collect
 from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import find
+from palaestra.envs import find, make
 from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
@@ -29,6 +29,7 @@ import worldmodel_page
 from worldmodel_judged import judged
 from worldmodel_studies import ARMS, STUDIES
 from worldmodel_study import Run, episodes, experts
+from worldmodel_truth import true
 from worldmodel_verifier import ends, rejudged, train_verifier
 
 
@@ -159,15 +160,24 @@ def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_other
     with EpisodeStore(dreams / "episodes.sqlite") as store:
         wishes = [task(pair).model_copy(update={"env": ID}) for pair in rooms.PAIRS]
         how = {"env_factory": lambda _: WorldModelEnv.of(seen, "toy/Rooms-v0", judge=ModelJudge(policy))}
-        collect(wishes, Draws(("left", "right", "leave")), store, samples=4, progress="quiet", **how)  # type: ignore[arg-type]
+        collect(wishes, Draws(("left", "right", "leave", "jump")), store, samples=4, progress="quiet", **how)  # type: ignore[arg-type]
         dreamt = list(store.episodes())
     kept = {episode.id for episode in dreamt if "left" not in episode.actions}
     assert 0 < len(kept) < len(dreamt)
     found_there = Synthesis(unsolved=25, steps=8, episodes=tuple(episode.id for episode in dreamt), kept=tuple(kept))
-    truths = [(episode.id in kept, episode.final_observation == "You are out.") for episode in dreamt]
+    env = make("toy/Rooms-v0")
+    truths = true(dreams, found_there, env)
+    for episode, said in zip(dreamt, truths, strict=True):
+        at, exit = (int(number) for number in episode.start.task.name.split("/")[0].split("-"))
+        for action in episode.actions[:-1]:
+            at = rooms.step(at, exit, action)[0]
+        assert said.kept == (not said.cut) == (episode.id in kept)
+        assert said.solved == (episode.actions[-1] == "leave" and at == exit)
+        assert said.possible == ("jump" not in episode.actions)
+    assert {said.possible for said in truths} == {True, False}
     before = world.judge.calls  # type: ignore[attr-defined]
     again = rejudged(out, {dreams: (found_there, truths)})
     assert world.judge.calls - before == len(kept)  # type: ignore[attr-defined]
     assert (again.runs, again.imagined, again.kept) == (1, len(kept), len(kept))  # what was cut nobody judges
-    assert again.true == sum(won for was_kept, won in truths if was_kept) > 0
+    assert again.true == sum(said.solved for said in truths if said.kept) > 0
     assert again.called >= again.right >= 0

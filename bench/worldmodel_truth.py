@@ -1,0 +1,46 @@
+"""What the real environment says of episodes that were imagined: only a gym can ask it. It teaches nobody anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import TextEnv
+from palaestra.trainers.rundir import read_record
+from palaestra.worldmodel.env import CUT
+from palaestra.worldmodel.webevolver import Synthesis
+
+
+def imagined(run: Path) -> Synthesis:
+    """What a run imagined."""
+    return read_record(next(iter(sorted(run.glob("iteration-*/synthesis.json")))), Synthesis)
+
+
+class Truth(NamedTuple):
+    """Of an imagined episode: was it kept, or cut; do its actions solve the task in the real environment, and are they
+    all understood there."""
+
+    kept: bool
+    cut: bool
+    solved: bool
+    possible: bool
+
+
+def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[Truth]:
+    """What the real environment says of the imagined episodes of a run, in order."""
+    answers = []
+    with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
+        for id in found.episodes:
+            episode = store.get(id)
+            assert env.registration is not None
+            _, info = env.reset(options={"task": episode.start.task.model_copy(update={"env": env.registration.id})})
+            valid = True
+            for action in episode.actions:
+                *_, over, late, info = env.step(action)
+                valid = valid and bool(info["valid"])
+                if over or late:
+                    break
+            cut = episode.final_observation in CUT.values()
+            answers.append(Truth(id in found.kept, cut, bool(info["success"]), valid))
+    return answers
