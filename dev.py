@@ -5,7 +5,7 @@
     python3 dev.py lint                lint and types only
     python3 dev.py setup               the virtual environment only
     python3 dev.py docs                the documents as pages: build/site
-    python3 dev.py results [ARGS]      every method and control, five seeds: docs/results.md; goes on where it stopped
+    python3 dev.py results [ARGS]      the studies of the methods, five seeds: docs/results.md; goes on where it stopped
 
 The virtual environment is `.venv` beside this file (or $PALAESTRA_VENV). Nothing outside it is changed, but for Debian
 packages that are missing where this runs as root with apt-get.

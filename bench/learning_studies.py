@@ -204,7 +204,8 @@ def read_settings(each: int, ids: int = 200_000) -> dict[str, Any]:
     }
 
 
-FAR = (*CLAIMED, "sft-positives", "eef-random", "rft-x1", "eef-initial", "textual-splice", "best-of-k")
+FAR = (*CLAIMED, "sft-positives", "eef-random", "rft-x1", "eef-initial", "textual-splice")
+"""Without best of k: its 288 rollouts are no two tries for each of 200 held-out episodes."""
 READ = (
     *("rft", "eef", "sft-positives", "agent-r", "direct-revision", "grpo", "exit", "rft-x1", "eef-random"),
     *("eef-initial", "textual-splice", "best-of-k"),

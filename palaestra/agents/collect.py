@@ -57,6 +57,8 @@ class CollectReport:
         spared_steps: actions before forks that were not replayed, because an instance stood on the way, or because what
             the environment kept of the step was enough.
         warm_starts: forks that began on an instance that stood on their way, without a reset.
+        exact_restores, replay_restores: forks by how their step came back: without an action (kept by the environment,
+            or an instance stood there), or by actions that were taken again and compared.
         seconds: wall time.
     """
 
@@ -74,6 +76,8 @@ class CollectReport:
     replayed_steps: int
     spared_steps: int
     warm_starts: int
+    exact_restores: int
+    replay_restores: int
     seconds: float
 
     @property
@@ -424,6 +428,8 @@ def _report(driver: Driver) -> CollectReport:
         replayed_steps=tally.replayed_steps,
         spared_steps=driver.spared_steps,
         warm_starts=driver.warm_starts,
+        exact_restores=driver.exact_restores,
+        replay_restores=driver.replay_restores,
         seconds=tally.seconds,
     )
 

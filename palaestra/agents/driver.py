@@ -82,7 +82,7 @@ class Driver:
     ) -> None:
         self.events = crew.events
         self.tally = setup.tally
-        self.warm_starts = self.spared_steps = 0
+        self.warm_starts = self.spared_steps = self.exact_restores = self.replay_restores = 0
         self._items: Iterator[Item] | None = items
         self._setup, self._store, self._limits, self._progress = setup, store, limits, progress
         self._crew, self._pool = crew, EnvPool(crew.place, limits.concurrency)
@@ -298,6 +298,8 @@ class Driver:
         if attempt.saw(seen):
             self.warm_starts += seen.warm
             self.spared_steps += attempt.item.start.fork_step - seen.replayed
+            self.exact_restores += attempt.item.parent is not None and not seen.replayed
+            self.replay_restores += seen.replayed > 0
         if attempt.over or attempt.enough or not attempt.ask():
             self._finish(attempt)
         elif self._setup.policy.looks_inside:

@@ -42,8 +42,9 @@ class Search(BaseModel):
         depth: turns after which a node counts as an end, with the score it has.
         exploration: c of UCT.
         beam: nodes of a level that are expanded.
-        max_calls: model calls that all trees together may take; None for no limit. Checked before each wave, and pieces
-            that were stored before count as well, so that a search which is continued ends as an undisturbed one.
+        max_calls: model calls that all trees together may take; None for no limit. Checked after each wave, so that the
+            last one may go beyond, by up to `width` calls a tree; and pieces that were stored before count as well, so
+            that a search which is continued ends as an undisturbed one.
         max_steps: environment steps likewise, counted as if every fork replayed its path from the reset.
     """
 
@@ -138,7 +139,8 @@ class SearchReport:
 
     Attributes:
         trees: one a task, in order.
-        model_calls, prompt_tokens, completion_tokens, env_steps, replayed_steps: see `CollectReport`.
+        model_calls, prompt_tokens, completion_tokens, env_steps, replayed_steps, exact_restores, replay_restores: see
+            `CollectReport`.
         waves: how often all open expansions went to the policy together.
         stopped: the budget that ended it ("max_calls", "max_steps"), or None.
     """
@@ -149,8 +151,21 @@ class SearchReport:
     completion_tokens: int
     env_steps: int
     replayed_steps: int
+    exact_restores: int
+    replay_restores: int
     waves: int
     stopped: str | None
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """All counts by name."""
+        return {name: getattr(self, name) for name in (*_SPENT, "waves")}
+
+
+_SPENT = (
+    *("model_calls", "prompt_tokens", "completion_tokens", "env_steps", "replayed_steps"),
+    *("exact_restores", "replay_restores"),
+)
 
 
 def search(
@@ -184,7 +199,7 @@ def search(
     """
     plan = plan or Search()
     trees = tuple(Tree(task, Node(Start(task=task)), _rng(seed, task)) for task in tasks)
-    spent = dict.fromkeys(("model_calls", "prompt_tokens", "completion_tokens", "env_steps", "replayed_steps"), 0)
+    spent = dict.fromkeys(_SPENT, 0)
     waves, calls, steps, stopped = 0, 0, 0, None
     while stopped is None:
         open_nodes = [(tree, node) for tree in trees for node in _next(tree, plan)]

@@ -190,13 +190,14 @@ def spliced(splice: Splice, store: EpisodeStore, conversation: Conversation) -> 
 
 
 def pasted(splice: Splice, store: EpisodeStore, conversation: Conversation) -> Path:
-    """The path as joined texts that nobody executed: the good path's observations stand where they may not hold.
+    """The path as joined texts that nobody executed: after its first action the good path's observations stand where
+    they may not hold. Where the paths join stands what the last kept step of the bad one led to.
 
     It is what the released code of Agent-R trains on, and here a control; it is never stored.
     """
     bad, good = store.path(splice.bad), store.path(splice.good)
     said = lines(splice, store, conversation)
-    seen = [turn.observation for turn in good.turns[splice.resumes :]]
+    seen = [bad.observations()[splice.kept], *(turn.observation for turn in good.turns[splice.resumes + 1 :])]
     if len(said) > len(seen):  # the released code answers the reflection's "wait" with "ok."
         seen = [seen[0], "ok.", *seen[1:]]
     turns = tuple(

@@ -78,8 +78,19 @@ class AgentRConfig(RecipeConfig):
 
     @model_validator(mode="after")
     def _thoughts(self) -> AgentRConfig:
-        if self.revision == "thought" and self.conversation.style != "react":
-            raise ValueError("a revision thought needs conversation.style 'react'; or set revision to 'none' or 'turn'")
+        if self.revision in ("thought", "turn") and self.conversation.style != "react":
+            raise ValueError(
+                f"a revision ({self.revision!r}) is a thought, which needs conversation.style 'react'; or set revision "
+                "to 'none'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> AgentRConfig:
+        if self.search.max_calls is not None:
+            raise ValueError("search.max_calls: the trees take as many calls as the rollouts of 'budget' would")
+        if not all(0 <= worth <= 1 for worth in self.alpha):
+            raise ValueError(f"alpha: scores lie between 0 and 1, got {list(self.alpha)}")
         return self
 
 
@@ -101,6 +112,12 @@ class AgentR(Recipe[AgentRConfig]):
 
     def base(self, iteration: int) -> str:
         return self.config.model if self.config.start == "base" else self.model(iteration - 1)
+
+    def check(self, *, template: bool = True) -> None:
+        """Refuse what is refused of every method, and a file of general chat that cannot be read. Raises BadInput."""
+        super().check(template=template)
+        if self.config.general is not None:
+            read_chats(self.config.general, self.acting.template, self.splits[0])
 
     def objective(self, iteration: int) -> Objective:
         objective = self.config.objective
@@ -141,6 +158,7 @@ class AgentR(Recipe[AgentRConfig]):
             iteration=number,
             **self.collecting(),
         )
+        self.run.log("searched", iteration=number, trees=len(report.trees), **report.costs)
         judge_by = self.acting.policy(self.model(number - 1), Sampling(temperature=0.0, max_tokens=config.judge_tokens))
         alpha = config.alpha[min(number, len(config.alpha)) - 1]
         pairs = [pair for tree in report.trees for pair in self._pairs(tree, alpha)]

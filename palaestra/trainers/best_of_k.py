@@ -8,11 +8,13 @@ which no agent has before it acts (an upper bound of whatever chooses), or by wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Literal
 
 from palaestra.agents.episode import Episode
+from palaestra.envs import BadInput
 from palaestra.trainers.config import RecipeConfig
-from palaestra.trainers.evaluate import Evaluation, summarise
+from palaestra.trainers.evaluate import Evaluation, choose_tasks, summarise, usual_split
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.sample import Sample
 
@@ -38,6 +40,25 @@ class BestOfK(Recipe[BestOfKConfig]):
     def iterations(self) -> int:
         return 1
 
+    def check(self, *, template: bool = True) -> None:
+        """Refuse what is refused of every method, and a budget of less than two tries. Raises BadInput."""
+        super().check(template=template)
+        config, plan = self.config, self.config.evaluation
+        rollouts = [] if config.samples is None else [config.samples * len(self.tasks) * self.iterations]
+        rollouts += [] if config.budget is None else [config.budget]
+        with closing(self.measured.made()) as env:
+            split = plan.split or usual_split(env)
+            wanted = list(plan.tasks) if isinstance(plan.tasks, tuple) else plan.tasks
+            held_out = (
+                len(choose_tasks(env.tasks(split), wanted, f"split {split!r} of {self.measured.spec.id}"))
+                * plan.samples
+            )
+        if min(rollouts) < 2 * held_out:
+            raise BadInput(
+                f"best-of-k has {min(rollouts)} rollouts for {held_out} held-out episodes, and is nothing without two "
+                f"tries each: raise 'budget' to {2 * held_out} or more, or measure fewer (evaluation.tasks, .samples)"
+            )
+
     def rollouts(self, number: int) -> list[str]:
         return []
 
@@ -49,7 +70,7 @@ class BestOfK(Recipe[BestOfKConfig]):
             return super().evaluation(number, label)
         plan = self.config.evaluation
         held_out = len(self.run.load("start/evaluation.json", Evaluation).tasks)
-        k = max(1, self._plan(number).rollouts // (held_out * plan.samples))
+        k = self._plan(number).rollouts // (held_out * plan.samples)
         whole = self.measure(self.model(number), label, k * plan.samples, self.config.sampling.temperature)
         chosen = {row.task: self._chosen([self.store.get(id) for id in row.episodes], k) for row in whole.tasks}
         tasks = [task for task in self.env.tasks(whole.card.split) if task.name in chosen]

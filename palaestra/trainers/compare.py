@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from palaestra.envs import BadInput
+from palaestra.trainers.agent_r import Reflection
 from palaestra.trainers.comparison import Bin, Standing, write
 from palaestra.trainers.config import config_of
 from palaestra.trainers.difficulty import BINS, binned
@@ -48,17 +49,18 @@ def compare_methods(
         settings: of all: env, model, tasks, budget, experts, objective (give it `tokens`), evaluation, ...
         out: directory of the comparison.
         seeds: each is a run of each method.
-        own: further settings by method's name.
+        own: further settings by method's name, over those of all, key by key in groups too.
         run: trains a recipe. rest: arguments of every recipe (concurrency, progress; `shared`: None to share nothing).
 
     Returns:
         One standing a method, in order.
 
     Raises:
-        BadInput: fewer than two methods, no `budget`, no `objective.tokens`, or what a method itself refuses; before
-            any method has begun.
+        BadInput: fewer than two methods, no `budget`, no `objective.tokens`, a setting that the comparison makes
+            itself, or what a method itself refuses (see `Recipe.check`); before any method has begun.
     """
     recipes = recipes_of(contestants, settings, out, seeds, own or {}, rest)
+    _check([recipes[each.name, seed] for seed in seeds[:1] for each in contestants])
     ends: dict[str, dict[int, Path]] = {each.name: {} for each in contestants}
     standings: list[Standing] = []
     for seed in seeds:
@@ -68,6 +70,16 @@ def compare_methods(
         standings = standings_of(contestants, ends)
         write(out, standings)
     return standings
+
+
+def _check(recipes: Sequence[Recipe[Any]]) -> None:
+    """Have those that were never begun look at what they were given, before any of them begins. Raises BadInput."""
+    models: set[str] = set()
+    for recipe in recipes:
+        if not (recipe.out / "run.json").exists():
+            recipe.check(template=recipe.config.model not in models)
+            recipe.acting.release()
+            models.add(recipe.config.model)
 
 
 def standings_of(contestants: Sequence[Contestant], ends: Mapping[str, Mapping[int, Path]]) -> list[Standing]:
@@ -99,15 +111,29 @@ def recipes_of(
         raise BadInput("a comparison is at equal rollouts: give 'budget', not 'samples'")
     if not (settings.get("objective") or {}).get("tokens"):
         raise BadInput("a comparison is at equal training tokens: give 'objective.tokens' (ids of each fit)")
+    if settings.get("seed") is not None:
+        raise BadInput("a comparison has seeds of its own (how many: --seeds): leave out 'seed'")
+    for each in contestants:
+        if kept := {"budget", "seed", *each.fixed} & set(own.get(each.name, {})):
+            raise BadInput(f"{each.name}.{min(kept)}: the comparison sets this itself, so it cannot be given")
     recipes: dict[tuple[str, int], Recipe[Any]] = {}
     for seed in seeds:
         for each in contestants:
             budget = max(1 if each.share else 0, round(settings["budget"] * each.share))
-            whole = {**settings, **own.get(each.name, {}), **each.fixed, "budget": budget, "seed": seed}
+            whole = {**_over(settings, own.get(each.name, {})), **each.fixed, "budget": budget, "seed": seed}
             config = config_of(each.recipe.config_type, whole)
             shared = {"shared": out / f"shared-{seed}", **rest}
             recipes[each.name, seed] = each.recipe(config, out / f"{each.name}-{seed}", **shared)
     return recipes
+
+
+def _over(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's own settings over those of all; of a group (`objective`) what is its own alone changes."""
+    found = dict(settings)
+    for key, value in own.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = _over(found[key], value) if both else value
+    return found
 
 
 def _last(run: Path) -> Evaluation:
@@ -161,11 +187,13 @@ def _bins(start: Mapping[int, Evaluation], last: Mapping[int, Evaluation]) -> tu
 
 
 def _calls(run: Path) -> int:
-    """Model calls of a run's own rollouts: what evaluation asked is not among them."""
+    """Model calls of a run's own rollouts and of Agent-R's judge: what evaluation asked is not among them."""
     from palaestra.agents.store import EpisodeStore
 
+    judged = [read_record(file, Reflection).verdicts for file in run.glob("iteration-*/reflection.json")]
     with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
-        return sum(head.n_turns for head in store.heads(actor="policy") if head.iteration)
+        turns = sum(head.n_turns for head in store.heads(actor="policy") if head.iteration)
+    return turns + sum(sum(verdicts.values()) for verdicts in judged)
 
 
 def _successes(evaluation: Evaluation) -> dict[str, list[float]]:

@@ -116,4 +116,6 @@ def config_of(kind: type[M], settings: Mapping[str, Any]) -> M:
         where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise BadInput(f"unknown configuration key {where!r}; there are: {', '.join(kind.model_fields)}") from error
-        raise BadInput(f"configuration{f' key {where!r}' if where else ''}: {first['msg']}") from error
+        raise BadInput(
+            f"configuration{f' key {where!r}' if where else ''}: {first['msg'].removeprefix('Value error, ')}"
+        ) from error

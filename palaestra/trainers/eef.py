@@ -27,7 +27,7 @@ from palaestra.agents.selection import Head
 from palaestra.trainers.config import RecipeConfig
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.sample import Sample
-from palaestra.trainers.wins import Row, WinMatrix, row_of, share
+from palaestra.trainers.wins import Row, WinMatrix, row_of, share, winning
 
 
 class EEFConfig(RecipeConfig):
@@ -102,7 +102,9 @@ class EEF(Recipe[EEFConfig]):
         recovery: list[Sample] = []
         experts = self._experts()
         for task in self.tasks:
-            ways = [_Way(0, head.n_turns, head.id) for head in rollouts.get(f"{task.id} 0", ()) if head.success]
+            tried = rollouts.get(f"{task.id} 0", [])
+            own = [head for head in tried if head.success] if winning(tried, self.config.win) else []
+            ways = [_Way(0, head.n_turns, head.id) for head in own]
             for expert in experts.get(task.id, ()):
                 found = [rollouts.get(f"{s.parent or s.task.id} {s.fork_step}", []) for s in self._states(expert)]
                 row = row_of(expert, self._states(expert), found, self.config.win)

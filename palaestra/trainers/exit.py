@@ -24,7 +24,6 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -76,10 +75,10 @@ class ExIt(GRPO[ExItConfig]):
     inside = True
     config_type = ExItConfig
 
-    def train(self) -> Path:
+    def check(self, *, template: bool = True) -> None:
+        super().check(template=template)
         if self.config.embedder is not None:
-            embedder_of(self.config.embedder)  # what is missing is told before anything is made
-        return super().train()
+            embedder_of(self.config.embedder)
 
     def buffer(self, iteration: int) -> TaskBuffer:
         """The task buffer after an iteration."""

@@ -43,7 +43,7 @@ def read_experts(
         progress: how the replaying is shown; its faults are records that are left out.
 
     Returns:
-        The episodes, and of each record that is left out where it is and what is wrong with it.
+        The episodes, none of them a fault, and of each record that is left out where it is and what is wrong with it.
 
     Raises:
         BadInput: the file cannot be read, holds nothing, or nothing that can be used: with the first reason.
@@ -69,8 +69,8 @@ def read_experts(
     good: dict[str, Episode] = {}
     with Counted(progress, f"{'replay' if replay else 'read'} {file.name}", "episodes", len(recorded)) as count:
         for episode in recorded:
-            problem = _foreign(episode, spec, splits, allowed)
-            if problem is None and replay and not episode.outcome.is_fault:
+            problem = _foreign(episode, spec, splits, allowed) or _fault(episode)
+            if problem is None and replay:
                 problem = _differs(episode, good, env, scored=ours)
             if problem is None:
                 good[episode.id] = episode
@@ -85,6 +85,12 @@ def read_experts(
 
 def _first(records: Any) -> dict[str, Any]:
     return next((record for _, record in records), {})
+
+
+def _fault(episode: Episode) -> str | None:
+    if not episode.outcome.is_fault:
+        return None
+    return f"ended in a fault ({episode.outcome.value}), which says nothing of how its task is done"
 
 
 def _foreign(episode: Episode, spec: EnvSpec, splits: Sequence[str], allowed: Collection[str]) -> str | None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Start, episode_id
+from palaestra.agents.episode import Episode, Start, episode_id
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.progress import Progress
 from palaestra.agents.ray_cluster import RayCluster
@@ -64,6 +64,36 @@ class Experts(BaseModel):
         if self.oracle is not None:
             spec.oracle(None if self.oracle == "default" else self.oracle)
 
+    def check_records(
+        self, spec: EnvSpec, env: TextEnv[Any], splits: Sequence[str], conversation: Conversation
+    ) -> None:
+        """Look through a file without replaying it. Raises BadInput if it holds nothing that can be used."""
+        if self.file is not None:
+            self._read(spec, env, splits, conversation, replay=False, progress="quiet")
+
+    def _read(
+        self,
+        spec: EnvSpec,
+        env: TextEnv[Any],
+        splits: Sequence[str],
+        conversation: Conversation,
+        *,
+        replay: bool,
+        progress: Progress | Literal["auto", "bar", "lines", "quiet"],
+    ) -> tuple[list[Episode], list[str]]:
+        assert self.file is not None
+        return read_experts(
+            Path(self.file),
+            spec,
+            env,
+            splits=splits,
+            allowed={task.id for split in splits for task in env.tasks(split)},
+            conversation=conversation,
+            score=self.score,
+            replay=replay,
+            progress=progress,
+        )
+
 
 def gather(
     experts: Experts,
@@ -98,22 +128,11 @@ def gather(
     """
     experts.check(spec)
     if experts.file is not None:
-        allowed = {task.id for split in splits for task in env.tasks(split)}
-        found, wrong = read_experts(
-            Path(experts.file),
-            spec,
-            env,
-            splits=splits,
-            allowed=allowed,
-            conversation=conversation,
-            score=experts.score,
-            replay=experts.replay,
-            progress=progress,
-        )
+        found, wrong = experts._read(spec, env, splits, conversation, replay=experts.replay, progress=progress)
         if wrong and left_out is not None:
             left_out(wrong)
         store.add_all(found)
-        return [episode.id for episode in found if not episode.outcome.is_fault]
+        return [episode.id for episode in found]
     name = None if experts.oracle == "default" else experts.oracle
     policy = OraclePolicy(spec, name)
     if experts.slip:

@@ -241,14 +241,11 @@ class Recipe(ABC, Generic[C]):
             BadInput: the directory, the configuration or an input cannot be used. TooManyFaults, Interrupted: see
                 `collect`; running again goes on.
         """
-        from palaestra.agents.models import resolve
-
-        resolve(self.config.model)  # what is wrong is told before anything is written
-        self._grown()
-        self._must_rewind()
-        if not (self.out / "run.json").exists():
-            _ = self.acting.template  # one that cannot be token-exact is told before anything is made
+        self.check()
         with self._opened():
+            if self.config.experts is not None and not self.run.has("iteration-0/collected.json"):
+                self._stage = "cloned experts"
+                self._collect(0)  # before the start model plays: a file may hold nothing that replays
             self._stage = "start model"
             self._evaluate(-1, "start model")
             if self.config.experts is not None:
@@ -266,6 +263,35 @@ class Recipe(ABC, Generic[C]):
             log_wandb(self.run.path)
             self.run.log("done", report=str(path))
             return path
+
+    def check(self, *, template: bool = True) -> None:
+        """Refuse what cannot be run, before anything is written or computed.
+
+        Args:
+            template: look at the start model's chat template, too, which may take its weights into memory.
+
+        Raises:
+            BadInput: no such model, a budget that nothing is left to spend, an environment that cannot go back where
+                the method needs it, a template that cannot be token-exact, an experts file without a usable record, an
+                objective for data of another kind.
+        """
+        from palaestra.agents.models import resolve
+
+        resolve(self.config.model)
+        given = self.config.objective
+        if given.learns_from is not Sample:  # every method may clone experts, which are samples
+            raise BadInput(
+                f"objective.kind {given.kind!r} learns from {given.learns_from.__name__} data, and {self.name} gives "
+                "it samples; leave it out (eto learns preferences)"
+            )
+        self._grown()
+        self._must_rewind()
+        if (self.out / "run.json").exists():
+            return
+        if self.config.experts is not None:
+            self.config.experts.check_records(self.spec, self.env, self.splits, self.config.conversation)
+        if template:
+            _ = self.acting.template
 
     def _must_rewind(self) -> None:
         """Refuse what begins inside earlier episodes where the environment cannot go back."""

@@ -52,8 +52,7 @@ def row_of(
     """
     tries = [len(heads) for heads in found]
     wins = [sum(head.success for head in heads) for heads in found]
-    needed = [1 if win == "any" else count / 2 for count in tries]
-    won = [w >= n if t else None for w, n, t in zip(wins, needed, tries, strict=True)]
+    won = [winning(heads, win) for heads in found]
     later = {j: next((k for k in range(j + 1, len(won)) if won[k]), None) for j, w in enumerate(won) if w is False}
     return Row(
         task=expert.start.task.id,
@@ -65,6 +64,12 @@ def row_of(
         beneficial=tuple((j, k) for j, k in later.items() if k is not None),
         harmful=tuple(k for k in range(len(won) - 1) if won[k] and won[k + 1] is False),
     )
+
+
+def winning(found: Sequence[Head], win: Literal["any", "half"]) -> bool | None:
+    """Is a state a winning one, by the rollouts from it; None without any."""
+    wins = sum(head.success for head in found)
+    return wins >= (1 if win == "any" else len(found) / 2) if found else None
 
 
 def share(rows: Sequence[Row], k: int) -> float | None:

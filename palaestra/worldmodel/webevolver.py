@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -99,18 +98,15 @@ class WebEvolver(RFT):
     config: WebEvolverConfig
     growable = ()
 
-    def train(self) -> Path:
-        """Run, or go on with, the whole loop.
-
-        Raises as a recipe does, BadInput for an unknown `world_model` or `judge` too.
-        """
+    def check(self, *, template: bool = True) -> None:
+        """Refuse what is refused of every method, and an unknown `world_model` or `judge`. Raises BadInput."""
         from palaestra.agents.models import resolve
 
         if self.config.world_model is not None:
             resolve(self.config.world_model)
         if self.config.judge not in ("world", "start"):
             card_of(self.config.judge, self.spec.id)
-        return super().train()
+        super().check(template=template)
 
     def last(self, number: int) -> bool:
         """The last weights are those that learnt from what was imagined."""

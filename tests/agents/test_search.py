@@ -70,6 +70,13 @@ def test_a_tree_is_nothing_but_forks_in_the_store(store: EpisodeStore) -> None:
     assert store.count() == 4 * 64  # the root and its three children, each with 64 answers
 
 
+def test_every_fork_is_a_restore_that_is_counted_by_how_it_came_back(store: EpisodeStore) -> None:
+    """Three children with 64 answers each are 192 forks at step 1, each by one action that is taken again."""
+    report = grow(store, iterations=3)
+    assert (report.exact_restores, report.replay_restores, report.replayed_steps) == (0, 3 * 64, 3 * 64)
+    assert report.costs["replay_restores"] == 3 * 64
+
+
 def test_what_was_counted_of_every_node_is_noted_in_the_store_and_stays_when_other_tasks_are_searched(
     store: EpisodeStore,
 ) -> None:

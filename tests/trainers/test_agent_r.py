@@ -268,10 +268,15 @@ def test_the_textual_control_joins_texts_and_stores_nothing(tmp_path: Path, mode
     before = len(store)
     path = pasted(splice_of(found, "x a stop", "x undo a b c", 2, 1), store, agent.config.conversation)
     assert path.actions == ("x", "a", "undo", "a", "b", "c")
-    assert [turn.observation for turn in path.turns[2:4]] == ["Written: x.", "Written: ."]  # of the good path
+    assert [turn.observation for turn in path.turns[1:3]] == ["Written: x.", "Written: xa."]  # of the bad path
+    assert [turn.observation for turn in path.turns[3:]] == ["Written: .", "Written: a.", "Written: ab."]  # of the good
     (sample,) = agent.samples_of(path, kind="revision")
     assert trained(agent, sample) == "undoabc"
     assert len(store) == before
+    turn = splice_of(found, "x a stop", "x undo a b c", 2, 1, thought="I go back.")
+    path = pasted(turn.model_copy(update={"place": "turn"}), store, Conversation(style="react"))
+    assert [turn.completion for turn in path.turns[2:4]] == ["Thought: I go back.\nAction: wait", "undo"]
+    assert [turn.observation for turn in path.turns[2:5]] == ["Written: xa.", "ok.", "Written: ."]
 
 
 def test_a_revision_stands_before_the_next_action_or_is_a_turn_of_its_own(tmp_path: Path) -> None:
@@ -281,8 +286,36 @@ def test_a_revision_stands_before_the_next_action_or_is_a_turn_of_its_own(tmp_pa
     turn = splice.model_copy(update={"place": "turn"})
     assert lines(turn, store, react)[0] == "Thought: I go back.\nAction: wait"
     assert len(lines(turn, store, react)) == 4
-    with pytest.raises(BadInput, match=r"a revision thought needs conversation\.style 'react'"):
-        config_of(AgentRConfig, {"env": "toy/Word-v0", "budget": 1, "revision": "thought"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("revision", "thought", r"'thought'\) is a thought, which needs conversation\.style 'react'"),
+        ("revision", "turn", r"'turn'\) is a thought, which needs conversation\.style 'react'"),
+        ("search", {"max_calls": 4}, r"search\.max_calls: the trees take as many calls as the rollouts of 'budget'"),
+        ("alpha", [0.5, 1.5], r"alpha: scores lie between 0 and 1, got \[0\.5, 1\.5\]"),
+    ],
+)
+def test_settings_that_could_only_be_passed_over_are_refused(key: str, value: object, says: str) -> None:
+    with pytest.raises(BadInput, match=f"^configuration: .*{says}"):
+        config_of(AgentRConfig, {"env": "toy/Word-v0", "budget": 1, key: value})
+
+
+def test_a_file_of_general_chat_that_is_not_there_is_refused_before_anything_is_made(
+    tmp_path: Path, model: Path
+) -> None:
+    with pytest.raises(BadInput, match=r"nope\.jsonl"):
+        method(tmp_path / "run", model, general=str(tmp_path / "nope.jsonl")).train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_objective_of_pairs_is_refused_before_anything_is_made(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(
+        BadInput, match=r"objective\.kind 'preference' learns from Pair data, and agent-r gives it samples"
+    ):
+        method(tmp_path / "run", model, objective={"kind": "preference"}).train()
+    assert not (tmp_path / "run").exists()
 
 
 # -- trees ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from palaestra.envs import BadInput
-from palaestra.trainers.compare import compare_methods, two_way
+from palaestra.trainers.compare import compare_methods, recipes_of, two_way
 from palaestra.trainers.comparison import Standing
 from palaestra.trainers.methods import CONTESTANTS, METHODS, contestant
 from palaestra.trainers.report import rounds
@@ -80,6 +80,7 @@ def test_a_comparison_goes_on_where_it_was_stopped(tmp_path: Path, model: Path) 
         ({}, ("rft",), "at least two different methods"),
         ({}, ("rft", "rft"), "at least two different methods"),
         ({"experts": None}, ("rft", "eef"), "EEF explores expert episodes"),
+        ({"seed": 5}, ("rft", "eef"), "a comparison has seeds of its own"),
     ],
 )
 def test_what_would_be_unfair_is_refused_before_anything_runs(
@@ -94,6 +95,22 @@ def test_what_would_be_unfair_is_refused_before_anything_runs(
             progress="quiet",
         )
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("key", ["budget", "seed", "selection"])
+def test_what_a_contestant_is_by_its_name_cannot_be_set(tmp_path: Path, model: Path, key: str) -> None:
+    chosen, own = [contestant("rft"), contestant("eef-random")], {"eef-random": {key: 1}}
+    with pytest.raises(BadInput, match=rf"eef-random\.{key}: the comparison sets this itself"):
+        compare_methods(chosen, settings(model), tmp_path / "c", seeds=[0], own=own, progress="quiet")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_methods_own_key_of_a_group_leaves_the_others_as_they_are(tmp_path: Path, model: Path) -> None:
+    own = {"eef": {"objective": {"learning_rate": 1e-4}, "evaluation": {"recovery": True}}}
+    recipes = recipes_of([contestant("rft"), contestant("eef")], settings(model), tmp_path / "c", [0], own, {})
+    rft, eef = recipes["rft", 0].config, recipes["eef", 0].config
+    assert eef.objective == rft.objective.model_copy(update={"learning_rate": 1e-4})
+    assert eef.evaluation == rft.evaluation.model_copy(update={"recovery": True})
 
 
 def test_every_method_and_control_has_a_name_and_a_line() -> None:

@@ -16,10 +16,11 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.agents.template import NotTokenExact
 from palaestra.envs import BadInput, Fidelity, Reply, Task, register
 from palaestra.trainers.best_of_k import BestOfK, BestOfKConfig, likelihood
+from palaestra.trainers.compare import compare_methods
 from palaestra.trainers.config import config_of
 from palaestra.trainers.difficulty import bin_of, binned
 from palaestra.trainers.evaluate import Evaluation
-from palaestra.trainers.methods import CONTESTANTS, METHODS
+from palaestra.trainers.methods import CONTESTANTS, METHODS, contestant
 from palaestra.trainers.recovery import Recovery, cut
 from palaestra.trainers.report import rounds
 from palaestra.trainers.rft import RFT, RFTConfig
@@ -89,6 +90,14 @@ def test_best_of_k_spends_the_budget_on_the_held_out_tasks(tmp_path: Path, model
             assert row.scores[0] == max(head.score for head in recipe)
 
 
+def test_best_of_k_is_refused_where_k_would_be_one(tmp_path: Path, model: Path) -> None:
+    """16 rollouts for 9 held-out episodes."""
+    config = config_of(BestOfKConfig, {**settings(model), "evaluation": {"tasks": 3, "samples": 3}})
+    with pytest.raises(BadInput, match=r"16 rollouts for 9 held-out episodes.*raise 'budget' to 18"):
+        BestOfK(config, tmp_path / "run", progress="quiet").train()
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_likeliest_try_is_chosen_by_the_mean_of_what_was_written(tmp_path: Path, model: Path) -> None:
     def written(number: int, *logprobs: float) -> Episode:
         tokens = TokenRecord(context=(1,), completion=(2,) * len(logprobs), logprobs=logprobs)
@@ -129,6 +138,16 @@ def test_an_environment_that_cannot_go_back_is_refused_before_anything_is_made(
     with pytest.raises(BadInput, match=rf"Forgetful-v0 cannot go back to an earlier step .* and {name} begins inside"):
         kind(config, tmp_path / "run", progress="quiet").train()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison_refuses_what_its_last_method_cannot_do_before_the_first_begins(
+    tmp_path: Path, model: Path
+) -> None:
+    shared = {**settings(model, env="toy/Forgetful-v0"), "objective": {"tokens": 500}}
+    del shared["seed"]
+    with pytest.raises(BadInput, match="eef begins inside"):
+        compare_methods([contestant("rft"), contestant("eef")], shared, tmp_path / "c", seeds=[0, 1], progress="quiet")
+    assert not (tmp_path / "c").exists()
 
 
 class Leaky(lamps.Lamps):

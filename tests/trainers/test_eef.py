@@ -143,6 +143,24 @@ def test_half_of_the_rollouts_must_win_where_that_is_asked_for(tmp_path: Path, m
     assert (strict.rows[0].won, trained) == ((False, False, True, None), {"initial": ["ABCDz"]})
 
 
+def test_a_lucky_win_from_s_0_teaches_nothing_where_half_must_win(tmp_path: Path, model: Path) -> None:
+    """One of four rollouts from s_0 wins, three of four from state 2: w = (0, 1), so s_0 learns the expert's AB and y.
+    Of the other task, without an expert, two of four win: w_0 = 1."""
+    expert = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    rollouts = [
+        *(episode(Start(task=TASK), "x", won=n == 0, sample=n) for n in range(4)),
+        *(episode(expert.fork(2), "y", won=n > 0, sample=n) for n in range(4)),
+        *(episode(Start(task=OTHER), "v", won=n < 2, sample=n) for n in range(4)),
+    ]
+    _, matrix, trained = explored(tmp_path / "half", model, [expert], rollouts, win="half")
+    assert matrix.rows[0].won[:2] == (False, True)
+    assert trained == {"initial": ["ABy", "v"]}
+    _, _, trained = explored(tmp_path / "any", model, [expert], rollouts)
+    assert trained == {"initial": ["x", "v"]}
+    _, _, trained = explored(tmp_path / "less", model, [], rollouts[-3:], win="half")  # one of three
+    assert trained == {}
+
+
 def test_only_the_asked_for_targets_are_learnt(tmp_path: Path, model: Path) -> None:
     expert = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
     rollouts = [

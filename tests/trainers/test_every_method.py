@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.transcript import tokenise
+from palaestra.trainers.agent_r import Reflection
 from palaestra.trainers.phases import Collected
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rundir import read_record
@@ -129,6 +130,33 @@ def test_no_id_of_an_environment_or_of_an_untrained_turn_ever_has_a_weight(train
     assert 0 in seen  # the experts
     if trained.name in every_method.LEARNS:
         assert seen - {0}
+
+
+def test_the_bad_front_of_a_splice_is_context_only_and_all_after_it_is_learnt(trained: Recipe[Any]) -> None:
+    """By where the answers stand: no id of a kept bad step has a weight, every other answer has."""
+    if trained.name != "agent-r":
+        return
+    kept: dict[str, int] = {}
+    for file in trained.out.glob("iteration-*/reflection.json"):
+        kept |= {each.episode: each.kept for each in read_record(file, Reflection).splices if each.episode is not None}
+    template, found = trained.acting.template, 0
+    with EpisodeStore(trained.out / "episodes.sqlite", mode="r") as store:
+        for _, sample in mined(trained):
+            assert isinstance(sample, Sample)
+            if sample.kind != "revision":
+                continue
+            (end,) = set(sample.episodes) & set(kept)
+            path = store.path(end)
+            told = trained.env.instructions(path.episode.start.task)
+            records = tokenise(path.turns, trained.config.conversation, template, told)
+            at = 0
+            for step, record in enumerate(records):
+                first = at + len(record.context)
+                at = first + len(record.completion)
+                assert sample.ids[first:at] == record.completion
+                assert [weight > 0 for weight in sample.weights[first:at]] == [step >= kept[end]] * (at - first)
+            found += kept[end] > 0
+    assert found
 
 
 def test_nothing_of_a_held_out_task_and_no_fault_is_learnt(trained: Recipe[Any]) -> None:

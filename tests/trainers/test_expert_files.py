@@ -130,6 +130,21 @@ def test_a_fork_of_another_tasks_episode_is_left_out(tmp_path: Path, model: Path
     assert f"is a fork of {records[0]['id']}, an episode of another task" in problem
 
 
+def test_a_fault_is_listed_and_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
+    file = tmp_path / "experts.jsonl"
+    fault, *others = lines(file, recorded)
+    fault.update(outcome="env_error")
+    file.write_text("\n".join(json.dumps(record) for record in [fault, *others]))
+    trained(tmp_path / "run", model, file)
+    assert used(tmp_path / "run") == 5
+    (problem,) = problems(tmp_path / "run")
+    assert "ended in a fault (env_error), which says nothing of how its task is done" in problem
+    file.write_text(json.dumps(fault))
+    with pytest.raises(BadInput, match=r"ended in a fault \(env_error\)"):
+        trained(tmp_path / "faults", model, file)
+    assert not (tmp_path / "faults").exists()
+
+
 def test_nothing_but_bad_records_is_an_error(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
     file = tmp_path / "experts.jsonl"
     records = list(lines(file, recorded))
@@ -138,7 +153,9 @@ def test_nothing_but_bad_records_is_an_error(tmp_path: Path, model: Path, record
     file.write_text("\n".join(json.dumps(record) for record in records))
     with pytest.raises(BadInput, match=r"does not replay: at turn 1 .* not 'Darkness.' \(and 5 more records"):
         trained(tmp_path / "run", model, file)
+    assert "evaluate" not in (tmp_path / "run/log.jsonl").read_text()  # the start model has not played yet
     assert used(trained(tmp_path / "other", model, file, replay=False).out) == 6
     file.write_text("")
     with pytest.raises(BadInput, match="holds no episodes"):
         trained(tmp_path / "third", model, file)
+    assert not (tmp_path / "third").exists()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from sandbox_ordinary import UID, OrdinarySandbox
@@ -319,8 +320,12 @@ class Rang(Exception):
     """What the handler of a signal raises."""
 
 
-def ring(*_: object) -> None:
-    raise Rang
+def ring(_: int, frame: FrameType | None) -> None:
+    """Raises while a sandbox starts. Once it has, it is its caller's to close, even if that has not got it yet."""
+    while frame is not None:
+        if frame.f_code is BubblewrapSandbox.__init__.__code__:
+            raise Rang
+        frame = frame.f_back
 
 
 def walls() -> list[int]:
