@@ -24,9 +24,9 @@ from learning_worlds import BAKERY
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policy import Sampling
 from palaestra.agents.store import EpisodeStore
-from palaestra.trainers.compare import two_way
 from palaestra.trainers.evaluate import evaluate
 from palaestra.trainers.rundir import write_whole
+from palaestra.trainers.statistics import two_way
 
 TASKS = crafting((2, 3), range(50), ("bakery",))
 START = "start model"

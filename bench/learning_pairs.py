@@ -13,8 +13,8 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 
-from palaestra.trainers.compare import two_way
 from palaestra.trainers.report import Round, rounds
+from palaestra.trainers.statistics import two_way
 
 Found = dict[str, dict[int, list[Round]]]
 

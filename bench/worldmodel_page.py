@@ -15,10 +15,10 @@ from worldmodel_judged import FILE, Judged
 from worldmodel_truth import imagined, true
 
 from palaestra.envs import TextEnv, make
-from palaestra.trainers.compare import standings_of, two_way
+from palaestra.trainers.compare import standings_of
 from palaestra.trainers.evaluate import Evaluation
 from palaestra.trainers.rundir import read_record, write_whole
-from palaestra.trainers.statistics import Interval
+from palaestra.trainers.statistics import Interval, two_way
 from palaestra.worldmodel import compared
 from palaestra.worldmodel.fidelity import Fidelity
 from palaestra.worldmodel.methods import CONTESTANTS

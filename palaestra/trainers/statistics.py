@@ -8,6 +8,7 @@ would go.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +17,9 @@ from palaestra.envs import BadInput
 
 DRAWS = 10_000
 LEVEL = 0.95
+
+Values = Mapping[int, Mapping[str, Sequence[float]]]
+"""Of each seed, the values of each task."""
 
 
 class Interval(BaseModel):
@@ -113,3 +117,41 @@ def paired(
         unit = cluster_of[task] if cluster_of is not None else task
         differences.setdefault(unit, []).append(float(np.mean(after[task]) - np.mean(before[task])))
     return interval(differences, bounds=(-1.0, 1.0), draws=draws, level=level, seed=seed)
+
+
+def two_way(values: Values, bounds: tuple[float, float], draws: int = DRAWS, level: float = LEVEL) -> Interval:
+    """Mean over seeds and tasks, with a percentile bootstrap that draws both (Owen 2007, "The pigeonhole bootstrap").
+
+    With a single seed only tasks are drawn. Where nothing varies the interval is widened as `interval` does.
+
+    Args:
+        values: of each seed, the values of each task. bounds: smallest and largest possible value.
+
+    Raises:
+        BadInput: there are no values.
+    """
+    tasks = sorted({task for of in values.values() for task, found in of.items() if len(found)})
+    if not tasks:
+        raise BadInput("there are no episodes to average over")
+    table = np.array([[np.mean(of[task]) if of.get(task) else np.nan for task in tasks] for of in values.values()])
+    mean, tail = float(np.nanmean(table)), (1 - level) / 2
+    if np.nanmax(table) == np.nanmin(table):
+        other = 1 - tail ** (1 / len(tasks))
+        low, high = (float((1 - other) * mean + other * bound) for bound in bounds)
+        return Interval(mean=mean, low=low, high=high, clusters=len(tasks), level=level)
+    rng = np.random.Generator(np.random.PCG64(0))
+    drawn = [(rng.integers(0, len(table), len(table)), rng.integers(0, len(tasks), len(tasks))) for _ in range(draws)]
+    seeds, columns = (
+        _counts(np.stack(part), size) for part, size in zip(zip(*drawn, strict=True), table.shape, strict=True)
+    )
+    known = ~np.isnan(table)
+    sums, cells = ((seeds @ each * columns).sum(axis=1) for each in (np.where(known, table, 0.0), known.astype(float)))
+    means = np.divide(sums, cells, out=np.full(draws, np.nan), where=cells > 0)
+    low, high = (float(bound) for bound in np.nanquantile(means, [tail, 1 - tail]))
+    return Interval(mean=mean, low=low, high=high, clusters=len(tasks), level=level)
+
+
+def _counts(drawn: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """How often each of `size` places was drawn, [draws, size], of the places that were, [draws, any]."""
+    places = drawn + np.arange(len(drawn))[:, None] * size
+    return np.bincount(places.ravel(), minlength=len(drawn) * size).reshape(len(drawn), size)

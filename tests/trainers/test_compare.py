@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from palaestra.envs import BadInput
-from palaestra.trainers.compare import compare_methods, recipes_of, two_way
+from palaestra.trainers.compare import compare_methods, recipes_of
 from palaestra.trainers.comparison import Standing
 from palaestra.trainers.methods import CONTESTANTS, METHODS, contestant
 from palaestra.trainers.report import rounds
+from palaestra.trainers.statistics import two_way
 
 
 @pytest.fixture(scope="module")
