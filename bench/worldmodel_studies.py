@@ -337,8 +337,8 @@ STUDIES["miniwob-read"] = replace(
     title="MiniWoB++ in the real browser, a world model and a policy that read",
     why="The twenty pages of the part above. The policy begins with the weights of the policy of WebShop's text pages "
     "(`webshop-read`), which read, and has cloned the oracle on the fifty training seeds of each page; the world model "
-    "begins with the weights of this policy. It is measured on seeds of all twenty pages in the split `test`, and the "
-    "policy plays seeds of the split `dev`. Further candidates are drawn at temperature 1. The figures of the parts "
+    "begins with the weights of this policy, learns from the same episodes as the one above with half as many ids, and "
+    "is measured on the same. The policy plays seeds of all twenty pages in the split `dev`. Further candidates are drawn at temperature 1. The figures of the parts "
     "above were seen before this was set up.",
     schooled="webshop-read",
     lists=False,
@@ -348,8 +348,6 @@ STUDIES["miniwob-read"] = replace(
     sampling={"temperature": 0.7, "max_tokens": 48},
     explored=1.0,
     onward="policy",
-    policy=miniwob(range(10), STEPS + FORMS),
-    measured=miniwob(range(2000, 2002), STEPS + FORMS),
     tokens=1_500_000,
     max_tokens=360,
     fitted={"micro_tokens": 1300, "batch": 4},
