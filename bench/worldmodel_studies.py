@@ -338,8 +338,8 @@ STUDIES["miniwob-read"] = replace(
     why="The twenty pages of the part above. The policy begins with the weights of the policy of WebShop's text pages "
     "(`webshop-read`), which read, and has cloned the oracle on the fifty training seeds of each page; the world model "
     "begins with the weights of this policy, learns from the same episodes as the one above with half as many ids, and "
-    "is measured on the same. The policy plays seeds of all twenty pages in the split `dev`. Further candidates are drawn at temperature 1. The figures of the parts "
-    "above were seen before this was set up.",
+    "is measured on the same. The policy plays seeds of all twenty pages in the split `dev`. Further candidates are "
+    "drawn at temperature 1. The figures of the parts above were seen before this was set up.",
     schooled="webshop-read",
     lists=False,
     taught=miniwob(range(50), STEPS + FORMS),
