@@ -96,6 +96,7 @@ class Collection:
             self.store,
             env_settings={"sandbox": "docker", "timeout": 45},
             concurrency=EPISODES,
+            retries=20,  # while an engine ends slowly, a try may find one more sandbox that is about to go
             progress="quiet",
         )
 
