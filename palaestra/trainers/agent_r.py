@@ -49,7 +49,8 @@ class AgentRConfig(RecipeConfig):
         judge_tokens: tokens of a judgement at the most.
         splice: "executed", or "textual": the paper's unexecuted joining of texts, as a control.
         revision: the thought stands before the good path's first action ("thought", for the style react), is an
-            answer of its own with the action "wait" ("turn", as in the released code), or is left out ("none"). None is
+            answer of its own with the action "wait" ("turn", as in the released code), or is left out ("none"). The first two need
+            the style react. None is
             "thought" where answers have thoughts, else "none".
         good: learn the good paths too, and not only the spliced ones.
         general: general chat that is mixed in: a JSONL file of `messages`, or "own" for the small set of this package
