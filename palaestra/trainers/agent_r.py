@@ -48,10 +48,9 @@ class AgentRConfig(RecipeConfig):
         judge_from: judge from the first step on (the released code), or from where the paths part (the paper's form).
         judge_tokens: tokens of a judgement at the most.
         splice: "executed", or "textual": the paper's unexecuted joining of texts, as a control.
-        revision: the thought stands before the good path's first action ("thought", for the style react), is an
-            answer of its own with the action "wait" ("turn", as in the released code), or is left out ("none"). The first two need
-            the style react. None is
-            "thought" where answers have thoughts, else "none".
+        revision: the thought stands before the good path's first action ("thought"), is an answer of its own with the
+            action "wait" ("turn", as in the released code), both for the style react alone, or is left out ("none").
+            None is "thought" where answers have thoughts, else "none".
         good: learn the good paths too, and not only the spliced ones.
         general: general chat that is mixed in: a JSONL file of `messages`, or "own" for the small set of this package
             (the paper takes ShareGPT); None mixes nothing in. It is in every fit, that of the cloned experts too, so
