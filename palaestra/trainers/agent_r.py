@@ -43,8 +43,7 @@ class AgentRConfig(RecipeConfig):
         beta: how much more the good end must be worth than the bad one.
         alpha: what a good end must be worth, by iteration; the last value holds for all later ones.
         pairs: spliced episodes a task at the most, drawn by the seed; None takes all.
-        transition: where the bad path is left: at the first step that the actor judges bad ("judge"), or at its end
-            (the control "direct revision").
+        transition: leave the bad path at the first step that the actor judges bad, or at its end ("direct revision").
         judge_from: judge from the first step on (the released code), or from where the paths part (the paper's form).
         judge_tokens: tokens of a judgement at the most.
         splice: "executed", or "textual": the paper's unexecuted joining of texts, as a control.
@@ -77,16 +76,9 @@ class AgentRConfig(RecipeConfig):
     later_epochs: int | None = Field(default=1, ge=1)
 
     @model_validator(mode="after")
-    def _thoughts(self) -> AgentRConfig:
+    def _possible(self) -> AgentRConfig:
         if self.revision in ("thought", "turn") and self.conversation.style != "react":
-            raise ValueError(
-                f"a revision ({self.revision!r}) is a thought, which needs conversation.style 'react'; or set revision "
-                "to 'none'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _reachable(self) -> AgentRConfig:
+            raise ValueError(f"a revision {self.revision!r} needs conversation.style 'react'; or set it to 'none'")
         if self.search.max_calls is not None:
             raise ValueError("search.max_calls: the trees take as many calls as the rollouts of 'budget' would")
         if not all(0 <= worth <= 1 for worth in self.alpha):
@@ -114,10 +106,8 @@ class AgentR(Recipe[AgentRConfig]):
         return self.config.model if self.config.start == "base" else self.model(iteration - 1)
 
     def check(self, *, template: bool = True) -> None:
-        """Refuse what is refused of every method, and a file of general chat that cannot be read. Raises BadInput."""
         super().check(template=template)
-        if self.config.general is not None:
-            read_chats(self.config.general, self.acting.template, self.splits[0])
+        self._general()
 
     def objective(self, iteration: int) -> Objective:
         objective = self.config.objective
@@ -128,10 +118,12 @@ class AgentR(Recipe[AgentRConfig]):
 
     def mine(self, iteration: int) -> list[Sample]:
         agent = self._reflected(iteration) if iteration else self.cloned()
-        if self.config.general is None:
-            return agent
-        chats = read_chats(self.config.general, self.acting.template, self.splits[0])
-        return mixed(agent, chats, self.config.eta)
+        chats = self._general()
+        return agent if chats is None else mixed(agent, chats, self.config.eta)
+
+    def _general(self) -> list[Sample] | None:
+        file = self.config.general
+        return None if file is None else read_chats(file, self.acting.template, self.splits[0])
 
     def _reflected(self, iteration: int) -> list[Sample]:
         """What the good paths and the accepted splices of an iteration teach."""
@@ -164,10 +156,10 @@ class AgentR(Recipe[AgentRConfig]):
         pairs = [pair for tree in report.trees for pair in self._pairs(tree, alpha)]
         kept, verdicts = self._kept(pairs, judge_by)
         splices = [self._splice(pair, steps) for pair, steps in zip(pairs, kept, strict=True) if steps > 0]
-        if config.splice == "executed":
-            splices = execute(splices, self.store, version=policy.version, iteration=number, **self.collecting())
-        else:
+        if config.splice == "textual":
             splices = [splice.model_copy(update={"accepted": True}) for splice in splices]
+        else:
+            splices = execute(splices, self.store, version=policy.version, iteration=number, **self.collecting())
         ends = [end.head.id for tree in report.trees for end in tree.ends() if end.head is not None]
         good = [id for id in ends if (head := self.store.head(id)).score >= alpha and head.score > 0]
         record = Reflection(good=tuple(good), splices=tuple(splices), verdicts=verdicts)
@@ -190,23 +182,21 @@ class AgentR(Recipe[AgentRConfig]):
         if self.config.transition == "end":
             return limits, {}
         begin = [0 if self.config.judge_from == "first" else pair.parting for pair in pairs]
-        bad = [pair.bad for pair in pairs]
-        kept, said = first_bad(bad, begin, limits, judge_by, self.env.instructions, seed=self.config.seed)
+        kept, said = first_bad(
+            [pair.bad for pair in pairs], begin, limits, judge_by, self.env.instructions, seed=self.config.seed
+        )
         return kept, {verdict.value: said[verdict] for verdict in Verdict}
-
-    def _reflects(self) -> bool:
-        revision = self.config.revision
-        return self.config.conversation.style == "react" if revision is None else revision != "none"
 
     def _splice(self, pair: Contrast, kept: int) -> Splice:
         task, bad, good = pair.bad.episode.start.task, pair.bad.episode.id, pair.good.episode.id
+        place = self.config.revision or ("thought" if self.config.conversation.style == "react" else "none")
         return Splice(
             task=task.id,
             bad=bad,
             good=good,
             kept=kept,
             resumes=min(pair.parting, kept),
-            thought=revision(bad, good, self.config.seed) if self._reflects() else "",
-            place="turn" if self.config.revision == "turn" else "thought",
+            thought=revision(bad, good, self.config.seed) if place != "none" else "",
+            place="turn" if place == "turn" else "thought",
             wanted=pair.wanted,
         )

@@ -291,14 +291,14 @@ def test_a_revision_stands_before_the_next_action_or_is_a_turn_of_its_own(tmp_pa
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("revision", "thought", r"'thought'\) is a thought, which needs conversation\.style 'react'"),
-        ("revision", "turn", r"'turn'\) is a thought, which needs conversation\.style 'react'"),
+        ("revision", "thought", r"a revision 'thought' needs conversation\.style 'react'"),
+        ("revision", "turn", r"a revision 'turn' needs conversation\.style 'react'"),
         ("search", {"max_calls": 4}, r"search\.max_calls: the trees take as many calls as the rollouts of 'budget'"),
         ("alpha", [0.5, 1.5], r"alpha: scores lie between 0 and 1, got \[0\.5, 1\.5\]"),
     ],
 )
 def test_settings_that_could_only_be_passed_over_are_refused(key: str, value: object, says: str) -> None:
-    with pytest.raises(BadInput, match=f"^configuration: .*{says}"):
+    with pytest.raises(BadInput, match=f"^configuration.*{says}"):
         config_of(AgentRConfig, {"env": "toy/Word-v0", "budget": 1, key: value})
 
 
