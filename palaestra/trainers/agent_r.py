@@ -110,8 +110,7 @@ class AgentR(Recipe[AgentRConfig]):
         self._general()
 
     def objective(self, iteration: int) -> Objective:
-        objective = self.config.objective
-        later = self.config.later_epochs
+        objective, later = self.config.objective, self.config.later_epochs
         if iteration < 2 or later is None or not isinstance(objective, CrossEntropy):
             return objective
         return objective.model_copy(update={"epochs": later})
@@ -182,9 +181,8 @@ class AgentR(Recipe[AgentRConfig]):
         if self.config.transition == "end":
             return limits, {}
         begin = [0 if self.config.judge_from == "first" else pair.parting for pair in pairs]
-        kept, said = first_bad(
-            [pair.bad for pair in pairs], begin, limits, judge_by, self.env.instructions, seed=self.config.seed
-        )
+        bad, ask = [pair.bad for pair in pairs], self.env.instructions
+        kept, said = first_bad(bad, begin, limits, judge_by, ask, seed=self.config.seed)
         return kept, {verdict.value: said[verdict] for verdict in Verdict}
 
     def _splice(self, pair: Contrast, kept: int) -> Splice:
