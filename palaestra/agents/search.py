@@ -5,7 +5,8 @@ pieces in the store, joined by `parent` and `fork_step`; all expansions of a wav
 together. Searching again reads the pieces that are there and goes on, since every piece has its key.
 
 - `mcts`: Monte-Carlo tree search as in Agent-R (Yuan et al., arXiv 2501.11425, section 3): unvisited children first,
-  then UCT = Q + c sqrt(ln N_parent / N); each iteration goes down until the episode ends; only ends are counted.
+  then UCT = Q + c sqrt(ln N_parent / N); each iteration goes down until one of the answers ends the episode; only ends
+  are counted.
 - `best`: the open node with the best score of the environment is expanded next.
 - `beam`: level by level, the `beam` best open nodes of a level are expanded.
 """
