@@ -27,8 +27,8 @@ from palaestra.worldmodel.world import LearnedWorld
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import worldmodel_page
 from worldmodel_judged import judged
+from worldmodel_made import Run, episodes, experts
 from worldmodel_studies import ARMS, STUDIES
-from worldmodel_study import Run, episodes, experts
 from worldmodel_truth import true
 from worldmodel_verifier import ends, rejudged, train_verifier
 
