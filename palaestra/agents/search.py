@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
@@ -43,10 +43,13 @@ class Search(BaseModel):
         depth: turns after which a node counts as an end, with the score it has.
         exploration: c of UCT.
         beam: nodes of a level that are expanded.
-        max_calls: model calls that all trees together may take; None for no limit. Checked after each wave, so that the
-            last one may go beyond, by up to `width` calls a tree; and pieces that were stored before count as well, so
-            that a search which is continued ends as an undisturbed one.
+        max_calls: model calls that all trees together may take; None for no limit. The first expansion that would go
+            beyond ends the search. Pieces that were stored before count as well, so that a search which is continued
+            ends as an undisturbed one; tries that faults repeat do not.
         max_steps: environment steps likewise, counted as if every fork replayed its path from the reset.
+
+    Raises:
+        ValueError: a budget is too small for a single expansion.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +62,13 @@ class Search(BaseModel):
     beam: int = Field(default=3, ge=1)
     max_calls: int | None = Field(default=None, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Search:
+        for name, most in (("max_calls", self.max_calls), ("max_steps", self.max_steps)):
+            if most is not None and most < self.width:
+                raise ValueError(f"{name}: {most} is less than one expansion takes, which is the width, {self.width}")
+        return self
 
 
 @dataclass(eq=False)
@@ -203,7 +213,8 @@ def search(
     spent = dict.fromkeys(_SPENT, 0)
     waves, calls, steps, stopped = 0, 0, 0, None
     while stopped is None:
-        open_nodes = [(tree, node) for tree in trees for node in _next(tree, plan)]
+        wanted = [(tree, node) for tree in trees for node in _next(tree, plan)]
+        open_nodes, stopped = _affordable(wanted, plan, calls, steps)
         if not open_nodes:
             break
         report = collect(
@@ -229,11 +240,7 @@ def search(
             keys = planned_keys([(node.start, plan.width)], policy, recipe=recipe, iteration=iteration)
             _expand(tree, node, [store.head(episode_id(key)) for key in keys if store.has(key)], store, plan)
             calls += plan.width
-            steps += plan.width * (node.depth + 1)
-        if plan.max_calls is not None and calls >= plan.max_calls:
-            stopped = "max_calls"
-        elif plan.max_steps is not None and steps >= plan.max_steps:
-            stopped = "max_steps"
+            steps += _steps(node, plan)
     _note(trees, store, recipe, iteration)
     return SearchReport(trees=trees, waves=waves, stopped=stopped, **spent)
 
@@ -311,6 +318,24 @@ def _level(tree: Tree, plan: Search) -> list[Node]:
     deepest = max(node.depth for node in tree.root.below())
     level = [node for node in tree.root.below() if node.depth == deepest and not node.ended]
     return sorted(level, key=lambda node: -node.score)[: plan.beam]
+
+
+def _affordable(
+    wanted: list[tuple[Tree, Node]], plan: Search, calls: int, steps: int
+) -> tuple[list[tuple[Tree, Node]], str | None]:
+    """Those of a wave, from its beginning, that the budgets still hold, and the budget that ends the search with it."""
+    for place, (_, node) in enumerate(wanted):
+        calls += plan.width
+        steps += _steps(node, plan)
+        if plan.max_calls is not None and calls > plan.max_calls:
+            return wanted[:place], "max_calls"
+        if plan.max_steps is not None and steps > plan.max_steps:
+            return wanted[:place], "max_steps"
+    return wanted, None
+
+
+def _steps(node: Node, plan: Search) -> int:
+    return plan.width * (node.depth + 1)
 
 
 # -- what an expansion gives -------------------------------------------------------------------------------------------

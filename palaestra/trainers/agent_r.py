@@ -145,7 +145,7 @@ class AgentR(Recipe[AgentRConfig]):
             self.searched(number),
             policy,
             self.store,
-            config.search.model_copy(update={"max_calls": max(1, round(calls))}),
+            config.search.model_copy(update={"max_calls": round(calls)}),
             iteration=number,
             **self.collecting(),
         )

@@ -144,8 +144,37 @@ def test_searching_again_asks_nothing_again_and_goes_on(store: EpisodeStore) -> 
     assert (more.model_calls, more.trees[0].root.visits) == (2 * 64, 9)
 
 
-def test_budgets_stop_before_the_next_wave(store: EpisodeStore) -> None:
-    report = grow(store, TASKS, iterations=3, max_calls=100)
-    assert (report.stopped, report.waves, report.model_calls) == ("max_calls", 1, 192)
-    (stopped,) = (grow(store, TASKS, iterations=3, max_steps=1).stopped,)
-    assert stopped == "max_steps"
+@pytest.mark.parametrize(
+    ("budget", "roots", "calls"),
+    [
+        ({"max_calls": 192}, 3, 192),  # exactly the roots of three trees, with 64 answers each
+        ({"max_calls": 191}, 2, 128),
+        ({"max_calls": 64}, 1, 64),
+        ({"max_steps": 319}, 3, 192),  # 64 steps a root, and 128 for the first node below, the fourth expansion
+        ({"max_steps": 320}, 3, 256),
+    ],
+)
+def test_a_budget_ends_the_search_before_the_expansion_that_would_go_beyond(
+    store: EpisodeStore, budget: dict[str, int], roots: int, calls: int
+) -> None:
+    report = grow(store, TASKS, iterations=3, **budget)
+    assert report.stopped == next(iter(budget))
+    assert sum(tree.root.children is not None for tree in report.trees) == roots
+    assert report.model_calls == calls
+    again = grow(store, TASKS, iterations=3, **budget)
+    assert (again.stopped, again.model_calls) == (report.stopped, 0)
+    assert [[len(node.children or ()) for node in tree.root.below()] for tree in again.trees] == [
+        [len(node.children or ()) for node in tree.root.below()] for tree in report.trees
+    ]
+
+
+def test_a_budget_that_is_enough_ends_nothing(store: EpisodeStore) -> None:
+    """The root and its three children are all there is to expand: 4 * 64 calls, 64 + 3 * 128 steps."""
+    report = grow(store, iterations=3, max_calls=256, max_steps=448)
+    assert (report.stopped, report.model_calls) == (None, 256)
+
+
+@pytest.mark.parametrize("budget", ["max_calls", "max_steps"])
+def test_a_budget_below_one_expansion_is_refused(budget: str) -> None:
+    with pytest.raises(ValueError, match=f"{budget}: 3 is less than one expansion takes, which is the width, 4"):
+        Search.model_validate({budget: 3})
