@@ -56,7 +56,8 @@ class BestOfK(Recipe[BestOfKConfig]):
         if min(rollouts) < 2 * held_out:
             raise BadInput(
                 f"best-of-k has {min(rollouts)} rollouts for {held_out} held-out episodes, and is nothing without two "
-                f"tries each: raise 'budget' to {2 * held_out} or more, or measure fewer (evaluation.tasks, .samples)"
+                f"tries each: raise 'budget' to {2 * held_out} or more, or measure fewer (evaluation.tasks, "
+                "evaluation.samples; in a comparison best-of-k.evaluation.samples, for it alone)"
             )
 
     def rollouts(self, number: int) -> list[str]:

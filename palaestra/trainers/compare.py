@@ -89,8 +89,12 @@ def standings_of(contestants: Sequence[Contestant], ends: Mapping[str, Mapping[i
     Raises:
         BadInput: a run is damaged or not finished, or two of them measured different things.
     """
-    reference = {seed: _last(path) for seed, path in ends[contestants[0].name].items()}
-    return [_standing(each, ends[each.name], reference if place else None) for place, each in enumerate(contestants)]
+    first = {seed: rounds(path) for seed, path in ends[contestants[0].name].items()}
+    start = {seed: done[0].evaluation for seed, done in first.items()}
+    reference = {seed: done[-1].evaluation for seed, done in first.items()}
+    return [
+        _standing(each, ends[each.name], start, reference if place else None) for place, each in enumerate(contestants)
+    ]
 
 
 def recipes_of(
@@ -133,11 +137,12 @@ def _over(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
-def _last(run: Path) -> Evaluation:
-    return rounds(run)[-1].evaluation
-
-
-def _standing(each: Contestant, runs: Mapping[int, Path], reference: Mapping[int, Evaluation] | None) -> Standing:
+def _standing(
+    each: Contestant,
+    runs: Mapping[int, Path],
+    start: Mapping[int, Evaluation],
+    reference: Mapping[int, Evaluation] | None,
+) -> Standing:
     found = {seed: rounds(path) for seed, path in runs.items()}
     last = {seed: done[-1].evaluation for seed, done in found.items()}
     fits = [one.fit for done in found.values() for one in done if one.fit]
@@ -149,7 +154,7 @@ def _standing(each: Contestant, runs: Mapping[int, Path], reference: Mapping[int
         score=two_way({seed: {row.task: row.scores for row in e.tasks} for seed, e in last.items()}, (0.0, 1.0)),
         against=two_way(_differences(reference, last), (-1.0, 1.0)) if reference is not None else None,
         recovery=_recovery({seed: path / found[seed][-1].folder for seed, path in runs.items()}),
-        bins=_bins({seed: done[0].evaluation for seed, done in found.items()}, last),
+        bins=_bins(start, last),
         seeds=count,
         rollouts=sum(one.plan.rollouts for done in found.values() for one in done if one.plan) / count,
         trained_tokens=sum(fit.tokens_trained for fit in fits) / count,
@@ -200,7 +205,8 @@ def _successes(evaluation: Evaluation) -> dict[str, list[float]]:
 def _differences(before: Mapping[int, Evaluation], after: Mapping[int, Evaluation]) -> Values:
     found: dict[int, dict[str, list[float]]] = {}
     for seed in after:
-        if differing := before[seed].card.comparable(after[seed].card):
+        differing = before[seed].card.comparable(after[seed].card)
+        if differing and differing != ["samples"]:  # how often a task is answered decides how sure its mean is
             raise BadInput(f"runs of seed {seed} cannot be compared: their cards differ in {', '.join(differing)}")
         first, second = _successes(before[seed]), _successes(after[seed])
         both = [task for task in second if first.get(task) and second[task]]

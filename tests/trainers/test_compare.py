@@ -114,6 +114,26 @@ def test_a_methods_own_key_of_a_group_leaves_the_others_as_they_are(tmp_path: Pa
     assert eef.evaluation == rft.evaluation.model_copy(update={"recovery": True})
 
 
+def test_contestants_may_answer_a_task_more_or_less_often_but_not_other_tasks(tmp_path: Path, model: Path) -> None:
+    """With three answers to each of eight tasks 40 rollouts are no two tries for an answer, with one they are five."""
+    told = settings(model)
+    told["evaluation"] = {**told["evaluation"], "samples": 3}
+    chosen = [contestant("rft"), contestant("best-of-k")]
+    with pytest.raises(BadInput, match=r"best-of-k has 40 rollouts for 24 held-out episodes.*or measure fewer"):
+        compare_methods(chosen, told, tmp_path / "c", seeds=[0], progress="quiet")
+    own: dict[str, dict[str, Any]] = {"best-of-k": {"evaluation": {"samples": 1}}}
+    rft, best = compare_methods(chosen, told, tmp_path / "c", seeds=[0], own=own, progress="quiet")
+    last = [rounds(tmp_path / "c" / f"{name}-0")[-1].evaluation for name in ("rft", "best-of-k")]
+    assert [{len(row.successes) for row in each.tasks} for each in last] == [{3}, {1}]
+    assert last[1].tries == 5
+    assert best.against is not None
+    assert best.against.mean == pytest.approx(best.success.mean - rft.success.mean)
+    assert [bin.name for bin in best.bins] == [bin.name for bin in rft.bins]  # those of the reference's start model
+    own["best-of-k"]["evaluation"]["tasks"] = 4
+    with pytest.raises(BadInput, match="cannot be compared: their cards differ in task_names, samples"):
+        compare_methods(chosen, told, tmp_path / "d", seeds=[0], own=own, progress="quiet")
+
+
 def test_every_method_and_control_has_a_name_and_a_line() -> None:
     assert set(METHODS) <= set(CONTESTANTS)
     assert all(each.what for each in CONTESTANTS.values())
