@@ -358,12 +358,12 @@ STUDIES["miniwob-read"] = replace(
 STUDIES["miniwob-synthesis"] = replace(
     STUDIES["miniwob-read"],
     title="MiniWoB++ in the real browser, practising in the world model",
-    why="The twenty pages and the policy's settings of the part above, with seeds kept back for the recipes: the policy "
-    "was taught forty training seeds of each page, the world model learns from these. The recipes train on three "
-    "others of each page, and are measured on the held-out seeds of the part above. The world model of that part never "
-    "says that an episode is over, and in a world without ends nothing is ever solved. This one has fresh weights and "
-    "words of its own, as the one before that saw ends, and learns to judge besides. Of the part above its fidelity "
-    "was known when this was set up.",
+    why="The twenty pages and the policy's settings of the part above, with seeds kept back for the recipes: the "
+    "policy was taught forty training seeds of each page, the world model learns from these. The recipes train on "
+    "three others of each page, and are measured on the held-out seeds of the part above. The world model of that part "
+    "never says that an episode is over, and in a world without ends nothing is ever solved. This one has fresh "
+    "weights and words of its own, as the one before that saw ends, and learns to judge besides. Of the part above its "
+    "fidelity was known when this was set up.",
     onward="",
     tokens=4_000_000,
     max_tokens=260,
