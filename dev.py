@@ -5,7 +5,8 @@
     python3 dev.py lint                lint and types only
     python3 dev.py setup               the virtual environment only
     python3 dev.py docs                the documents as pages: build/site
-    python3 dev.py results [ARGS]      the studies of the methods, five seeds: docs/results.md; goes on where it stopped
+    python3 dev.py results             all studies, five seeds: docs/results.md; goes on where it stopped
+    python3 dev.py results ARGS        those of the methods alone (bench/learning.py ARGS)
 
 The virtual environment is `.venv` beside this file (or $PALAESTRA_VENV). Nothing outside it is changed, but for Debian
 packages that are missing where this runs as root with apt-get.
@@ -199,7 +200,9 @@ def main() -> int:
         return run(PYTHON, "-m", "mkdocs", "build", "--strict")
     if command == "results":
         setup("all")
-        return run(PYTHON, "bench/learning.py", *rest, OMP_NUM_THREADS="1")  # one thread: the same weights again
+        benches = ["learning"] if rest else ["learning", "worldmodel_study"]
+        # One thread: the same weights again.
+        return max(run(PYTHON, f"bench/{bench}.py", *rest, OMP_NUM_THREADS="1") for bench in benches)
     if command == "lint":
         setup("dev")
         return lint()

@@ -77,6 +77,8 @@ REHEARSING = 0.5
 IMPROVED = ("grpo", "exit")
 """The contestants that are also asked to improve on their attempts."""
 IMPROVEMENTS = 2
+ONCE = {"evaluation": {"samples": 1}}
+"""Of those that try again where the rollouts are no two tries for every answer that the others give."""
 
 
 def own(search: Mapping[str, Any], micro_tokens: int, searched: int, states: int = 5) -> dict[str, dict[str, Any]]:
@@ -204,7 +206,8 @@ def read_settings(each: int, ids: int = 200_000) -> dict[str, Any]:
     }
 
 
-FAR = (*CLAIMED, "sft-positives", "eef-random", "rft-x1", "eef-initial", "textual-splice", "best-of-k")
+FIRST = ("rft", "eef", "sft-positives")
+"""The contestants of studies that looked for a setting in which the methods differ."""
 READ = (
     *("rft", "eef", "sft-positives", "agent-r", "direct-revision", "grpo", "exit", "rft-x1", "eef-random"),
     *("eef-initial", "textual-splice", "best-of-k"),
@@ -222,6 +225,7 @@ STUDIES = {
         2_500_000,
         crafting_settings((1, 2), 8, 0.3, 4),
         own({"width": 4, "iterations": 8, "depth": 6}, 4096, searched=12),
+        ("rft", "eef", "agent-r", "direct-revision"),
         judgements=900,
         judging=480_000,
     ),
@@ -236,7 +240,8 @@ STUDIES = {
         crafting((1, 2), range(20, 120), ("bakery",)),
         400_000,
         book_settings((2, 3), 10),
-        own({"width": 4, "iterations": 8, "depth": 8}, 4096, searched=24),
+        {"eef": {"states": 5}},
+        FIRST,
         onward="crafting",
         failing=0.5,
         judgements=300,
@@ -254,9 +259,8 @@ STUDIES = {
         far_settings(24),
         {
             **own({"width": 4, "iterations": 8, "depth": 12}, 4096, searched=48),
-            "best-of-k": {"evaluation": {"samples": 1}},  # 288 rollouts are no two tries for two answers to each task
+            **dict.fromkeys(("best-of-k", "best-of-k-likely"), ONCE),
         },
-        FAR,
         onward="crafting-book",
         failing=0.5,
         mastered=crafting((3,), range(350, 374), ("bakery",)),
@@ -281,7 +285,7 @@ STUDIES = {
             "eef": {"start": "previous", "states": 5},
             "sft-positives": {"objective": {**far_settings(24)["objective"], "tokens": 240_000}},
         },
-        ("rft", "eef", "sft-positives"),
+        FIRST,
         "crafting-far",
         failing=0.5,
         mastered=crafting((3,), range(350, 374), ("bakery",)),
@@ -298,7 +302,8 @@ STUDIES = {
         shelved("train", range(2300, 7000)),
         1_500_000,
         shop_settings(48),
-        own({"width": 4, "iterations": 8, "depth": 6}, 1300, searched=24),
+        {"eef": {"states": 5}},
+        FIRST,
         failing=0.3,
         mastered=shelved("train", range(1500, 2300), 16),
     ),
@@ -329,24 +334,10 @@ STUDIES = {
         0,
         read_settings(100, 400_000),
         {"eef": {"states": 4}},
-        ("rft", "eef", "sft-positives"),
+        FIRST,
         "webshop-read",
         failing=0.4,
         mastered=tuple(read_settings(100)["tasks"][::3]),
         patience=6,
-    ),
-    "crafting-deep": Study(
-        "Crafting, where exploring is hard",
-        "The same start model on targets of depth 2 and 3, which it was taught only in part and seldom reaches from "
-        "the start of a task. Where rollouts from there hardly ever win, rejection sampling has little to learn from, "
-        "and what the papers are about, to begin inside another episode, should tell.",
-        "palaestra/Crafting-v0",
-        (1200, 200),
-        (),
-        0,
-        crafting_settings((2, 3), 14, 0.3, 4),
-        own({"width": 4, "iterations": 8, "depth": 10}, 4096, searched=10),
-        CLAIMED,
-        "crafting",
     ),
 }
