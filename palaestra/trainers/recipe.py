@@ -243,7 +243,7 @@ class Recipe(ABC, Generic[C]):
         """
         self.check()
         with self._opened():
-            if self.config.experts is not None and not self.run.has("iteration-0/collected.json"):
+            if self.config.experts is not None:
                 self._stage = "cloned experts"
                 self._collect(0)  # before the start model plays: a file may hold nothing that replays
             self._stage = "start model"
@@ -311,8 +311,7 @@ class Recipe(ABC, Generic[C]):
     def _iteration(self, number: int, label: str) -> None:
         folder = f"iteration-{number}"
         self._stage = f"iteration {number} of {self.iterations}" if number else "cloned experts"
-        if not self.run.has(f"{folder}/collected.json"):
-            self._collect(number)
+        self._collect(number)
         if not self.run.has(f"{folder}/samples.jsonl.gz"):
             mined = self.mine(number)
             self.run.save_samples(f"{folder}/samples.jsonl.gz", mined)
@@ -381,6 +380,8 @@ class Recipe(ABC, Generic[C]):
     # -- phases ------------------------------------------------------------------------------------------------------
 
     def _collect(self, number: int) -> None:
+        if self.run.has(f"iteration-{number}/collected.json"):
+            return
         self.run.log("collect", iteration=number)
         faults = self.store.n_faults
         if number == 0:
