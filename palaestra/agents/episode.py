@@ -75,6 +75,7 @@ class Start(_Record):
 
     Attributes:
         task: the root task. A fork inherits it and with it the split, so a fork of a test task is never training data.
+            What is imagined on from a real episode has the task that imagines the parent's.
         parent: id of the episode that is forked, or None.
         fork_step: number of actions taken, counted from the root's reset, before this episode's first own turn.
         note: what a method says to the agent there, below the observation ("you tried this before: ..."); mostly none.
@@ -257,6 +258,13 @@ class Episode(_Record):
         length = len(self.turns)
         apart = max(1, length // (count + 1))
         return [self.fork(self.start.fork_step + k * apart) for k in range(1, count + 1) if k * apart < length]
+
+
+def inherited(task: Task, env: str) -> Task:
+    """What a fork's parent has for a task if it is of this environment: the same one, and for what is imagined also the
+    real one, inside whose episodes imagination may begin. Never the other way round.
+    """
+    return task.model_copy(update={"env": env}) if imagines(task.env) else task
 
 
 def acting(actor: Actor, task: Task) -> Actor:

@@ -292,9 +292,9 @@ class Forest(Database):
             parameters: list[object] = [to_column(from_.parent), from_.fork_step, to_column(from_.task.id), None]
         else:
             of = self.head(from_.id if isinstance(from_, Episode) else from_)
-            begun = f"(parent = ? OR {same})"
+            begun = f"(parent = ? AND task = ? OR {same})"  # what is imagined on from here says nothing of it
             id, parent, task = (to_column(text) for text in (of.id, of.parent, of.task))
-            parameters = [id, parent, of.fork_step, task, id]
+            parameters = [id, task, parent, of.fork_step, task, id]
         text, more = condition(where)
         rows = self._query(
             "SELECT fork_step, count(*), sum(outcome = 'success'), avg(score), max(score) FROM episodes"

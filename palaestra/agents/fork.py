@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palaestra.agents.episode import Path, Start
+from palaestra.agents.episode import Path, Start, inherited
 from palaestra.agents.instance import Kept
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput
@@ -12,9 +12,10 @@ def parent_of(start: Start, store: EpisodeStore) -> Path:
     """The path of the episode that is forked. Raises BadInput unless the fork lies before its end."""
     assert start.parent is not None
     path = store.path(start.parent)
-    if path.episode.start.task != start.task:
+    of = path.episode.start.task
+    if of != inherited(start.task, of.env):
         raise BadInput(
-            f"fork {start.id}: its parent's task is {path.episode.start.task.id}, not {start.task.id}; "
+            f"fork {start.id}: its parent's task is {of.id}, not {start.task.id}; "
             "make forks with Episode.fork, so that they inherit the task and its split"
         )
     piece = path.episode.labels.get("truncated_by") == "turns"  # ended by a collector; its environment would go on

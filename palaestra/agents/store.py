@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from palaestra.agents.database import Database
-from palaestra.agents.episode import Episode
+from palaestra.agents.episode import Episode, inherited
 from palaestra.agents.forest import Edge, Forest, Summary, Wins
 from palaestra.agents.kept import pack_kept
 from palaestra.agents.packing import from_column, pack, to_column
@@ -162,13 +162,13 @@ class EpisodeStore(Forest):
     def _check_fork(self, connection: sqlite3.Connection, episode: Episode) -> None:
         start = episode.start
         row = connection.execute(
-            "SELECT task, fork_step + n_turns FROM episodes WHERE id = ?", (to_column(start.parent),)
+            "SELECT task, fork_step + n_turns, env FROM episodes WHERE id = ?", (to_column(start.parent),)
         ).fetchone()
         if row is None:
             raise BadInput(
                 f"{_name(episode)} forks {start.parent!r}, which is not in {self.file}; add the parent first"
             )
-        if row[0] != to_column(start.task.id):
+        if row[0] != to_column(inherited(start.task, str(from_column(row[2]))).id):
             raise BadInput(f"{_name(episode)} has the task {start.task.id}, its parent {start.parent} has {row[0]}")
         if start.fork_step > row[1]:
             raise BadInput(

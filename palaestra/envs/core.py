@@ -479,11 +479,22 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
                 raise ValueError(f"a score of {score}")
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"what was kept of a step of {task.id} is damaged") from error
-        state = self.from_bytes(task, raw)
+        return self._stand(task, self.from_bytes(task, raw), actions, observations, score, success, valid)
+
+    def _stand(
+        self,
+        task: Task,
+        state: S,
+        actions: Sequence[str],
+        observations: Sequence[str],
+        score: float,
+        success: bool,
+        valid: bool,
+    ) -> tuple[str, dict[str, Any]]:
+        """Be in this state after these actions."""
         digests = [digest(text) for text in observations]
-        now = _Progress(task, state, observations[-1], list(actions), digests, score, success, valid)
+        now = self._now = _Progress(task, state, observations[-1], list(actions), digests, score, success, valid)
         now.truncated = self.max_steps is not None and len(now.actions) >= self.max_steps
-        self._now = now
         return now.observation, self._info()
 
     def _replay(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from palaestra.envs.core import Fidelity, Reply, Task, TextEnv
-from palaestra.envs.errors import BadInput
+from palaestra.envs.errors import BadInput, ReplayDiverged
 from palaestra.envs.fingerprint import code_fingerprint
 from palaestra.envs.registry import EnvSpec, find, make
 from palaestra.worldmodel.judging import Case, Judge
@@ -40,6 +40,7 @@ class Imagined:
         first: the first page. done: the actions. page: what is seen now.
         actions: the admissible actions now, where they are predicted.
         same: how often in a row the page has been there already.
+        real: how many of the actions were taken in the real environment, before imagination began.
     """
 
     first: str
@@ -47,13 +48,15 @@ class Imagined:
     actions: tuple[str, ...] | None
     done: list[str] = field(default_factory=list)
     same: int = 0
+    real: int = 0
 
 
 class WorldModelEnv(TextEnv[Imagined]):
     """An environment that a model imagines. What happens in it is made up, and its score is what a judge says.
 
-    The first page is the real environment's. From there on a world model writes every page, until it says that the
-    episode is over or the step limit is reached; then the judge rates it in [0, 1], and 1 is a success. A model that
+    The first page is the real environment's; of a fork of a real episode all pages up to there are. From there on a
+    world model writes every page, until it says that the episode is over or the step limit is reached (counted from
+    there, but never past the real one); then the judge rates it in [0, 1], and 1 is a success. A model that
     writes nonsense, does not stop or repeats the page ends the episode with a score of 0 (`info["problem"]`). Episodes
     are marked `imagined` and are never evaluated. Tasks are those of the real environment, under this one's id.
 
@@ -119,6 +122,44 @@ class WorldModelEnv(TextEnv[Imagined]):
         made.max_steps = max_steps if max_steps is not None else made.max_steps
         made.settings = dict(settings or {"env": env, "model": f"{world.name} {world.version}", "max_steps": max_steps})
         return made
+
+    # -- where it begins --------------------------------------------------------------------------------------------
+
+    @property
+    def max_steps(self) -> int | None:
+        """Actions until the episode is truncated, those before a fork of a real one included."""
+        real = self._now.state.real if self._now is not None else 0
+        if self._most is None or not real:
+            return self._most
+        cap = self._real_env().max_steps
+        return self._most + real if cap is None else max(self._most, min(self._most + real, cap))
+
+    @max_steps.setter
+    def max_steps(self, most: int | None) -> None:
+        self._most = most
+
+    def replay(
+        self, task: Task, actions: Sequence[str], observations: Sequence[str] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """As everywhere, but pages that are those of the real environment are not imagined: it goes on from there.
+
+        Raises:
+            ReplayDiverged: they are neither the real environment's nor what is imagined. BadInput: see `TextEnv`.
+        """
+        if observations is None or not actions:
+            return super().replay(task, actions, observations)
+        try:
+            page, info = self._real_env().replay(self.real_task(task), actions, observations)
+        except ReplayDiverged:
+            return super().replay(task, actions, observations)
+        self._pick(task)
+        self._move_on()
+        self._now = None
+        listed = self._first_actions(info["actions"]) if self.world.lists else None
+        state = Imagined(observations[0], page, listed, list(actions), real=len(actions))
+        # the score of what is imagined is said once, at the end; the real environment's own counts where it goes on
+        score, success = (0.0, False) if self.world.learned else (info["score"], info["success"])
+        return self._stand(task, state, actions, observations, score, success, info["valid"])
 
     # -- what an environment writes ---------------------------------------------------------------------------------
 

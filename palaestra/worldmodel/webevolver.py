@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import Any, Literal
 
 from pydantic import Field
@@ -22,6 +24,7 @@ from pydantic import Field
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start, episode_id
 from palaestra.agents.policy import Policy, Sampling
+from palaestra.envs import Task
 from palaestra.trainers.phases import Collected, Plan, Record
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.sample import Sample, sample_of
@@ -29,6 +32,7 @@ from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
 from palaestra.worldmodel.judging import Judge, ModelJudge
 from palaestra.worldmodel.loading import card_of, load_world, model_policy, untrained_world
 from palaestra.worldmodel.training import WorldConfig, learn, measure
+from palaestra.worldmodel.transitions import drawn
 from palaestra.worldmodel.world import RealWorld, World
 
 
@@ -45,6 +49,8 @@ class WebEvolverConfig(RFTConfig):
         steps: imagined steps an episode at the most (the paper's 7); None is as far as the world model can be trusted,
             and where that is not a single step nothing is imagined.
         imagined: imagined episodes of each task that was never solved.
+        imagine_from: where they begin: on the task's first page (the paper's), or on a real page inside a failed
+            episode of the task, drawn by the seed, so that only what comes after has to be imagined.
         temperature: of the policy in imagination.
         judge: who rates imagined episodes: `world`, the world model itself; `start`, the start model (the paper's); or
             the folder of another world model that judges. The real environment has its own score.
@@ -60,6 +66,7 @@ class WebEvolverConfig(RFTConfig):
     agent: int = Field(default=1, ge=0)
     steps: int | None = Field(default=None, ge=1)
     imagined: int = Field(default=1, ge=1)
+    imagine_from: Literal["start", "failed"] = "start"
     temperature: float = Field(default=0.7, ge=0.0)
     judge: str = "world"
     judge_tokens: int = Field(default=64, ge=8)
@@ -133,7 +140,7 @@ class WebEvolver(RFT):
         for id in found.kept:
             path = self.store.path(id)
             real = path.episode.start.task.model_copy(update={"env": self.spec.id})
-            understood = [step for step, turn in enumerate(path.turns) if turn.valid]
+            understood = [step for step in range(path.own, len(path.turns)) if path.turns[step].valid]
             told = self.env.instructions(real)
             how = (self.config.conversation, self.acting.template, told, understood)
             samples += sample_of(path, *how, kind="imagined", splits=self.splits)
@@ -211,13 +218,14 @@ class WebEvolver(RFT):
             real = (self.spec.id, self.env_settings)
             return WorldModelEnv.of(world, *real, judge=judge, max_steps=steps, settings=settings)
 
-        starts = [Start(task=task.model_copy(update={"env": ID})) for task in tasks]
+        begins = self._beginnings(tasks, ids)
         here = {"env_settings": settings, "env_factory": imagined, "cluster": None}  # the world is in this memory
         how: dict[str, Any] = {**self.collecting(), **here}
         how["cluster"] = None  # the world model is in this process, and answers all imagined episodes at once
         before = _spent(world)
-        collect(starts, policy, self.store, samples=config.imagined, iteration=number, **how)
-        keys = planned_keys([(start, config.imagined) for start in starts], policy, recipe=self.name, iteration=number)
+        samples = [count for _, count in begins]
+        collect([start for start, _ in begins], policy, self.store, samples=samples, iteration=number, **how)
+        keys = planned_keys(begins, policy, recipe=self.name, iteration=number)
         made = [self.store.get(episode_id(key)) for key in keys if self.store.has(key)]
         why = {text: problem.value for problem, text in CUT.items()}
         cut = Counter(why[e.final_observation] for e in made if e.final_observation in why)
@@ -232,6 +240,23 @@ class WebEvolver(RFT):
             cut=dict(cut),
             **{name: count - before[name] for name, count in _spent(world).items()},
         )
+
+    def _beginnings(self, tasks: Sequence[Task], real: Sequence[str]) -> list[tuple[Start, int]]:
+        """Where imagined episodes of these tasks begin, and how many there; `real` are the episodes that failed them.
+
+        A task whose failed episodes have no page between the first and the last begins on its first page.
+        """
+        found: Counter[Start] = Counter()
+        inside: dict[str, list[Start]] = {task.id: [] for task in tasks}
+        if self.config.imagine_from == "failed":
+            for episode in map(self.store.get, real):
+                steps = range(episode.start.fork_step + 1, episode.end_step)
+                inside.get(episode.start.task.id, []).extend(map(episode.fork, steps))
+        for task in tasks:
+            pages = sorted(inside[task.id], key=lambda start: drawn(self.config.seed, start.id))
+            for start in islice(cycle(pages or [Start(task=task)]), self.config.imagined):
+                found[start.model_copy(update={"task": task.model_copy(update={"env": ID})})] += 1
+        return list(found.items())
 
 
 def _spent(world: World) -> dict[str, int]:

@@ -119,6 +119,47 @@ def test_the_last_fit_learns_what_won_in_the_first_round_and_what_was_imagined(r
     assert fit["base"] == json.loads((out / "iteration-1" / "fit.json").read_text())["base"]
 
 
+def test_imagined_episodes_may_begin_inside_failed_ones_and_only_what_was_imagined_is_learnt(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    out, before = run
+    changed: dict[str, Any] = {"imagine_from": "failed", "imagined": 3}
+    copy = copied(out, tmp_path / "inside", **changed)
+    found = train(copy, tiny, **changed)
+    assert (found.unsolved, len(found.episodes)) == (before.unsolved, 3 * before.unsolved)
+    assert len(set(found.episodes)) == len(found.episodes)
+    begun: dict[str, list[tuple[str | None, int]]] = {}
+    with EpisodeStore(copy / "episodes.sqlite", mode="r") as store:
+        real: dict[str, set[tuple[str | None, int]]] = {}
+        for n in (1, 2):
+            for id in read_record(copy / f"iteration-{n}/collected.json", Collected).episodes:
+                head = store.head(id)
+                steps = {(id, step) for step in range(1, head.end_step)}
+                real[head.name] = real.get(head.name, set()) | steps
+        for episode in map(store.get, found.episodes):
+            path, start = store.path(episode.id), episode.start
+            begun.setdefault(start.task.name, []).append((start.parent, start.fork_step))
+            assert (start.task.env, episode.provenance.actor) == (ID, Actor.IMAGINED)
+            assert len(episode.turns) <= found.steps  # counted from where imagination begins
+            at, exit = (int(number) for number in start.task.name.split("/")[0].split("-"))
+            for step in range(path.own):  # all pages before are those of the real environment
+                assert path.turns[step].observation == rooms.page(at, exit)
+                at = rooms.step(at, exit, path.turns[step].action)[0]
+        for name, starts in begun.items():
+            inside = real[name] or {(None, 0)}  # an episode of one step has no page inside
+            assert set(starts) <= inside
+            assert len(set(starts)) == min(3, len(inside))
+        assert any(parent is not None for starts in begun.values() for parent, _ in starts)
+        own = {
+            id: sum(len(turn.tokens.completion) for turn in store.get(id).turns if turn.valid and turn.tokens)
+            for id in found.kept
+        }
+    learnt = [s for s in samples(copy, 3) if s["kind"] == "imagined"]
+    for id in found.kept:  # what came before the fork lost once already, and weighs nothing
+        weights = [sum(w != 0 for w in s["weights"]) for s in learnt if s["episodes"][-1] == id]
+        assert sum(weights) == own[id]
+
+
 def test_the_controls_differ_in_the_synthesis_alone(run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path) -> None:
     out, found = run
     for name, worlds in (("untrained", 0), ("none", 0)):

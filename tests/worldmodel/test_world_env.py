@@ -24,7 +24,7 @@ from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, Request
 from palaestra.agents.search import Search, search
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, Fidelity, Task, find, make, specs
+from palaestra.envs import BadInput, Fidelity, ReplayDiverged, Task, find, make, specs
 from palaestra.envs.check import check
 from palaestra.trainers.evaluate import evaluate, measured, summarise
 from palaestra.trainers.expert_files import read_experts
@@ -170,6 +170,73 @@ def test_everything_made_there_is_marked_and_repeatable(tmp_path: Path) -> None:
     ).trees
     assert tree.ends()
     assert {head.actor for head in store.heads()} == {Actor.IMAGINED}
+
+
+def test_imagination_begins_on_a_real_page_and_goes_on_from_there() -> None:
+    policy = Writes(true_page)
+    world = LearnedWorld(policy, FORM, judge=ModelJudge(Writes(true_worth)))
+    pages = [page(0, 3), page(1, 3), page(2, 3), page(1, 3), page(2, 3), page(1, 3), page(2, 3)]
+    way = ["right", "right", "left", "right", "left", "right"]
+    env = imagined(world, max_steps=3)
+    observation, info = env.replay(wish("0-3"), way[:2], pages[:3])
+    assert (observation, info["score"], info["actions"], policy.asked) == (page(2, 3), 0.0, rooms.ACTIONS, [])
+    after_two = env.snapshot()
+    assert env.step("right")[0] == page(3, 3)
+    told = [f"Task: {page(0, 3)}", "Done: right", "Done: right", f"Page: {page(2, 3)}", "Action: right"]
+    assert policy.asked == ["\n".join(told)]
+    *_, over, truncated, info = env.step("leave")
+    assert (over, truncated, info["score"], info["success"]) == (True, False, 1.0, True)
+    other = imagined(world, max_steps=3)
+    other.restore(after_two)
+    cut = [other.step("left")[3] for _ in range(3)]
+    assert (cut, other.history) == ([False, False, True], ("right", "right", "left", "left", "left"))
+    other.replay(wish("0-3"), way, pages)
+    assert [other.step("left")[3] for _ in range(2)] == [False, True]  # a real episode has eight steps
+    other.reset(options={"task": wish("0-3")})
+    assert [other.step("left")[3] for _ in range(3)] == [False, False, True]
+
+
+def test_where_the_pages_are_not_real_they_are_imagined_again() -> None:
+    policy = Writes(lambda prompt: true_page(prompt).replace("room", "chamber"))
+    world = LearnedWorld(policy, FORM, judge=ModelJudge(Writes(true_worth)))
+    env, seen = imagined(world, max_steps=3), [page(0, 3), page(1, 3).replace("room", "chamber")]
+    assert env.replay(wish("0-3"), ["right"], seen)[0] == seen[1]
+    assert len(policy.asked) == 1
+    assert [env.step("left")[3] for _ in range(2)] == [False, True]
+    for pages in ([page(0, 3), "Nowhere."], [page(0, 4), page(1, 4)]):
+        with pytest.raises(ReplayDiverged):
+            imagined(world).replay(wish("0-3"), ["right"], pages)
+    real = WorldModelEnv.of(RealWorld("toy/Rooms-v0"), "toy/Rooms-v0", max_steps=2)
+    real.replay(wish("0-3"), ["right", "right", "right"], [page(at, 3) for at in range(4)])
+    *_, over, _, info = real.step("leave")
+    assert (over, info["score"], info["success"]) == (True, 1.0, True)
+
+
+def test_a_fork_of_a_real_episode_may_be_imagined_and_says_nothing_of_it(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path / "episodes.sqlite")
+    collect([task("0-3")], Draws(("right",)), store, progress="quiet", max_turns=4)
+    (parent,) = store.episodes()
+    start = parent.fork(2).model_copy(update={"task": wish("0-3")})
+    there: dict[str, Any] = {"progress": "quiet", "env_factory": lambda _: imagined(oracle(), max_steps=2)}
+    for _ in range(2):
+        collect([start], Draws(("left", "leave")), store, samples=3, **there)
+    made = list(store.episodes(actor="imagined"))
+    assert len(made) == 3
+    for episode in made:
+        path = store.path(episode.id)
+        assert (episode.start, path.own, path.actions[:2]) == (start, 2, ("right", "right"))
+        assert path.observations()[:3] == [page(0, 3), page(1, 3), page(2, 3)]
+        assert episode.provenance.actor is Actor.IMAGINED
+        assert transitions_of(path) == []
+    assert store.wins(parent) == {}  # as if nobody had gone on from the middle
+    assert store.wins(start)[2].tries == 3
+    with pytest.raises(BadInput, match="its parent's task is toy/Rooms-v0:train:0-3"):
+        collect([parent.fork(3).model_copy(update={"task": wish("0-4")})], Draws(), store, **there)
+    real = Start(task=task("0-3"), parent=made[0].id, fork_step=2)  # what is real never begins in what is not
+    with pytest.raises(BadInput, match="its parent's task is palaestra/WorldModel-v0"):
+        collect([real], Draws(), store, progress="quiet")
+    with pytest.raises(BadInput, match=f"its parent {made[0].id} has palaestra/WorldModel-v0"):
+        store.add(parent.model_copy(update={"id": "0" * 16, "start": real}))
 
 
 def test_no_episode_of_it_can_be_made_unmarked() -> None:
