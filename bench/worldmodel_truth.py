@@ -18,8 +18,8 @@ def imagined(run: Path) -> Synthesis:
 
 
 class Truth(NamedTuple):
-    """Of an imagined episode: was it kept, or cut; do its actions solve the task in the real environment, and are they
-    all understood there."""
+    """Of an imagined episode: was it kept, or cut; do its actions (after those of the real episode that it forks) solve
+    the task in the real environment, and are they all understood there."""
 
     kept: bool
     cut: bool
@@ -32,13 +32,14 @@ def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[Truth]:
     answers = []
     with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
         for id in found.episodes:
-            episode = store.get(id)
+            path = store.path(id)
+            episode = path.episode
             assert env.registration is not None
             _, info = env.reset(options={"task": episode.start.task.model_copy(update={"env": env.registration.id})})
             valid = True
-            for action in episode.actions:
+            for step, action in enumerate(path.actions):
                 *_, over, late, info = env.step(action)
-                valid = valid and bool(info["valid"])
+                valid = valid and (step < path.own or bool(info["valid"]))
                 if over or late:
                     break
             cut = episode.final_observation in CUT.values()

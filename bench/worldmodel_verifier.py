@@ -95,11 +95,12 @@ def rejudged(verifier: Path, runs: Mapping[Path, tuple[Synthesis, Sequence[Truth
     for run, (found, truths) in runs.items():
         with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
             for id, said in zip(found.episodes, truths, strict=True):
-                episode = store.get(id)
+                path = store.path(id)
+                episode = path.episode
                 if not said.cut:
                     start, over = episode.start.task, episode.outcome in (Outcome.SUCCESS, Outcome.FAILURE)
-                    first, last = episode.turns[0].observation, episode.final_observation
-                    cases.append(Case(start, "", first, episode.actions, last, over))
+                    first, last = path.turns[0].observation, episode.final_observation
+                    cases.append(Case(start, "", first, path.actions, last, over))
                     rows.append(said)
     called = [value >= 1.0 for value in load_world(verifier / "model").judge.rate(cases)]
     return Rejudged(

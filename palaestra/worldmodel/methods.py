@@ -29,6 +29,18 @@ CONTESTANTS.update(
                 what="synthesis in the real environment, by its score: the limit of any world model, at more rollouts",
             ),
             Contestant(
+                "webevolver-inside",
+                WebEvolver,
+                {"imagine_from": "failed"},
+                what="synthesis that goes on from real pages inside failed episodes",
+            ),
+            Contestant(
+                "webevolver-inside-real",
+                WebEvolver,
+                {"imagine_from": "failed", "synthesis": "real"},
+                what="the same forks in the real environment: the limit of what imagining on from there can give",
+            ),
+            Contestant(
                 "self-improve",
                 WebEvolver,
                 {"synthesis": "none"},
