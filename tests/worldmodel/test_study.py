@@ -158,10 +158,14 @@ def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_other
     writes = Writes(lambda prompt: "bla" if "Action: left" in prompt else true_page(prompt))
     dreams, seen = tmp_path / "run", LearnedWorld(writes, PageFormat(actions=3))
     with EpisodeStore(dreams / "episodes.sqlite") as store:
-        wishes = [task(pair).model_copy(update={"env": ID}) for pair in rooms.PAIRS]
+        collect([task("0-3")], Draws(("jump", "right")), store, samples=4, max_turns=3, progress="quiet")
+        refused = next(each for each in store.episodes() if each.actions[0] == "jump")
+        inside = refused.fork(2).model_copy(update={"task": task("0-3").model_copy(update={"env": ID})})
+        wishes = [*(task(pair).model_copy(update={"env": ID}) for pair in rooms.PAIRS), inside]
         how = {"env_factory": lambda _: WorldModelEnv.of(seen, "toy/Rooms-v0", judge=ModelJudge(policy))}
         collect(wishes, Draws(("left", "right", "leave", "jump")), store, samples=4, progress="quiet", **how)  # type: ignore[arg-type]
-        dreamt = list(store.episodes())
+        dreamt = list(store.episodes(actor="imagined"))
+        whole = {episode.id: store.path(episode.id) for episode in dreamt}
     kept = {episode.id for episode in dreamt if "left" not in episode.actions}
     assert 0 < len(kept) < len(dreamt)
     found_there = Synthesis(unsolved=25, steps=8, episodes=tuple(episode.id for episode in dreamt), kept=tuple(kept))
@@ -169,11 +173,11 @@ def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_other
     truths = true(dreams, found_there, env)
     for episode, said in zip(dreamt, truths, strict=True):
         at, exit = (int(number) for number in episode.start.task.name.split("/")[0].split("-"))
-        for action in episode.actions[:-1]:
+        for action in whole[episode.id].actions[:-1]:
             at = rooms.step(at, exit, action)[0]
         assert said.kept == (not said.cut) == (episode.id in kept)
         assert said.solved == (episode.actions[-1] == "leave" and at == exit)
-        assert said.possible == ("jump" not in episode.actions)
+        assert said.possible == ("jump" not in episode.actions)  # what was refused before the fork nobody imagined
     assert {said.possible for said in truths} == {True, False}
     before = world.judge.calls  # type: ignore[attr-defined]
     again = rejudged(out, {dreams: (found_there, truths)})
