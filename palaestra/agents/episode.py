@@ -255,9 +255,7 @@ class Episode(_Record):
 
     def forks(self, count: int) -> list[Start]:
         """The starts of up to `count` forks inside this episode, with equal distances, all before its last action."""
-        length = len(self.turns)
-        apart = max(1, length // (count + 1))
-        return [self.fork(self.start.fork_step + k * apart) for k in range(1, count + 1) if k * apart < length]
+        return [self.fork(self.start.fork_step + step) for step in _spread(len(self.turns), count)]
 
 
 def inherited(task: Task, env: str) -> Task:
@@ -312,3 +310,15 @@ class Path(_Record):
     def observations(self) -> Sequence[str]:
         """All observations, the final one included: one more than actions."""
         return [turn.observation for turn in self.turns] + [self.episode.final_observation]
+
+    def forks(self, count: int) -> list[Start]:
+        """The starts of up to `count` forks of the path, with equal distances, all before its last action: each in the
+        episode that took the action before it."""
+        task, steps = self.episode.start.task, _spread(len(self.turns), count)
+        return [Start(task=task, parent=self.origins[step - 1], fork_step=step) for step in steps]
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Up to `count` steps inside so many, with equal distances."""
+    apart = max(1, length // (count + 1))
+    return [k * apart for k in range(1, count + 1) if k * apart < length]

@@ -106,7 +106,8 @@ def first_bad(
     said: dict[tuple[str, int], Verdict] = {}
     going = [place for place in range(len(paths)) if at[place] < limits[place]]
     while going:
-        asked = {(paths[place].episode.id, at[place]): paths[place] for place in going}
+        keys = {place: (paths[place].origins[at[place]], at[place]) for place in going}
+        asked = {keys[place]: paths[place] for place in going}
         new = [(key, path) for key, path in asked.items() if key not in said]
         cases = [
             Case(instructions(path.episode.start.task), path.turns[:n], path.turns[n], path.observations()[n + 1])
@@ -115,7 +116,7 @@ def first_bad(
         answers = judge(cases, policy, seed=seed)
         said |= {key: answer.verdict for (key, _), answer in zip(new, answers, strict=True)}
         for place in going:
-            verdict = said[paths[place].episode.id, at[place]]
+            verdict = said[keys[place]]
             at[place] += 1
             if verdict is Verdict.BAD:
                 found[place] = at[place]

@@ -22,7 +22,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from palaestra.agents.episode import Episode, Start
+from palaestra.agents.episode import Path, Start
 from palaestra.agents.selection import Head
 from palaestra.trainers.config import RecipeConfig
 from palaestra.trainers.recipe import Recipe
@@ -74,12 +74,12 @@ class EEF(Recipe[EEFConfig]):
 
     def beginnings(self) -> Sequence[Start]:
         """Task by task: s_0, then the states of its experts."""
+        starts: list[Start] = []
         experts = self._experts()
-        return [
-            start
-            for task in self.tasks
-            for start in (Start(task=task), *(s for e in experts.get(task.id, ()) for s in self._states(e)[1:]))
-        ]
+        for task in self.tasks:
+            states = [state for expert in experts.get(task.id, ()) for state in self._states(expert)]
+            starts += dict.fromkeys([Start(task=task), *states])  # one that two experts share is tried once
+        return starts
 
     def base(self, iteration: int) -> str:
         return self.config.model if self.config.start == "base" else self.model(iteration - 1)
@@ -105,13 +105,17 @@ class EEF(Recipe[EEFConfig]):
             tried = rollouts.get(f"{task.id} 0", [])
             own = [head for head in tried if head.success] if winning(tried, self.config.win) else []
             ways = [_Way(0, head.n_turns, head.id) for head in own]
+            harmed: dict[Start, list[_Way]] = {}
             for expert in experts.get(task.id, ()):
-                found = [rollouts.get(f"{s.parent or s.task.id} {s.fork_step}", []) for s in self._states(expert)]
-                row = row_of(expert, self._states(expert), found, self.config.win)
+                states = self._states(expert)
+                found = [rollouts.get(f"{s.parent or s.task.id} {s.fork_step}", []) for s in states]
+                row = row_of(expert.episode, states, found, self.config.win)
                 rows.append(row)
                 ways += self._ways(row, found, 0)
                 for k in row.harmful:
-                    recovery += self._solution("recovery", row.steps[k + 1], self._ways(row, found, k + 1))
+                    harmed.setdefault(states[k + 1], []).extend(self._ways(row, found, k + 1))
+            for state, found_ways in harmed.items():
+                recovery += self._solution("recovery", state.fork_step, found_ways)
             initial += self._solution("initial", 0, ways)
         shares = tuple(share(rows, k) for k in range(self.config.states + 1))
         matrix = WinMatrix(rows=tuple(rows), success_by_state=shares, initial=len(initial), recovery=len(recovery))
@@ -123,15 +127,16 @@ class EEF(Recipe[EEFConfig]):
             for s in found
         ]
 
-    def _experts(self) -> dict[str, list[Episode]]:
-        found: dict[str, list[Episode]] = {}
+    def _experts(self) -> dict[str, list[Path]]:
+        """The experts of each task, from the reset on: one in the file may be a fork of another."""
+        found: dict[str, list[Path]] = {}
         for id in self.experts():
-            episode = self.store.get(id)
-            found.setdefault(episode.start.task.id, []).append(episode)
+            path = self.store.path(id)
+            found.setdefault(path.episode.start.task.id, []).append(path)
         return found
 
-    def _states(self, expert: Episode) -> list[Start]:
-        return [expert.start, *expert.forks(self.config.states)]
+    def _states(self, expert: Path) -> list[Start]:
+        return [Start(task=expert.episode.start.task), *expert.forks(self.config.states)]
 
     def _ways(self, row: Row, found: Sequence[Sequence[Head]], j: int) -> list[_Way]:
         """The winning ways on from state j: through the rollouts of state j and of the states after it."""

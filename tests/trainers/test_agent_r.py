@@ -197,6 +197,16 @@ def test_every_step_is_judged_once_however_many_pairs_have_it(tmp_path: Path, mo
     assert judged.asked == 3
 
 
+def test_a_step_that_bad_paths_share_is_judged_once(tmp_path: Path, model: Path) -> None:
+    """`a` and `b` lead to both ends, and their last steps differ: x and stop of one, stop of the other."""
+    store, found = ends(tmp_path, "a b x stop", "a b stop", "a b c")
+    pairs = [pair_of(store, found, bad, "a b c") for bad in ("a b x stop", "a b stop")]
+    judged = Strict()
+    _, said = method(tmp_path / "run", model)._kept(pairs, judged)
+    distinct = {(id, n) for pair in pairs for n, id in enumerate(pair.bad.origins[: pair.limit])}
+    assert judged.asked == sum(said.values()) == len(distinct) == 3
+
+
 def test_a_judge_reads_task_history_action_and_outcome_and_nonsense_is_uncertain(tmp_path: Path) -> None:
     store, found = ends(tmp_path, "a x stop", "a b c")
     path = store.path(found["a x stop"].head.id)

@@ -10,6 +10,7 @@ import lamps
 import pytest
 
 from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start, Turn, episode_id, episode_key
+from palaestra.agents.episode import Path as PathOf
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Task
 from palaestra.trainers.config import config_of
@@ -130,6 +131,43 @@ def test_of_two_experts_the_earliest_winning_state_counts(tmp_path: Path, model:
     assert matrix.recovery == 0  # and no later state wins it back
 
 
+def test_an_expert_that_is_a_fork_of_another_has_its_states_on_the_whole_path(tmp_path: Path, model: Path) -> None:
+    """F goes on from P's fourth action with UVWX: its path ABCDUVWX has the states 0, 2 and 4 of P and its own 6.
+
+    s_0 loses, P's states win and lose, so s_0 learns ABy, P's state 4 is to be recovered once, though both paths have
+    it, and learns the shorter of the two ways on: the expert F's UV and the rollout from there.
+    """
+    p = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    f = episode(p.fork(4), "UVWX", won=False, by="expert", sample=1)
+    rollouts = [
+        episode(Start(task=TASK), "x", won=False),
+        episode(p.fork(2), "y", won=True),
+        episode(p.fork(4), "z", won=False),
+        episode(p.fork(6), "qqq", won=True),
+        episode(f.fork(6), "r", won=True),
+    ]
+    samples, matrix, trained = explored(tmp_path, model, [p, f], rollouts)
+    assert [row.steps for row in matrix.rows] == [(0, 2, 4, 6)] * 2
+    assert [row.won for row in matrix.rows] == [(False, True, False, True)] * 2
+    assert matrix.success_by_state == (0.0, 1.0, 0.0, 1.0)
+    assert trained == {"initial": ["ABy"], "recovery": ["UVr"]}
+    assert samples[1].episodes == (p.id, f.id, rollouts[4].id)
+
+
+def test_states_that_two_experts_share_are_tried_once(tmp_path: Path, model: Path) -> None:
+    p = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    f = episode(p.fork(4), "UVWX", won=False, by="expert", sample=1)
+    method = eef(tmp_path / "run", model)
+    with (
+        EpisodeStore(tmp_path / "episodes.sqlite") as method.store,
+        RunDir.open(tmp_path / "run", "eef", method.config) as method.run,
+    ):
+        method.store.add_all([p, f])
+        method.run.save("iteration-0/collected.json", Collected(episodes=(p.id, f.id), successes=0, faults=0))
+        forks = [p.fork(2), p.fork(4), p.fork(6), f.fork(6)]
+        assert method.beginnings() == [Start(task=TASK), *forks, Start(task=OTHER)]
+
+
 def test_half_of_the_rollouts_must_win_where_that_is_asked_for(tmp_path: Path, model: Path) -> None:
     expert = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
     rollouts = [
@@ -185,7 +223,8 @@ def test_short_experts_have_fewer_states(tmp_path: Path, model: Path) -> None:
     method = eef(tmp_path / "run", model)
     for actions, steps in (("A", [0]), ("AB", [0, 1]), ("ABCD", [0, 1, 2, 3]), ("ABCDEFG", [0, 1, 2, 3])):
         expert = episode(Start(task=TASK), actions, won=False, by="expert")
-        assert [start.fork_step for start in method._states(expert)] == steps
+        path = PathOf(episode=expert, turns=expert.turns, origins=(expert.id,) * len(actions))
+        assert [start.fork_step for start in method._states(path)] == steps
 
 
 def test_a_budget_goes_round_tasks_and_states(tmp_path: Path, model: Path) -> None:
