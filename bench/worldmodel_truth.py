@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import TextEnv
-from palaestra.trainers.rundir import read_record
+from palaestra.trainers.rundir import read_record, write_whole
 from palaestra.worldmodel.env import CUT
 from palaestra.worldmodel.webevolver import Synthesis
+
+FILE = "truth.json"
 
 
 def imagined(run: Path) -> Synthesis:
@@ -28,7 +31,9 @@ class Truth(NamedTuple):
 
 
 def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[Truth]:
-    """What the real environment says of the imagined episodes of a run, in order."""
+    """What the real environment says of the imagined episodes of a run, in order. Asked once: a browser takes long."""
+    if (run / FILE).is_file():
+        return [Truth(*each) for each in json.loads((run / FILE).read_bytes())]
     answers = []
     with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
         for id in found.episodes:
@@ -44,4 +49,5 @@ def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[Truth]:
                     break
             cut = episode.final_observation in CUT.values()
             answers.append(Truth(id in found.kept, cut, bool(info["success"]), valid))
+    write_whole(run / FILE, json.dumps(answers).encode())
     return answers

@@ -179,6 +179,7 @@ def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_other
         assert said.solved == (episode.actions[-1] == "leave" and at == exit)
         assert said.possible == ("jump" not in episode.actions)  # what was refused before the fork nobody imagined
     assert {said.possible for said in truths} == {True, False}
+    assert true(dreams, Synthesis(unsolved=25, steps=8), env) == truths  # nothing is asked a second time
     before = world.judge.calls  # type: ignore[attr-defined]
     again = rejudged(out, {dreams: (found_there, truths)})
     assert world.judge.calls - before == len(kept)  # type: ignore[attr-defined]
