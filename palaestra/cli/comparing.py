@@ -24,6 +24,9 @@ from palaestra.trainers.estimate import of_recipe, together
 from palaestra.trainers.recipe import Recipe
 from palaestra.worldmodel.methods import CONTESTANTS, contestant
 
+TOKENS = 200_000
+"""Of a fit, where nothing else is said."""
+
 
 def add_to(app: typer.Typer) -> None:
     """Register this file's command."""
@@ -41,7 +44,9 @@ def compare(
     model: Annotated[str | None, typer.Option(help="Start model of all: short name, folder or hub id.")] = None,
     experts: Annotated[str | None, typer.Option(help="oracle, oracle:NAME, flawed:SLIP, or a file.")] = None,
     budget: Annotated[int | None, typer.Option(help="Rollouts of each method and seed.")] = None,
-    tokens: Annotated[int, typer.Option(help="Ids that go through the model in each fit.")] = 200_000,
+    tokens: Annotated[
+        int | None, typer.Option(help=f"Ids that go through the model in each fit, if not {TOKENS:,}.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...")] = 3,
     tasks: Tasks = None,
     config: Annotated[Path | None, typer.Option(help="JSON or TOML file with what all share.")] = None,
@@ -62,7 +67,7 @@ def compare(
     `palaestra compare rft eef --env crafting --model tiny --experts flawed:0.4 --tasks 40 --budget 240 --seeds 5`
     """
     from palaestra.agents.models import need_train
-    from palaestra.trainers.compare import compare_methods, recipes_of
+    from palaestra.trainers.compare import compare_methods, objective_given, recipes_of
     from palaestra.trainers.comparison import markdown
 
     load_environments(load)
@@ -74,7 +79,8 @@ def compare(
     settings |= {key: value for key, value in given.items() if value is not None}
     if experts is not None:
         settings["experts"] = experts_of(experts)
-    settings["objective"] = {"tokens": tokens, **settings.get("objective", {})}
+    fits = {"tokens": TOKENS, **objective_given(settings)}
+    settings["objective"] = fits if tokens is None else {**fits, "tokens": tokens}
     own: dict[str, dict[str, Any]] = {name: {} for name in methods}
     for pair in change or []:
         name, dot, rest = pair.partition(".")

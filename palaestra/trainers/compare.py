@@ -110,7 +110,7 @@ def recipes_of(
         raise BadInput("a comparison needs at least two different methods")
     if settings.get("budget") is None or settings.get("samples") is not None:
         raise BadInput("a comparison is at equal rollouts: give 'budget', not 'samples'")
-    if not (settings.get("objective") or {}).get("tokens"):
+    if not objective_given(settings).get("tokens"):
         raise BadInput("a comparison is at equal training tokens: give 'objective.tokens' (ids of each fit)")
     if settings.get("seed") is not None:
         raise BadInput("a comparison has seeds of its own (how many: --seeds): leave out 'seed'")
@@ -126,6 +126,14 @@ def recipes_of(
             shared = {"shared": out / f"shared-{seed}", **rest}
             recipes[each.name, seed] = each.recipe(config, out / f"{each.name}-{seed}", **shared)
     return recipes
+
+
+def objective_given(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the settings say of the objective. Raises BadInput where that is no group of keys."""
+    given = settings.get("objective", {})
+    if not isinstance(given, Mapping):
+        raise BadInput(f"objective is a group of keys, as in objective.tokens=200000, got {given!r}")
+    return given
 
 
 def _over(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +167,6 @@ def _standing(
         rollouts=sum(one.plan.rollouts for done in found.values() for one in done if one.plan) / count,
         trained_tokens=sum(fit.tokens_trained for fit in fits) / count,
         model_calls=sum(_calls(path) + last[seed].calls for seed, path in runs.items()) / count,
-        minutes=sum(one.minutes for done in found.values() for one in done) / count,
     )
 
 

@@ -30,7 +30,8 @@ class Standing(BaseModel):
         against: paired difference of success to the reference (the first method), None for the reference itself.
         recovery: success where the start model failed, from the middle of its episodes; None if it was not measured.
         bins: success by how often the start model solves a task.
-        seeds: how many; `rollouts`, `trained_tokens`, `model_calls`, `minutes`: means over seeds, of the whole run.
+        seeds: how many; `rollouts`, `trained_tokens`, `model_calls`: means over seeds, of the whole run. Time is none
+            of these costs: what runs of a seed have in common is made once, by whichever came first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,15 +47,14 @@ class Standing(BaseModel):
     rollouts: float
     trained_tokens: float
     model_calls: float
-    minutes: float
 
 
 def rows_of(standings: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table; the last five columns are numbers."""
+    """Heads and rows of the table; the last four columns are numbers."""
     recovery = any(standing.recovery for standing in standings)
     heads = ["method", "success (95 %)", "score (95 %)", f"against {standings[0].method}, points"]
     heads += ["recovery (95 %)"] if recovery else []
-    heads += ["seeds", "rollouts", "model calls", "trained tokens", "minutes"]
+    heads += ["seeds", "rollouts", "model calls", "trained tokens"]
     return heads, [_cells(standing, recovery) for standing in standings]
 
 
@@ -80,7 +80,7 @@ def lead(standings: Sequence[Standing]) -> str:
     recovery = any(standing.recovery for standing in standings)
     return (
         f"{standings[0].seeds} seed(s); the last iteration's weights on the same held-out tasks; intervals draw tasks "
-        f"and seeds; differences are to {standings[0].method}, task by task. Rollouts, calls, tokens and minutes are "
+        f"and seeds; differences are to {standings[0].method}, task by task. Rollouts, calls and tokens are "
         "means over seeds, of whole runs."
         + (" Recovery: success from a random step of the start model's failed episodes." if recovery else "")
     )
@@ -101,7 +101,6 @@ def _cells(standing: Standing, recovery: bool) -> list[str]:
         f"{standing.rollouts:,.0f}",
         f"{standing.model_calls:,.0f}",
         f"{standing.trained_tokens:,.0f}",
-        f"{standing.minutes:.1f}",
     ]
 
 

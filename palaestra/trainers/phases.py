@@ -23,11 +23,16 @@ class Plan(Record):
 
 
 class Collected(Record):
-    """What an iteration's collecting gave: ids in an order that depends on the plan alone."""
+    """What an iteration's collecting gave: ids in an order that depends on the plan alone.
+
+    Attributes:
+        minutes: wall time of the process that finished it.
+    """
 
     episodes: tuple[str, ...]
     successes: int
     faults: int
+    minutes: float = 0.0
 
 
 class Fitted(Record):
@@ -56,6 +61,7 @@ def together(done: Sequence[tuple[Plan | None, Collected, Fitted]]) -> tuple[Pla
             episodes=tuple(id for _, each, _ in done for id in each.episodes),
             successes=sum(each.successes for _, each, _ in done),
             faults=sum(each.faults for _, each, _ in done),
+            minutes=sum(each.minutes for _, each, _ in done),
         ),
         fitted[-1].model_copy(update={"samples": sum(each.samples for each in fitted), "report": whole}),
     )

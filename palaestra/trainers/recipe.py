@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -383,7 +384,7 @@ class Recipe(ABC, Generic[C]):
         if self.run.has(f"iteration-{number}/collected.json"):
             return
         self.run.log("collect", iteration=number)
-        faults = self.store.n_faults
+        faults, began = self.store.n_faults, time.monotonic()
         if number == 0:
             assert self.config.experts is not None
             ids = gather(
@@ -406,7 +407,8 @@ class Recipe(ABC, Generic[C]):
         else:
             ids = self.rollouts(number)
         won = sum(self.store.head(id).success for id in ids)
-        record = Collected(episodes=tuple(ids), successes=won, faults=self.store.n_faults - faults)
+        minutes = (time.monotonic() - began) / 60
+        record = Collected(episodes=tuple(ids), successes=won, faults=self.store.n_faults - faults, minutes=minutes)
         self.run.save(f"iteration-{number}/collected.json", record)
         self.run.log("collected", iteration=number, episodes=len(ids), successes=won, faults=record.faults)
 

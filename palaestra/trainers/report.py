@@ -41,8 +41,9 @@ class Round:
 
     @property
     def minutes(self) -> float:
-        """Wall time of evaluating, and of fitting."""
-        return self.evaluation.minutes + (self.fit.seconds / 60 if self.fit else 0.0)
+        """Wall time of collecting, fitting and evaluating."""
+        collecting = self.collected.minutes if self.collected else 0.0
+        return collecting + (self.fit.seconds / 60 if self.fit else 0.0) + self.evaluation.minutes
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ _COSTS = (
     ("Rollouts", "rollouts", "of a run"),
     ("Model calls", "model_calls", "of a run's own episodes"),
     ("Tokens trained", "trained_tokens", "of a run"),
-    ("Minutes", "minutes", "of a run: evaluation and fits"),
 )
 
 

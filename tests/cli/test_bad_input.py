@@ -14,6 +14,7 @@ import pytest
 from tests.cli.conftest import Run, refused
 
 TRAIN = ("train", "rft", "--env", "bandit", "--budget", "4", "--quiet")
+COMPARE = ("compare", "rft", "eef", "--env", "bandit", "--experts", "oracle", "--model", "tiny", "--budget", "4", "-q")
 COLLECT = ("collect", "bandit", "--policy", "oracle", "--tasks", "2", "--quiet", "--out", "run")
 
 
@@ -50,6 +51,8 @@ COLLECT = ("collect", "bandit", "--policy", "oracle", "--tasks", "2", "--quiet",
         ((*TRAIN, "--experts", "nobody"), ("nobody",)),
         ((*TRAIN, "--config", "missing.toml"), ("missing.toml",)),
         ((*TRAIN, "--model", "smollm3-135b"), ("smollm3-135b",)),
+        ((*COMPARE, "--set", "objective=5"), ("objective is a group of keys", "got 5")),
+        ((*COMPARE, "--set", "eef.objective=5"), ("objective",)),
         (("show", "nowhere"), ("nowhere", "palaestra runs")),
         (("import", "nowhere.jsonl", "--out", "run"), ("nowhere.jsonl",)),
         (("play", "worldmodel", "-s", "env=5"), ("named by a text", "palaestra envs")),
@@ -157,3 +160,24 @@ def test_a_folder_that_is_no_run_is_never_written_to(palaestra: Run, tmp_path: P
     (tmp_path / "run" / "notes.txt").write_text("mine")
     refused(palaestra(*TRAIN, "--out", "run"), "run", "notes.txt")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("objective", ["x", None, 5])
+def test_an_objective_that_is_no_group_is_refused_in_a_comparison_too(
+    palaestra: Run, tmp_path: Path, objective: object
+) -> None:
+    (tmp_path / "shared.json").write_text(json.dumps({"objective": objective}), encoding="utf-8")
+    refused(palaestra(*COMPARE, "--config", "shared.json"), "objective is a group of keys")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_line_goes_before_the_file_of_a_comparison(palaestra: Run, tmp_path: Path) -> None:
+    """Two methods, three seeds; each makes a fit of the experts and two more: eighteen fits."""
+    (tmp_path / "shared.json").write_text(json.dumps({"objective": {"tokens": 100}}), encoding="utf-8")
+    ids = []
+    for given in ((), ("--tokens", "2000")):
+        done = palaestra(*COMPARE, "--config", "shared.json", "--dry-run", "--json", *given)
+        assert done.returncode == 0, done.stderr
+        plan = json.loads(done.stdout)
+        ids.append(plan["fit_tokens"] / plan["fits"])
+    assert ids == [100, 2000]

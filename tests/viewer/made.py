@@ -136,5 +136,4 @@ def standing(method: str, mean: float, against: Interval | None = None) -> Stand
         rollouts=16,
         trained_tokens=12345,
         model_calls=99,
-        minutes=0.5,
     )
