@@ -23,14 +23,15 @@ _VERDICT = re.compile(r"judge?ment\s*:\s*\W*(good|bad|uncertain)", re.IGNORECASE
 
 
 class Verdict(StrEnum):
-    """What a judge says of an action. What cannot be read is uncertain."""
+    """What a judge says of an action. What cannot be read is uncertain; a question that failed is unanswered."""
 
     GOOD = "good"
     BAD = "bad"
     UNCERTAIN = "uncertain"
+    UNANSWERED = "unanswered"
 
 
-VERDICTS = tuple(f"Judgement: {verdict.value.capitalize()}" for verdict in Verdict)
+VERDICTS = tuple(f"Judgement: {verdict.value.capitalize()}" for verdict in Verdict if verdict is not Verdict.UNANSWERED)
 """The last line of a judgement."""
 
 
@@ -66,18 +67,28 @@ def judge(cases: Sequence[Case], policy: Policy, *, shown: int = 6, seed: int = 
         cases: what to judge.
         policy: the judge; its `sampling.max_tokens` must leave room for a reason and a verdict. One that only writes
             what is listed (`constrain`) is given the verdicts to choose among, and has no room for a reason.
-        shown: how many turns before the action the judge reads, besides the first observation.
+        shown: how many turns before the action the judge reads, besides the first observation. A question that fails
+            (it may be too long) is asked again with half as many, down to none.
         seed: each case adds its number.
 
     Returns:
-        One judgement a case. An answer without a verdict, or a request that failed, is uncertain.
+        One judgement a case. An answer without a verdict is uncertain; words of an unanswered one say what went wrong.
     """
-    requests = [_request(case, policy, shown, seed + number) for number, case in enumerate(cases)]
-    found: list[Judgement] = []
-    for first in range(0, len(requests), policy.batch_size):
-        for answer in policy.act(requests[first : first + policy.batch_size]):
-            found.append(Judgement(_verdict(answer.text), answer.error or answer.text))
-    return found
+    found: dict[int, Judgement] = {}
+    turns, asked = shown, list(range(len(cases)))
+    while asked:
+        requests = [_request(cases[number], policy, turns, seed + number) for number in asked]
+        answers = [
+            answer
+            for first in range(0, len(requests), policy.batch_size)
+            for answer in policy.act(requests[first : first + policy.batch_size])
+        ]
+        for number, answer in zip(asked, answers, strict=True):
+            verdict = Verdict.UNANSWERED if answer.error else _verdict(answer.text)
+            found[number] = Judgement(verdict, answer.error or answer.text)
+        asked = [number for number in asked if turns and found[number].verdict is Verdict.UNANSWERED]
+        turns //= 2
+    return [found[number] for number in range(len(cases))]
 
 
 def first_bad(
@@ -87,6 +98,7 @@ def first_bad(
     policy: Policy,
     instructions: Callable[[Task], str],
     *,
+    cut: Callable[[str], str] = str,
     seed: int = 0,
 ) -> tuple[list[int], Counter[Verdict]]:
     """Of each path, how many steps there are up to the first one that is judged bad, that one included.
@@ -98,6 +110,7 @@ def first_bad(
         limits: steps of each that are asked about at the most; the answer where none of them is bad.
         policy, seed: see `judge`.
         instructions: what the environment tells an agent of a task.
+        cut: how observations are shown (`Conversation.observation`).
 
     Returns:
         One number a path, and how often each verdict was given.
@@ -109,10 +122,7 @@ def first_bad(
         keys = {place: (paths[place].origins[at[place]], at[place]) for place in going}
         asked = {keys[place]: paths[place] for place in going}
         new = [(key, path) for key, path in asked.items() if key not in said]
-        cases = [
-            Case(instructions(path.episode.start.task), path.turns[:n], path.turns[n], path.observations()[n + 1])
-            for (_, n), path in new
-        ]
+        cases = [_case(path, n, instructions(path.episode.start.task), cut) for (_, n), path in new]
         answers = judge(cases, policy, seed=seed)
         said |= {key: answer.verdict for (key, _), answer in zip(new, answers, strict=True)}
         for place in going:
@@ -123,6 +133,12 @@ def first_bad(
                 at[place] = limits[place]
         going = [place for place in going if at[place] < limits[place]]
     return found, Counter(said.values())
+
+
+def _case(path: Path, step: int, instructions: str, cut: Callable[[str], str]) -> Case:
+    """The action of a path that was taken after `step` others."""
+    turns = [turn.model_copy(update={"observation": cut(turn.observation)}) for turn in path.turns[: step + 1]]
+    return Case(instructions, turns[:-1], turns[-1], cut(path.observations()[step + 1]))
 
 
 def question(case: Case, shown: int = 6) -> list[Message]:

@@ -149,11 +149,11 @@ class AgentR(Recipe[AgentRConfig]):
             iteration=number,
             **self.collecting(),
         )
-        self.run.log("searched", iteration=number, trees=len(report.trees), **report.costs)
         judge_by = self.acting.policy(self.model(number - 1), Sampling(temperature=0.0, max_tokens=config.judge_tokens))
         alpha = config.alpha[min(number, len(config.alpha)) - 1]
         pairs = [pair for tree in report.trees for pair in self._pairs(tree, alpha)]
         kept, verdicts = self._kept(pairs, judge_by)
+        self.run.log("searched", iteration=number, trees=len(report.trees), **report.costs, judged=verdicts)
         splices = [self._splice(pair, steps) for pair, steps in zip(pairs, kept, strict=True) if steps > 0]
         if config.splice == "textual":
             splices = [splice.model_copy(update={"accepted": True}) for splice in splices]
@@ -181,8 +181,8 @@ class AgentR(Recipe[AgentRConfig]):
         if self.config.transition == "end":
             return limits, {}
         begin = [0 if self.config.judge_from == "first" else pair.parting for pair in pairs]
-        bad, ask = [pair.bad for pair in pairs], self.env.instructions
-        kept, said = first_bad(bad, begin, limits, judge_by, ask, seed=self.config.seed)
+        bad, ask, cut = [pair.bad for pair in pairs], self.env.instructions, self.config.conversation.observation
+        kept, said = first_bad(bad, begin, limits, judge_by, ask, cut=cut, seed=self.config.seed)
         return kept, {verdict.value: said[verdict] for verdict in Verdict}
 
     def _splice(self, pair: Contrast, kept: int) -> Splice:

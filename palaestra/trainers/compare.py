@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from palaestra.agents.judge import Verdict
 from palaestra.envs import BadInput
 from palaestra.trainers.agent_r import Reflection
 from palaestra.trainers.comparison import Bin, Standing, write
@@ -202,7 +203,7 @@ def _calls(run: Path) -> int:
     judged = [read_record(file, Reflection).verdicts for file in run.glob("iteration-*/reflection.json")]
     with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
         turns = sum(head.n_turns for head in store.heads(actor="policy") if head.iteration)
-    return turns + sum(sum(verdicts.values()) for verdicts in judged)
+    return turns + sum(n for verdicts in judged for name, n in verdicts.items() if name != Verdict.UNANSWERED)
 
 
 def _successes(evaluation: Evaluation) -> dict[str, list[float]]:

@@ -180,7 +180,7 @@ def test_the_bad_path_is_left_at_the_first_step_judged_bad(tmp_path: Path, model
     pair = pair_of(store, found, "a x x stop", "a b c")
     assert (pair.parting, pair.limit) == (1, 3)
     strict = Strict("x")
-    assert agent._kept([pair], strict) == ([2], {"good": 1, "bad": 1, "uncertain": 0})
+    assert agent._kept([pair], strict) == ([2], {"good": 1, "bad": 1, "uncertain": 0, "unanswered": 0})
     assert agent._kept([pair, pair], Strict())[0] == [3, 3]
     assert agent._kept([pair], Strict("a", "x"))[0] == [1]  # judged from the first step, as released
     agent.config = agent.config.model_copy(update={"judge_from": "parting"})
@@ -223,6 +223,57 @@ def test_a_judge_reads_task_history_action_and_outcome_and_nonsense_is_uncertain
         "Task: Write abc.\nAt the start: Nothing is written.\nDid: a\nSaw: Written: a.\nThe action: x\n"
         "What came of it: Written: ax."
     ]
+
+
+class Short(PolicyBase):
+    """Takes questions of so many lines at the most, as a model takes so many ids."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(name="short")
+        self.most = most
+        self.asked: list[int] = []
+
+    def act(self, requests: Sequence[Request]) -> list[Completion]:
+        lines = [len(str(request.messages[-1]["content"]).splitlines()) for request in requests]
+        self.asked += lines
+        return [Completion("", error="too long") if n > self.most else Completion("Judgement: Good") for n in lines]
+
+
+def test_a_question_that_is_too_long_is_asked_again_with_fewer_turns(tmp_path: Path) -> None:
+    """Six turns came before: task, start, did, five times saw and did, then saw, action and outcome are 16 lines; with
+    three turns they are 11, with one 7, with none 5."""
+    store, found = ends(tmp_path, "a a a a a a x stop")
+    path = store.path(found["a a a a a a x stop"].head.id)
+    case = Case("Write abc.", path.turns[:6], path.turns[6], path.observations()[7])
+    for most, asked in ((16, [16]), (7, [16, 11, 7])):
+        judged = Short(most)
+        assert [each.verdict for each in judge([case], judged)] == [Verdict.GOOD]
+        assert judged.asked == asked
+    (failed,) = judge([case], Short(4))
+    assert (failed.verdict, failed.text) == (Verdict.UNANSWERED, "too long")
+
+
+def test_steps_that_nobody_can_judge_are_counted_apart_and_kept(tmp_path: Path, model: Path) -> None:
+    store, found = ends(tmp_path, "a b x stop", "a b c")
+    kept, said = method(tmp_path / "run", model)._kept([pair_of(store, found, "a b x stop", "a b c")], Short(0))
+    assert kept == [pair_of(store, found, "a b x stop", "a b c").limit]
+    assert said == {"good": 0, "bad": 0, "uncertain": 0, "unanswered": 3}
+
+
+def test_the_judge_reads_observations_as_the_agent_does(tmp_path: Path, model: Path) -> None:
+    store, found = ends(tmp_path, "a b x stop", "a b c")
+    asked: list[str] = []
+
+    def answer(request: Request) -> str:
+        asked.append(str(request.messages[-1]["content"]))
+        return "Judgement: Good"
+
+    agent = method(tmp_path / "run", model, conversation={"max_observation": 6})
+    agent._kept([pair_of(store, found, "a b x stop", "a b c")], ScriptedPolicy(answer))
+    shown = agent.config.conversation.observation("Written: a.")
+    assert shown != "Written: a."
+    assert f"What came of it: {shown}" in asked[0]
+    assert not any("Written: a." in question for question in asked)
 
 
 def test_a_judge_that_only_writes_what_is_listed_is_given_the_verdicts(tmp_path: Path, model: Path) -> None:
