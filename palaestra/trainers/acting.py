@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from palaestra.agents.freed import give_back
 from palaestra.agents.policies.vllm_serving import Serving
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.envs import MissingExtra
@@ -62,6 +63,7 @@ class Acting:
     def release(self) -> None:
         """Let the model in memory go: something else needs the room."""
         self._loaded = None
+        give_back()
 
     def close(self) -> None:
         """Let the model go, and end the servers that are ours."""

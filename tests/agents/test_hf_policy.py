@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -222,3 +225,25 @@ def test_the_prefix_cache_keeps_what_was_used_last_within_its_size(tiny: LoadedM
         assert cache.bytes <= 400_000
         assert cache.longest([*prompt, 1])[1] >= len(prompt)
     assert 1 <= len(cache) < 12
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what was freed")
+def test_a_new_policy_gives_back_what_was_freed(tiny: LoadedModel) -> None:
+    def allocate() -> None:
+        del blocks[:]
+        torch.zeros(4 << 20)  # from now on blocks smaller than this lie in heaps
+        blocks.extend(torch.zeros(64 << 10) for _ in range(800))
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks: list[torch.Tensor] = []
+    thread = threading.Thread(target=allocate)
+    thread.start()
+    thread.join()
+    kept = blocks[::50]  # a heap can only shrink at its end
+    full = resident()
+    blocks.clear()
+    HFPolicy(tiny)
+    assert full - resident() > 150 << 20  # of 200 MiB
+    assert len(kept) == 16

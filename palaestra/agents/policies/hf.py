@@ -20,6 +20,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from palaestra.agents.episode import Actor
+from palaestra.agents.freed import give_back
 from palaestra.agents.models import LoadedModel, load_model
 from palaestra.agents.policies.decoding import ActionTree, action_tree, certainties, draw, only_way
 from palaestra.agents.policies.prefix_cache import BatchCache, PrefixCache
@@ -81,6 +82,7 @@ class HFPolicy:
         memory: int = 2 << 30,
         certainty: bool = False,
     ) -> None:
+        give_back()  # what the prefixes of earlier policies took
         loaded = model if isinstance(model, LoadedModel) else load_model(model)
         self.name, self.version = loaded.name, loaded.version
         self.sampling: Sampling = sampling or Sampling()
