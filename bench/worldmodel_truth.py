@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import TextEnv
+from palaestra.envs import Task, TextEnv
 from palaestra.trainers.rundir import read_record, write_whole
 from palaestra.worldmodel.env import CUT
 from palaestra.worldmodel.webevolver import Synthesis
@@ -34,20 +34,29 @@ def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[Truth]:
     """What the real environment says of the imagined episodes of a run, in order. Asked once: a browser takes long."""
     if (run / FILE).is_file():
         return [Truth(*each) for each in json.loads((run / FILE).read_bytes())]
-    answers = []
+    answers: list[Truth] = []
+    asked: dict[tuple[str, tuple[str, ...]], tuple[bool, bool]] = {}
     with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
-        for id in found.episodes:
-            path = store.path(id)
-            episode = path.episode
-            assert env.registration is not None
-            _, info = env.reset(options={"task": episode.start.task.model_copy(update={"env": env.registration.id})})
-            valid = True
-            for step, action in enumerate(path.actions):
-                *_, over, late, info = env.step(action)
-                valid = valid and (step < path.own or bool(info["valid"]))
-                if over or late:
-                    break
+        for episode in map(store.get, found.episodes):
+            task, actions = episode.start.task, episode.actions
+            if (task.id, actions) not in asked:
+                asked[task.id, actions] = _there(env, task, actions)
             cut = episode.final_observation in CUT.values()
-            answers.append(Truth(id in found.kept, cut, bool(info["success"]), valid))
+            answers.append(Truth(episode.id in found.kept, cut, *asked[task.id, actions]))
     write_whole(run / FILE, json.dumps(answers).encode())
     return answers
+
+
+def _there(env: TextEnv[Any], task: Task, actions: tuple[str, ...]) -> tuple[bool, bool]:
+    """Do these actions solve the task, and are they all understood. Who does nothing solves nothing."""
+    if not actions:
+        return False, True
+    assert env.registration is not None
+    env.reset(options={"task": task.model_copy(update={"env": env.registration.id})})
+    valid = True
+    for action in actions:
+        *_, over, late, info = env.step(action)
+        valid = valid and bool(info["valid"])
+        if over or late:
+            break
+    return bool(info["success"]), valid
