@@ -291,11 +291,13 @@ class Path(_Record):
         episode: the episode whose path this is.
         turns: all turns from the root on, ancestors' first.
         origins: for each turn, the id of the episode it belongs to.
+        unfinished: the turns before the episode's own whose answer is only half there (label `unfinished_turns`).
     """
 
     episode: Episode
     turns: tuple[Turn, ...]
     origins: tuple[str, ...]
+    unfinished: tuple[int, ...] = ()
 
     @property
     def own(self) -> int:

@@ -223,15 +223,23 @@ class Forest(Database):
         episode = self.get(id)
         turns: list[Turn] = list(reversed(episode.turns))
         origins = [episode.id] * len(turns)
+        unfinished: list[int] = []
         until = episode.start.fork_step
         for ancestor in self.ancestors(id):
             if until <= ancestor.fork_step:
                 continue
-            given = self.get(ancestor.id).turns[: until - ancestor.fork_step]
+            whole, first = self.get(ancestor.id), ancestor.fork_step
+            given = whole.turns[: until - first]
             turns += reversed(given)
             origins += [ancestor.id] * len(given)
-            until = ancestor.fork_step
-        return Path(episode=episode, turns=tuple(reversed(turns)), origins=tuple(reversed(origins)))
+            unfinished += [n + first for n in whole.labels.get("unfinished_turns", ()) if n + first < until]
+            until = first
+        return Path(
+            episode=episode,
+            turns=tuple(reversed(turns)),
+            origins=tuple(reversed(origins)),
+            unfinished=tuple(sorted(unfinished)),
+        )
 
     def ancestors(self, id: str) -> list[Head]:
         """Parent, grandparent, ... up to the root. Raises BadInput when the episode is unknown."""

@@ -204,6 +204,6 @@ def pasted(splice: Splice, store: EpisodeStore, conversation: Conversation) -> P
         Turn(observation=before, completion=line, action=conversation.read(line).action)
         for before, line in zip(seen, said, strict=True)
     )
-    episode = good.episode.model_copy(update={"start": start_of(splice, store), "turns": turns})
+    episode = good.episode.model_copy(update={"start": start_of(splice, store), "turns": turns, "labels": {}})
     origins = (*bad.origins[: splice.kept], *([splice.good] * len(turns)))
     return Path(episode=episode, turns=(*bad.turns[: splice.kept], *turns), origins=origins)

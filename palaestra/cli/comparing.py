@@ -14,11 +14,21 @@ from palaestra.agents.counted import Fits
 from palaestra.agents.plain import plain
 from palaestra.agents.progress import under
 from palaestra.agents.typical import near, typical
-from palaestra.cli.options import Concurrency, Events, Load, Quiet, Tasks, load_environments, parse_tasks, shown, tell
+from palaestra.cli.options import (
+    Concurrency,
+    Events,
+    Load,
+    Quiet,
+    Sandbox,
+    Tasks,
+    load_environments,
+    parse_tasks,
+    shown,
+    tell,
+)
 from palaestra.cli.planning import DryRun, show_plan
 from palaestra.cli.printed import screen
-from palaestra.cli.training import change_settings, experts_of, read_settings
-from palaestra.envs import find
+from palaestra.cli.training import change_settings, complete, experts_of, read_settings
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.estimate import of_recipe, together
 from palaestra.trainers.recipe import Recipe
@@ -49,6 +59,7 @@ def compare(
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...")] = 3,
     tasks: Tasks = None,
+    sandbox: Sandbox = None,
     config: Annotated[Path | None, typer.Option(help="JSON or TOML file with what all share.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="A configuration key of all, or of one: eef.states=3.")
@@ -88,11 +99,7 @@ def compare(
             change_settings(own[name], [rest])
         else:
             change_settings(settings, [pair])
-    if "env" not in settings:
-        raise BadInput("which environment? give --env; `palaestra envs` lists them")
-    spec = find(settings["env"])
-    if settings.get("model") == "tiny":
-        settings["model"] = f"tiny:{spec.id}"
+    spec = complete(settings, sandbox)
     where = out or Path("runs") / f"compare-{spec.family}"
     if dry_run:
         recipes = recipes_of(contestants, settings, where, range(seeds), own, {}).values()

@@ -48,7 +48,7 @@ from palaestra.cli.options import (
 from palaestra.cli.planning import DryRun, plan_episodes, show_plan
 from palaestra.cli.printed import screen
 from palaestra.cli.strategies import Calls, StrategyName, usual_temperature
-from palaestra.envs import find, make
+from palaestra.envs import EnvSpec, find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
 from palaestra.trainers.estimate import of_recipe
@@ -105,6 +105,17 @@ def train(
     if experts is not None:
         settings["experts"] = experts_of(experts)
     change_settings(settings, change)
+    spec = complete(settings, sandbox)
+    where = out or Path("runs") / f"{method}-{spec.family}"
+    if dry_run:
+        plan_method(METHODS[method], settings, where, as_json)
+        return
+    shared: dict[str, Any] = {"concurrency": concurrency, "ray": cluster_of(ray)}
+    run_method(METHODS[method], settings, where, quiet=quiet, as_json=as_json, **shared)
+
+
+def complete(settings: dict[str, Any], sandbox: str | None) -> EnvSpec:
+    """Add to a recipe's settings what its environment asks for and nobody said. Raises BadInput."""
     if "env" not in settings:
         raise BadInput("which environment? give --env; `palaestra envs` lists them")
     for key in ("env", "model"):
@@ -122,12 +133,7 @@ def train(
                 settings[group].setdefault(key, usual)
     if "model" in settings:
         settings["model"] = model_name(settings["model"], spec)
-    where = out or Path("runs") / f"{method}-{spec.family}"
-    if dry_run:
-        plan_method(METHODS[method], settings, where, as_json)
-        return
-    shared: dict[str, Any] = {"concurrency": concurrency, "ray": cluster_of(ray)}
-    run_method(METHODS[method], settings, where, quiet=quiet, as_json=as_json, **shared)
+    return spec
 
 
 def plan_method(kind: type[Recipe[Any]], settings: dict[str, Any], out: Path, as_json: bool) -> None:

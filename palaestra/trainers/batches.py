@@ -25,6 +25,7 @@ def steps(
     seed: int,
     ranks: int = 1,
     tokens: int | None = None,
+    whole: bool = True,
 ) -> list[list[int]]:
     """The sample indexes of every optimiser step of every epoch, in a random order that depends on the seed only.
 
@@ -33,6 +34,7 @@ def steps(
         batch: samples a step; the steps of an epoch differ by at most one sample.
         batch_tokens: ids a step instead.
         tokens: ids in all, in place of `epochs`: the plan ends with the step that reaches them.
+        whole: the last step is a whole one; else it ends with the sample that reaches `tokens`.
         ranks: processes that share a step; a step has at least that many samples where there are as many.
     """
     order = np.random.Generator(np.random.PCG64(seed))
@@ -55,6 +57,10 @@ def steps(
     if tokens is not None:
         seen = list(itertools.accumulate(sum(lengths[index] for index in step) for step in plan))
         plan = plan[: next((n for n, so_far in enumerate(seen, 1) if so_far >= tokens), len(plan))]
+        if not whole:
+            left = tokens - (seen[len(plan) - 2] if len(plan) > 1 else 0)
+            reached = itertools.accumulate(lengths[index] for index in plan[-1])
+            plan[-1] = plan[-1][: next((n for n, so_far in enumerate(reached, 1) if so_far >= left), None)]
     return plan
 
 

@@ -165,9 +165,8 @@ def plan_rows(
     lengths = [len(sample.ids) for sample in samples]
     rows: list[tuple[list[MicroBatch], float, float]] = []
     batch = config.batch or len(samples)
-    for step in steps(
-        lengths, batch=batch, batch_tokens=None, epochs=config.epochs, seed=seed, ranks=ranks, tokens=config.tokens
-    ):
+    told: dict[str, Any] = {"epochs": config.epochs, "tokens": config.tokens, "whole": False}
+    for step in steps(lengths, batch=batch, batch_tokens=None, seed=seed, ranks=ranks, **told):
         weight = sum(w for i in step for w in samples[i].weights)
         for share in shares(step, lengths, ranks):
             micros = micro_batches(share, lengths, config.micro_tokens, packing=False) or [[[len(samples)]]]

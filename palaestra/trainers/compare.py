@@ -57,7 +57,8 @@ def compare_methods(
         BadInput: fewer than two methods, no `budget`, no `objective.tokens`, a setting that the comparison makes
             itself, or what a method itself refuses (see `Recipe.check`); before any method has begun.
     """
-    recipes = recipes_of(contestants, settings, out, seeds, own or {}, rest)
+    own = own or {}
+    recipes = recipes_of(contestants, settings, out, seeds, own, rest)
     _check([recipes[each.name, seed] for seed in seeds[:1] for each in contestants])
     ends: dict[str, dict[int, Path]] = {each.name: {} for each in contestants}
     standings: list[Standing] = []
@@ -65,7 +66,7 @@ def compare_methods(
         for each in contestants:
             run(recipes[each.name, seed])
             ends[each.name][seed] = recipes[each.name, seed].out
-        standings = standings_of(contestants, ends)
+        standings = [_told(standing, own.get(standing.method, {})) for standing in standings_of(contestants, ends)]
         write(out, standings)
     return standings
 
@@ -116,8 +117,7 @@ def recipes_of(
     if settings.get("seed") is not None:
         raise BadInput("a comparison has seeds of its own (how many: --seeds): leave out 'seed'")
     for each in contestants:
-        if kept := {"budget", "seed", *each.fixed} & set(own.get(each.name, {})):
-            raise BadInput(f"{each.name}.{min(kept)}: the comparison sets this itself, so it cannot be given")
+        _alike(each, settings, own.get(each.name, {}))
     recipes: dict[tuple[str, int], Recipe[Any]] = {}
     for seed in seeds:
         for each in contestants:
@@ -127,6 +127,37 @@ def recipes_of(
             shared = {"shared": out / f"shared-{seed}", **rest}
             recipes[each.name, seed] = each.recipe(config, out / f"{each.name}-{seed}", **shared)
     return recipes
+
+
+_SAME = ("env", "env_settings", "protocol", "model", "tasks", "samples", "experts")
+"""What makes a comparison one of methods: nobody has these to themselves."""
+
+
+def _alike(each: Contestant, settings: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse what is not the same for all, or what a contestant is by its name. Raises BadInput."""
+    if kept := {"budget", "seed", *each.fixed} & set(own):
+        raise BadInput(f"{each.name}.{min(kept)}: the comparison sets this itself, so it cannot be given")
+    if kept := {key for key in each.fixed if key in settings and settings[key] != each.fixed[key]}:
+        key = min(kept)
+        raise BadInput(f"{key}: {each.name} is this method with {key}={each.fixed[key]!r}; give it to others by name")
+    measured, mine = settings.get("evaluation") or {}, own.get("evaluation") or {}
+    apart = [key for key in _SAME if key in own and own[key] != settings.get(key)]
+    apart += [f"evaluation.{key}" for key in ("split", "tasks") if key in mine and mine[key] != measured.get(key)]
+    if apart:
+        raise BadInput(f"{each.name}.{apart[0]}: it is the same for all in a comparison; give it without a name")
+
+
+def _told(standing: Standing, own: Mapping[str, Any]) -> Standing:
+    """With a contestant's own settings in the line that says what it is."""
+    said = ", ".join(f"{key}={value}" for key, value in _flat(own))
+    return standing.model_copy(update={"what": f"{standing.what} ({said})"}) if said else standing
+
+
+def _flat(settings: Mapping[str, Any], at: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        found += _flat(value, f"{at}{key}.") if isinstance(value, Mapping) else [(f"{at}{key}", value)]
+    return found
 
 
 def objective_given(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -166,6 +197,7 @@ def _standing(
         bins=_bins(start, last),
         seeds=count,
         rollouts=sum(one.plan.rollouts for done in found.values() for one in done if one.plan) / count,
+        seen_tokens=sum(fit.tokens_seen for fit in fits) / count,
         trained_tokens=sum(fit.tokens_trained for fit in fits) / count,
         model_calls=sum(_calls(path) + last[seed].calls for seed, path in runs.items()) / count,
     )

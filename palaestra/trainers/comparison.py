@@ -30,8 +30,9 @@ class Standing(BaseModel):
         against: paired difference of success to the reference (the first method), None for the reference itself.
         recovery: success where the start model failed, from the middle of its episodes; None if it was not measured.
         bins: success by how often the start model solves a task.
-        seeds: how many; `rollouts`, `trained_tokens`, `model_calls`: means over seeds, of the whole run. Time is none
-            of these costs: what runs of a seed have in common is made once, by whichever came first.
+        seeds: how many; `rollouts`, `model_calls`, `seen_tokens` (ids through the model in all fits), `trained_tokens`
+            (those of them with a weight): means over seeds, of the whole run. Time is none of these costs: what runs of
+            a seed have in common is made once, by whichever came first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,15 +47,16 @@ class Standing(BaseModel):
     seeds: int
     rollouts: float
     trained_tokens: float
+    seen_tokens: float
     model_calls: float
 
 
 def rows_of(standings: Sequence[Standing]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of the table; the last four columns are numbers."""
+    """Heads and rows of the table; the last five columns are numbers."""
     recovery = any(standing.recovery for standing in standings)
     heads = ["method", "success (95 %)", "score (95 %)", f"against {standings[0].method}, points"]
     heads += ["recovery (95 %)"] if recovery else []
-    heads += ["seeds", "rollouts", "model calls", "trained tokens"]
+    heads += ["seeds", "rollouts", "model calls", "ids in fits", "trained tokens"]
     return heads, [_cells(standing, recovery) for standing in standings]
 
 
@@ -100,6 +102,7 @@ def _cells(standing: Standing, recovery: bool) -> list[str]:
         str(standing.seeds),
         f"{standing.rollouts:,.0f}",
         f"{standing.model_calls:,.0f}",
+        f"{standing.seen_tokens:,.0f}",
         f"{standing.trained_tokens:,.0f}",
     ]
 

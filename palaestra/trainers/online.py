@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from palaestra.trainers.config import RecipeConfig
 from palaestra.trainers.objective import CrossEntropy, Objective
+from palaestra.trainers.phases import Fitted
 from palaestra.trainers.policy_gradient import PolicyGradient
 from palaestra.trainers.recipe import Recipe
 
@@ -26,7 +27,7 @@ class OnlineConfig(RecipeConfig):
         prompts: starts an iteration. The budget then says how many iterations there are; None shares it out over
             `iterations` as other methods do.
         policy: the objective of all rounds after the experts'. Its `tokens` follow from `objective.tokens` where that
-            is set (as in a comparison): all fits together then see as many ids as `iterations` fits of `objective`.
+            is set (as in a comparison): all fits together then see no more ids than `iterations` fits of `objective`.
         refresh, rate: every so many iterations the reference becomes rate * policy + (1 - rate) * reference.
         keep_models: keep the weights of all iterations.
     """
@@ -79,10 +80,20 @@ class Online(Recipe[O], Generic[O]):
             return config.objective
         tokens = policy.tokens
         if tokens is None and isinstance(config.objective, CrossEntropy) and config.objective.tokens is not None:
-            tokens = max(1, config.objective.tokens * config.iterations // self.iterations)
+            tokens = self._ids(iteration, config.objective.tokens * config.iterations // self.iterations)
         reference = self.reference(iteration) if policy.beta and hasattr(self, "run") else None  # no run, no fit
         temperature = config.sampling.temperature
         return policy.model_copy(update={"temperature": temperature, "reference": reference, "tokens": tokens})
+
+    def _ids(self, iteration: int, share: int) -> int:
+        """The ids of a round's fit: its share, less what earlier rounds took beyond theirs."""
+        over = 0
+        for earlier in range(1, iteration):
+            file = f"iteration-{earlier}/fit.json"
+            if hasattr(self, "run") and self.run.has(file):
+                report = self.run.load(file, Fitted).report
+                over = max(0, over + (report.tokens_seen if report else 0) - share)
+        return max(1, share - over)
 
     def reference(self, iteration: int) -> str:
         """The reference of an iteration's fit: made when the policy was last followed."""

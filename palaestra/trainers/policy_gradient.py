@@ -48,7 +48,7 @@ class PolicyGradient(Objective):
         temperature: that the ids were sampled with.
         horizon: ids of an episode at the most, by which "dr_grpo" divides.
         epochs: passes over the samples; only the first step of the first one is strictly on-policy.
-        tokens: ids that go through the model in all, in place of `epochs`.
+        tokens: ids that go through the model in all, in place of `epochs`; the last transcript may go beyond.
         batch: transcripts an optimiser step; None: all that were collected, one step a pass.
         learning_rate: constant (AdamW). Its state goes on from fit to fit where `carry` says so.
         carry: begin with the optimiser's state that lies beside the start weights, and leave one beside the new ones.

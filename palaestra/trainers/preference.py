@@ -118,6 +118,7 @@ def plan_rows(pairs: Sequence[Pair], config: Preference, seed: int, ranks: int) 
         seed=seed,
         ranks=ranks,
         tokens=config.tokens,
+        whole=False,
     )
     rows: list[list[Group]] = []
     for step in plan:

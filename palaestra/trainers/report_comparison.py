@@ -22,6 +22,7 @@ _MOST, _NAMED = 200, 5
 _COSTS = (
     ("Rollouts", "rollouts", "of a run"),
     ("Model calls", "model_calls", "of a run's own episodes"),
+    ("Ids in fits", "seen_tokens", "of a run"),
     ("Tokens trained", "trained_tokens", "of a run"),
 )
 

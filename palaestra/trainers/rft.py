@@ -56,7 +56,7 @@ class RFT(Recipe[RFTConfig]):
         config = self.config
         first = iteration if config.data == "latest" else 1
         own = [id for number in range(max(first, 1), iteration + 1) for id in self.collected(number).episodes]
-        experts = self.kept(self.experts(), cap=None)
+        experts = [self.store.get(id) for id in self.experts() if self._good(id)]  # doubles too, as all methods do
         chosen = [*experts, *self.kept(own, cap=config.per_task, known=experts)]
         of_task: dict[str, int] = {}
         for episode in chosen:
@@ -74,19 +74,25 @@ class RFT(Recipe[RFTConfig]):
 
     def kept(self, ids: Sequence[str], cap: int | None, known: Sequence[Episode] = ()) -> list[Episode]:
         """Those that won, without doubles (the same actions in the same task), at most `cap` a task."""
-        seen = {(episode.start.task.id, episode.actions) for episode in known}
+        seen = {self._acted(episode) for episode in known}
         by_task: dict[str, list[Episode]] = {}
-        for id in ids:
-            head = self.store.head(id)
-            if not (head.success if self.config.threshold is None else head.score >= self.config.threshold):
-                continue
+        for id in filter(self._good, ids):
             episode = self.store.get(id)
-            double = (episode.start.task.id, episode.actions) in seen
-            if double or (self.config.drop_invalid and not all(turn.valid for turn in episode.turns)):
-                continue
-            seen.add((episode.start.task.id, episode.actions))
-            by_task.setdefault(episode.start.task.id, []).append(episode)
+            if (acted := self._acted(episode)) not in seen:
+                seen.add(acted)
+                by_task.setdefault(episode.start.task.id, []).append(episode)
         return [episode for found in by_task.values() for episode in sorted(found, key=self._rank)[:cap]]
+
+    def _good(self, id: str) -> bool:
+        """Is an episode good enough to be learnt."""
+        head, least = self.store.head(id), self.config.threshold
+        if not (head.success if least is None else head.score >= least):
+            return False
+        return not self.config.drop_invalid or all(turn.valid for turn in self.store.get(id).turns)
+
+    def _acted(self, episode: Episode) -> tuple[str, tuple[str, ...]]:
+        """What makes two episodes doubles: the task and all actions from its reset on."""
+        return episode.start.task.id, self.store.path(episode.id).actions
 
     def _rank(self, episode: Episode) -> tuple[int, str]:
         """What comes first is kept first: the shortest, or an order drawn by seed and id."""

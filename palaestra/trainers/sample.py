@@ -154,7 +154,7 @@ def sample_of(
     if outside := [step for step in chosen if not 0 <= step < count]:
         raise BadInput(f"episode {episode.id} has turns 0..{count - 1}, so turn {outside[0]} cannot be trained")
     records = tokenise(path.turns, conversation, template, instructions)
-    cut = {path.own + step for step in episode.labels.get("unfinished_turns", ())}
+    cut = {*path.unfinished, *(path.own + step for step in episode.labels.get("unfinished_turns", ()))}
     samples: list[Sample] = []
     ids: list[int] = []
     weights: list[float] = []

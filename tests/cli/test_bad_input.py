@@ -53,6 +53,7 @@ COLLECT = ("collect", "bandit", "--policy", "oracle", "--tasks", "2", "--quiet",
         ((*TRAIN, "--model", "smollm3-135b"), ("smollm3-135b",)),
         ((*COMPARE, "--set", "objective=5"), ("objective is a group of keys", "got 5")),
         ((*COMPARE, "--set", "eef.objective=5"), ("objective",)),
+        ((*COMPARE, "--set", "model=5"), ("'model' is a text",)),
         (("show", "nowhere"), ("nowhere", "palaestra runs")),
         (("import", "nowhere.jsonl", "--out", "run"), ("nowhere.jsonl",)),
         (("play", "worldmodel", "-s", "env=5"), ("named by a text", "palaestra envs")),
@@ -181,3 +182,13 @@ def test_the_command_line_goes_before_the_file_of_a_comparison(palaestra: Run, t
         plan = json.loads(done.stdout)
         ids.append(plan["fit_tokens"] / plan["fits"])
     assert ids == [100, 2000]
+
+
+def test_a_comparison_shows_an_environment_as_training_does(palaestra: Run) -> None:
+    """Where an answer is a program it has several lines, and up to 512 tokens."""
+    for first in (("train", "rft"), ("compare", "rft", "sft-positives")):
+        told = ("--env", "codetasks", "--model", "tiny", "--tasks", "2", "--budget", "4", "--experts", "oracle")
+        done = palaestra(*first, *told, "--dry-run", "--json")
+        assert done.returncode == 0, done.stderr
+        plan = json.loads(done.stdout)
+        assert plan["completion_tokens"] / plan["model_calls"] == 512

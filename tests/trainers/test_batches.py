@@ -61,3 +61,8 @@ def test_a_plan_of_tokens_ends_with_the_step_that_reaches_them(lengths: list[int
     plan = steps(lengths, batch=batch, batch_tokens=None, epochs=1, seed=0, tokens=tokens)
     seen = [sum(lengths[index] for index in step) for step in plan]
     assert sum(seen[:-1]) < tokens <= sum(seen)
+    exact = steps(lengths, batch=batch, batch_tokens=None, epochs=1, seed=0, tokens=tokens, whole=False)
+    assert exact[:-1] == plan[:-1]
+    assert exact[-1] == plan[-1][: len(exact[-1])]
+    taken = [index for step in exact for index in step]
+    assert sum(lengths[index] for index in taken[:-1]) < tokens <= sum(lengths[index] for index in taken)

@@ -16,6 +16,7 @@ from palaestra.envs import BadInput, Task
 from palaestra.trainers.config import config_of
 from palaestra.trainers.eef import EEF, EEFConfig
 from palaestra.trainers.phases import Collected, Plan
+from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.rundir import RunDir
 from palaestra.trainers.sample import Sample
 from palaestra.trainers.wins import WinMatrix
@@ -152,6 +153,38 @@ def test_an_expert_that_is_a_fork_of_another_has_its_states_on_the_whole_path(tm
     assert matrix.success_by_state == (0.0, 1.0, 0.0, 1.0)
     assert trained == {"initial": ["ABy"], "recovery": ["UVr"]}
     assert samples[1].episodes == (p.id, f.id, rollouts[4].id)
+
+
+def test_rft_clones_the_very_experts_that_the_others_clone(tmp_path: Path, model: Path) -> None:
+    """Two that act alike, and two forks whose own actions are alike but not their paths: four clones, and no method
+    leaves one out, as a comparison begins with the same clones for all. A rollout that does as one of them is none."""
+    p = episode(Start(task=TASK), "ABCDEFGH", won=True, by="expert")
+    alike = episode(Start(task=TASK), "ABCDEFGH", won=True, by="expert", sample=1)
+    forks = [episode(p.fork(step), "Z", won=True, by="expert", sample=step) for step in (2, 4)]
+    rollouts = [episode(Start(task=TASK), actions, won=True, sample=n) for n, actions in enumerate(("ABZ", "ABY"))]
+    settings = lamps.settings(model, conversation={}, tasks=("two/0",), experts={"oracle": "solve"})
+    method = RFT(config_of(RFTConfig, settings), tmp_path / "run", progress="quiet")
+    with (
+        EpisodeStore(tmp_path / "episodes.sqlite") as method.store,
+        RunDir.open(tmp_path / "run", "rft", method.config) as method.run,
+    ):
+        experts = [p, alike, *forks]
+        method.store.add_all([*experts, *rollouts])
+        for number, made in enumerate([experts, rollouts]):
+            record = Collected(episodes=tuple(e.id for e in made), successes=len(made), faults=0)
+            method.run.save(f"iteration-{number}/collected.json", record)
+        assert method.mine(0) == method.cloned()
+        assert len(method.mine(0)) == 4
+        assert [sample.episodes[-1] for sample in method.mine(1)[4:]] == [rollouts[1].id]
+
+
+def test_half_an_answer_of_an_expert_stays_context_behind_a_fork(tmp_path: Path, model: Path) -> None:
+    """The server cut the expert's second answer, B: the way AB and y teaches A and y, but never to stop within B."""
+    expert = episode(Start(task=TASK), "ABCDEFGH", won=False, by="expert")
+    expert = expert.model_copy(update={"labels": {"unfinished_turns": [1, 5]}})
+    rollouts = [episode(Start(task=TASK), "x", won=False), episode(expert.fork(2), "y", won=True)]
+    _, _, trained = explored(tmp_path, model, [expert], rollouts)
+    assert trained == {"initial": ["Ay"]}
 
 
 def test_states_that_two_experts_share_are_tried_once(tmp_path: Path, model: Path) -> None:

@@ -16,7 +16,8 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Task
 from palaestra.trainers.config import config_of
 from palaestra.trainers.grpo import GRPO, Grades, Group, Groups, GRPOConfig
-from palaestra.trainers.phases import Collected, Plan
+from palaestra.trainers.objective import FitReport
+from palaestra.trainers.phases import Collected, Fitted, Plan
 from palaestra.trainers.policy_gradient import Graded
 from palaestra.trainers.report import rounds
 from palaestra.trainers.rundir import RunDir
@@ -206,6 +207,23 @@ def test_a_comparisons_tokens_are_shared_out_over_the_rounds(tmp_path: Path, mod
     objective = method.objective(1)
     assert (objective.kind, objective.model_dump()["tokens"]) == ("policy_gradient", 600)
     assert method.objective(0) == method.config.objective
+
+
+def test_what_a_round_took_beyond_its_share_the_next_ones_go_without(tmp_path: Path, model: Path) -> None:
+    """Shares of 600: rounds of 650 and 560 are 10 beyond, an empty round pays that back, and saves nothing up."""
+    method = grpo(tmp_path / "run", model, budget=32, iterations=2, objective={"tokens": 1200}, policy={"beta": 0.0})
+    told = {"objective": "policy_gradient", "losses": (0.1,), "epochs": 1, "samples": 1, "dropped": 0, "seconds": 1.0}
+    more = {"version": "v", "seed": 0, "precision": "fp32", "device": "cpu", "trainable_parameters": 1}
+    with RunDir.open(tmp_path / "run", "grpo", method.config) as method.run:
+        assert method.objective(1).model_dump()["tokens"] == 600
+        left = []
+        for number, seen in enumerate((650, 560, None, 600), 1):
+            counts = {"tokens_seen": seen, "tokens_trained": 1, "max_length": None}
+            report = None if seen is None else FitReport.model_validate({**told, **more, **counts})
+            fitted = Fitted(base="b", model="m", samples=0, report=report)
+            method.run.save(f"iteration-{number}/fit.json", fitted)
+            left.append(method.objective(number + 1).model_dump()["tokens"])
+        assert left == [550, 590, 600, 600]
 
 
 # -- the whole loop ---------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def interval(mean: float) -> Interval:
 
 
 def standing(method: str, mean: float, *, reference: bool = False, **more: Any) -> Standing:
-    costs = {"seeds": 3, "rollouts": 40.0, "trained_tokens": 3000.0, "model_calls": 400.0}
+    costs = {"seeds": 3, "rollouts": 40.0, "trained_tokens": 3000.0, "seen_tokens": 9000.0, "model_calls": 400.0}
     against = None if reference else interval(mean - 0.5)
     return Standing(
         method=method, what=HOSTILE, success=interval(mean), score=interval(mean), against=against, **costs | more

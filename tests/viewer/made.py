@@ -134,6 +134,7 @@ def standing(method: str, mean: float, against: Interval | None = None) -> Stand
         bins=bins,
         seeds=2,
         rollouts=16,
+        seen_tokens=54321,
         trained_tokens=12345,
         model_calls=99,
     )
