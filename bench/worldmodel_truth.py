@@ -35,28 +35,28 @@ def true(run: Path, found: Synthesis, env: TextEnv[Any]) -> list[Truth]:
     if (run / FILE).is_file():
         return [Truth(*each) for each in json.loads((run / FILE).read_bytes())]
     answers: list[Truth] = []
-    asked: dict[tuple[str, tuple[str, ...]], tuple[bool, bool]] = {}
+    asked: dict[tuple[str, tuple[str, ...], int], tuple[bool, bool]] = {}
     with EpisodeStore(run / "episodes.sqlite", mode="r") as store:
-        for episode in map(store.get, found.episodes):
-            task, actions = episode.start.task, episode.actions
-            if (task.id, actions) not in asked:
-                asked[task.id, actions] = _there(env, task, actions)
+        for path in map(store.path, found.episodes):
+            episode, task, way = path.episode, path.episode.start.task, (path.actions, path.own)
+            if (task.id, *way) not in asked:
+                asked[task.id, *way] = _there(env, task, *way)
             cut = episode.final_observation in CUT.values()
-            answers.append(Truth(episode.id in found.kept, cut, *asked[task.id, actions]))
+            answers.append(Truth(episode.id in found.kept, cut, *asked[task.id, *way]))
     write_whole(run / FILE, json.dumps(answers).encode())
     return answers
 
 
-def _there(env: TextEnv[Any], task: Task, actions: tuple[str, ...]) -> tuple[bool, bool]:
-    """Do these actions solve the task, and are they all understood. Who does nothing solves nothing."""
+def _there(env: TextEnv[Any], task: Task, actions: tuple[str, ...], own: int) -> tuple[bool, bool]:
+    """Do these actions solve the task, and are those from `own` on understood. Who does nothing solves nothing."""
     if not actions:
         return False, True
     assert env.registration is not None
     env.reset(options={"task": task.model_copy(update={"env": env.registration.id})})
     valid = True
-    for action in actions:
+    for step, action in enumerate(actions):
         *_, over, late, info = env.step(action)
-        valid = valid and bool(info["valid"])
+        valid = valid and (step < own or bool(info["valid"]))
         if over or late:
             break
     return bool(info["success"]), valid

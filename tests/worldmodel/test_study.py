@@ -160,10 +160,14 @@ def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_other
     with EpisodeStore(dreams / "episodes.sqlite") as store:
         collect([task("0-3")], Draws(("jump", "right")), store, samples=4, max_turns=3, progress="quiet")
         refused = next(each for each in store.episodes() if each.actions[0] == "jump")
-        inside = refused.fork(2).model_copy(update={"task": task("0-3").model_copy(update={"env": ID})})
+        collect([task("0-3")], Draws(("right",), "right"), store, max_turns=4, progress="quiet")
+        near = next(each for each in store.episodes() if each.actions == ("right",) * 4)
+        dream = task("0-3").model_copy(update={"env": ID})
+        inside, there = (each.model_copy(update={"task": dream}) for each in (refused.fork(2), near.fork(3)))
         wishes = [*(task(pair).model_copy(update={"env": ID}) for pair in rooms.PAIRS), inside]
         how = {"env_factory": lambda _: WorldModelEnv.of(seen, "toy/Rooms-v0", judge=ModelJudge(policy))}
         collect(wishes, Draws(("left", "right", "leave", "jump")), store, samples=4, progress="quiet", **how)  # type: ignore[arg-type]
+        collect([there], Draws(("leave",), "leave"), store, progress="quiet", **how)  # type: ignore[arg-type]
         dreamt = list(store.episodes(actor="imagined"))
         whole = {episode.id: store.path(episode.id) for episode in dreamt}
     kept = {episode.id for episode in dreamt if "left" not in episode.actions}
@@ -179,6 +183,7 @@ def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_other
         assert said.solved == (episode.actions[-1] == "leave" and at == exit)
         assert said.possible == ("jump" not in episode.actions)  # what was refused before the fork nobody imagined
     assert {said.possible for said in truths} == {True, False}
+    assert [said.solved for episode, said in zip(dreamt, truths, strict=True) if episode.start == there] == [True]
     assert true(dreams, Synthesis(unsolved=25, steps=8), env) == truths  # nothing is asked a second time
     before = world.judge.calls  # type: ignore[attr-defined]
     again = rejudged(out, {dreams: (found_there, truths)})
