@@ -1,14 +1,16 @@
 """Recorded expert episodes: what of a file can be learnt from, and what cannot and why.
 
-A record is left out that is malformed, of another environment or of a task that is not for training, or that does not
-replay: its actions, taken in the environment, must show what the record says was seen, and end as it says. The score of
-an episode that was exported here must be the environment's, too; those of others' conversations may be of another
-protocol (`docs/evaluation.md`). Everything else of the file is used.
+A record is left out that is malformed, of another environment or of a task that is not for training, whose answers are
+in another style than the run reads, that forks what is not used, or that does not replay: its actions, taken in the
+environment, must show what the record says was seen, and end as it says. The score of an episode that was exported here
+must be the environment's, too; those of others' conversations may be of another protocol (`docs/evaluation.md`).
+Everything else of the file is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ def read_experts(
     Args:
         env: where records are replayed, if `replay`.
         splits: the training splits; allowed: ids of the training tasks, whatever a record states.
-        conversation: how answers of conversations are read; score: of those that name none.
+        conversation: how answers are read: those of conversations, and those of episodes must have been written so;
+            score: of conversations that name none.
         progress: how the replaying is shown; its faults are records that are left out.
 
     Returns:
@@ -60,7 +63,7 @@ def read_experts(
     first = {"start": 0} if file.suffix == ".parquet" else _first(read_records(file, lambda _: None))
     ours = "start" in first
     if ours:
-        recorded = list(read_episodes(file, broken))
+        recorded = _parents_first(read_episodes(file, broken))
     else:
         chats = read_conversations(file, env=spec.id, conversation=conversation, score=score, broken=broken)
         recorded = list(chats)
@@ -70,6 +73,7 @@ def read_experts(
     with Counted(progress, f"{'replay' if replay else 'read'} {file.name}", "episodes", len(recorded)) as count:
         for episode in recorded:
             problem = _foreign(episode, spec, splits, allowed) or _fault(episode)
+            problem = problem or _other_style(episode, conversation) or _no_fork(episode, good)
             if problem is None and replay:
                 problem = _differs(episode, good, env, scored=ours)
             if problem is None:
@@ -85,6 +89,25 @@ def read_experts(
 
 def _first(records: Any) -> dict[str, Any]:
     return next((record for _, record in records), {})
+
+
+def _parents_first(recorded: Iterable[Episode]) -> list[Episode]:
+    """In the file's order, but forks only after their parents; those whose parent is not in the file come last."""
+    ordered: list[Episode] = []
+    there: set[str] = set()
+    waiting: dict[str, list[Episode]] = defaultdict(list)
+    for given in recorded:
+        ready = [given]
+        while ready:
+            episode = ready.pop()
+            parent = episode.start.parent
+            if parent is not None and parent not in there:
+                waiting[parent].append(episode)
+                continue
+            ordered.append(episode)
+            there.add(episode.id)
+            ready += reversed(waiting.pop(episode.id, []))
+    return [*ordered, *(fork for forks in waiting.values() for fork in forks)]
 
 
 def _fault(episode: Episode) -> str | None:
@@ -109,16 +132,37 @@ def _foreign(episode: Episode, spec: EnvSpec, splits: Sequence[str], allowed: Co
     return None
 
 
+def _other_style(episode: Episode, conversation: Conversation) -> str | None:
+    """What was written in another style would be learnt word for word, and then be read as something else."""
+    style = episode.provenance.conversation.get("style", conversation.style)
+    if style == conversation.style:
+        return None
+    return f"was written in style {style!r}, and this run reads answers in style {conversation.style!r}"
+
+
+def _no_fork(episode: Episode, known: dict[str, Episode]) -> str | None:
+    """Why an episode cannot go on from where it says."""
+    start, double = episode.start, known.get(episode.id)
+    if double is not None and (double.start, double.turns) != (start, episode.turns):
+        return "has the id of another episode of the file"
+    if start.parent is None:
+        return None
+    if start.parent not in known:
+        return f"is a fork of {start.parent}, which is not in the file or was left out"
+    parent = known[start.parent]
+    if parent.start.task != start.task:
+        return f"is a fork of {start.parent}, an episode of another task"
+    if start.fork_step > parent.end_step:
+        return f"is a fork of {start.parent} at step {start.fork_step}, which ends at step {parent.end_step}"
+    return None
+
+
 def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any], *, scored: bool) -> str | None:
     """Where the environment shows something else than the record; None where it shows the same."""
     before: list[str] = []
     start = episode.start
     while start.parent is not None:
-        if start.parent not in known:
-            return f"is a fork of {start.parent}, which is not in the file or was left out"
         parent = known[start.parent]
-        if parent.start.task != episode.start.task:
-            return f"is a fork of {start.parent}, an episode of another task"
         before[:0] = parent.actions[: start.fork_step - parent.start.fork_step]
         start = parent.start
     seen, info = env.reset(options={"task": episode.start.task})

@@ -130,6 +130,88 @@ def test_a_fork_of_another_tasks_episode_is_left_out(tmp_path: Path, model: Path
     assert f"is a fork of {records[0]['id']}, an episode of another task" in problem
 
 
+def forked(record: dict[str, Any], parent: str, step: int, id: str) -> dict[str, Any]:
+    """The rest of a record, as a fork of `parent` at one of its steps."""
+    fork: dict[str, Any] = json.loads(json.dumps(record))
+    fork.update(id=id, start={**fork["start"], "parent": parent, "fork_step": step}, turns=fork["turns"][step:])
+    return fork
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_a_fork_whose_parent_is_not_in_the_file_is_left_out(
+    tmp_path: Path, model: Path, recorded: list[Episode], replay: bool
+) -> None:
+    """And what forks it; and one that begins behind its parent's end."""
+    file = tmp_path / "experts.jsonl"
+    records = list(lines(file, recorded))
+    orphan = forked(records[0], "f" * 16, 1, "0" * 16)
+    its_own = forked(records[0], "0" * 16, 1, "1" * 16)
+    length = len(records[0]["turns"])
+    late = forked(records[0], records[0]["id"], length + 1, "2" * 16)
+    file.write_text("\n".join(json.dumps(record) for record in [*records, orphan, its_own, late]))
+    trained(tmp_path / "run", model, file, replay=replay)
+    assert used(tmp_path / "run") == 6
+    found = problems(tmp_path / "run")
+    assert len(found) == 3
+    for part in (
+        f"is a fork of {'f' * 16}, which is not in the file",
+        f"is a fork of {'0' * 16}, which is not in the file or was left out",
+        f"is a fork of {records[0]['id']} at step {length + 1}, which ends at step {length}",
+    ):
+        assert sum(part in problem for problem in found) == 1, part
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_a_fork_may_stand_before_its_parent(tmp_path: Path, model: Path, recorded: list[Episode], replay: bool) -> None:
+    file = tmp_path / "experts.jsonl"
+    records = list(lines(file, recorded))
+    forks = [forked(record, record["id"], 1, f"{place}" * 16) for place, record in enumerate(records[:2])]
+    deeper = forked(records[0], forks[0]["id"], 1, "9" * 16)
+    file.write_text("\n".join(json.dumps(record) for record in [deeper, *forks, *records]))
+    trained(tmp_path / "run", model, file, replay=replay)
+    assert used(tmp_path / "run") == 9
+    assert not (tmp_path / "run/iteration-0/left-out.jsonl").exists()
+
+
+def test_another_episode_under_an_id_that_was_read_before_is_left_out(
+    tmp_path: Path, model: Path, recorded: list[Episode]
+) -> None:
+    """Else what forks the first would go on from the second, or two would fork one another without end."""
+    file = tmp_path / "experts.jsonl"
+    records = list(lines(file, recorded))
+    fork = forked(records[0], records[0]["id"], 1, "0" * 16)
+    circle = forked(records[0], fork["id"], 1, records[0]["id"])
+    after = {**forked(records[0], records[0]["id"], 1, "1" * 16), "sample": 1}
+    file.write_text("\n".join(json.dumps(record) for record in [*records, fork, circle, after]))
+    trained(tmp_path / "run", model, file)
+    assert used(tmp_path / "run") == 8
+    (problem,) = problems(tmp_path / "run")
+    assert f"episode {records[0]['id']} has the id of another episode of the file" in problem
+
+
+def test_what_was_written_in_another_style_is_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
+    """Its thought would be learnt as the first line, which this run reads as the action; replaying cannot see it."""
+    file = tmp_path / "experts.jsonl"
+    records = list(lines(file, recorded))
+    assert {record["provenance"]["conversation"]["style"] for record in records} == {"action"}
+    for turn in records[0]["turns"]:
+        turn["completion"] = f"Thought: I take the next step.\nAction: {turn['action']}"
+    records[0]["provenance"]["conversation"]["style"] = "react"
+    del records[1]["provenance"]["conversation"]["style"]  # does not say: taken
+    file.write_text("\n".join(json.dumps(record) for record in records))
+    trained(tmp_path / "run", model, file)
+    assert used(tmp_path / "run") == 5
+    (problem,) = problems(tmp_path / "run")
+    assert (
+        f"episode {records[0]['id']} was written in style 'react', and this run reads answers in style 'action'"
+        in problem
+    )
+    file.write_text(json.dumps(records[0]))
+    with pytest.raises(BadInput, match="was written in style"):
+        trained(tmp_path / "all", model, file)
+    assert not (tmp_path / "all").exists()
+
+
 def test_a_fault_is_listed_and_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
     file = tmp_path / "experts.jsonl"
     fault, *others = lines(file, recorded)
