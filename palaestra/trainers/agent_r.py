@@ -141,19 +141,14 @@ class AgentR(Recipe[AgentRConfig]):
         config = self.config
         policy = self.acting.policy(self.model(number - 1), config.sampling)
         calls = self._plan(number).rollouts * self.run.load("start/evaluation.json", Evaluation).steps
-        report = search(
-            self.searched(number),
-            policy,
-            self.store,
-            config.search.model_copy(update={"max_calls": round(calls)}),
-            iteration=number,
-            **self.collecting(),
-        )
+        plan = config.search.model_copy(update={"max_calls": round(calls)})
+        report = search(self.searched(number), policy, self.store, plan, iteration=number, **self.collecting())
         judge_by = self.acting.policy(self.model(number - 1), Sampling(temperature=0.0, max_tokens=config.judge_tokens))
         alpha = config.alpha[min(number, len(config.alpha)) - 1]
         pairs = [pair for tree in report.trees for pair in self._pairs(tree, alpha)]
         kept, verdicts = self._kept(pairs, judge_by)
-        self.run.log("searched", iteration=number, trees=len(report.trees), **report.costs, judged=verdicts)
+        spent = {**report.costs, "stopped": report.stopped}
+        self.run.log("searched", iteration=number, trees=len(report.trees), **spent, judged=verdicts)
         splices = [self._splice(pair, steps) for pair, steps in zip(pairs, kept, strict=True) if steps > 0]
         if config.splice == "textual":
             splices = [splice.model_copy(update={"accepted": True}) for splice in splices]

@@ -437,3 +437,12 @@ def test_agent_r_runs_from_trees_to_weights(tmp_path: Path, model: Path) -> None
     with RunDir.open(tmp_path / "run", "agent-r", agent.config) as run:
         kinds = {sample.kind for sample in run.load_samples("iteration-1/samples.jsonl.gz")}
     assert "good" in kinds
+
+
+def test_a_budget_below_one_expansion_is_told_in_the_log(tmp_path: Path, model: Path) -> None:
+    """One rollout is at most as many calls as the word has steps, and an expansion takes 24."""
+    agent = method(tmp_path / "run", model, transition="end", search={"width": 24}, budget=1, iterations=1)
+    agent.train()
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    (line,) = [line for line in log if line["event"] == "searched"]
+    assert (line["waves"], line["model_calls"], line["stopped"]) == (0, 0, "max_calls")
