@@ -44,11 +44,12 @@ def told(settings: type[BaseModel]) -> dict[tuple[str, ...], str]:
         else:
             break
     found: dict[tuple[str, ...], str] = {}
+    key = rf"\b(?:{'|'.join(settings.model_fields)})\b"
+    names_of = f"{key}(?:, {key})*"
     for line in lines:
-        for names, text in re.findall(r"(\w+(?:, \w+)*): (.*?)(?=[;.] \w+(?:, \w+)*: |$)", line):
-            keys = tuple(names.split(", "))
-            if all(key in settings.model_fields for key in keys):
-                found[keys] = text if text.endswith(".") else text + "."
+        # only the names of options begin a text: what is said of one may have a colon, too
+        for names, text in re.findall(rf"({names_of}): (.*?)(?=[;.] {names_of}: |$)", line):
+            found[tuple(names.split(", "))] = text if text.endswith(".") else text + "."
     return found
 
 

@@ -44,7 +44,7 @@ class ExItConfig(GRPOConfig):
         p_div: the probability that it then is asked to diverge.
         kappa: how much scores (0 to 0.25) count when an entry is drawn; 0 not at all.
         ask: ask to improve and to diverge, or only "continue" from the entry (the paper's curriculum).
-        gain: the reward of taking a turn again: "improvement", or the "task"'s own.
+        gain: the reward of an attempt to improve: "improvement", or the "task"'s own, as one to diverge always has.
         embedder: of the diversity bonus (see `embedder_of`); None gives no bonus.
         floor: least spread of distances that the bonus divides by.
         recall: turns of the earlier attempt that are shown at the most.

@@ -47,7 +47,12 @@ CONTESTANTS: dict[str, Contestant] = {
     for each in (
         Contestant("rft", RFT, what="rejection sampling from s_0 with the whole budget (the papers' RFT x (1+M))"),
         Contestant("sft-positives", RFT, share=0, what="successful experts only, no rollouts"),
-        Contestant("rft-x1", RFT, share=1 / 6, what="RFT with a sixth of the budget: one rollout where EEF makes 1+M"),
+        Contestant(
+            "rft-x1",
+            RFT,
+            share=1 / 6,
+            what="RFT with a sixth of the budget: one rollout where EEF with M = 5 makes six",
+        ),
         Contestant("eef", EEF, what="exploring expert failures"),
         Contestant("eef-random", EEF, {"selection": "random"}, what="the same forks, a random winning way on"),
         Contestant("eef-initial", EEF, {"targets": ["initial"]}, what="EEF without its recovery states"),

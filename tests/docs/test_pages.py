@@ -87,6 +87,16 @@ def test_tables_of_options_are_those_of_the_code() -> None:
     assert found >= 20
 
 
+def test_what_is_said_of_an_option_is_not_cut_at_a_colon() -> None:
+    from palaestra.agents.conversation import Conversation
+    from palaestra.trainers.policy_gradient import PolicyGradient
+
+    told = options().told
+    assert '"Thought: ... Action: ..."' in told(Conversation)["style",]
+    assert told(Conversation)["style",].endswith("hold files).")
+    assert "None: " in told(PolicyGradient)["batch",]
+
+
 def test_every_method_has_a_page_and_every_key_of_its_own_stands_there() -> None:
     from palaestra.worldmodel.methods import METHODS
 
