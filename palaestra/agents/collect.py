@@ -34,6 +34,8 @@ from palaestra.envs import BadInput, Task, TextEnv, specs
 if TYPE_CHECKING:
     from palaestra.agents.ray_cluster import RayCluster
 
+_USUAL = 60.0
+"""Seconds that a call of a real environment may take, unless something else is asked for."""
 _KEYS_AT_ONCE = 500
 _REMEMBERED = 10_000
 """Stored episodes that are not compared again when a plan names them again: a bound, however long the plan is."""
@@ -114,7 +116,7 @@ def collect(
     concurrency: int = 8,
     recipe: str | None = None,
     iteration: int | None = None,
-    deadline: float | None = 60.0,
+    deadline: float | Literal["usual"] | None = "usual",
     retries: int = 2,
     max_fault_rate: float = 0.2,
     min_faults: int = 5,
@@ -146,6 +148,8 @@ def collect(
         concurrency: episodes at once, and so environment instances. A human gets one.
         recipe, iteration: the method and its round, for the provenance and the key.
         deadline: seconds that one call of an environment may take (its making and reset together); None for no limit.
+            Usually 60, and no limit where a model imagines what happens: there a call waits for the pages of all other
+            episodes too, and what ends a page is the model's `max_tokens`, never the clock.
         retries: further attempts after a fault, each on a fresh instance.
         max_fault_rate: share of the episodes so far that may be given up, each after its last attempt, before the run
             stops,
@@ -244,17 +248,18 @@ def planned_keys(
 def _limits(
     samples: int | Sequence[int],
     concurrency: int,
-    deadline: float | None,
+    deadline: float | Literal["usual"] | None,
     retries: int,
     max_fault_rate: float,
     min_faults: int,
     policy: Policy,
 ) -> Limits:
     fewest = samples if isinstance(samples, int) else min(samples, default=1)
+    real, imagining = (_USUAL, None) if deadline == "usual" else (deadline, deadline)
     wrong = [
         (fewest < 1, f"samples must be at least 1, got {fewest}"),
         (concurrency < 1, f"concurrency must be at least 1, got {concurrency}"),
-        (deadline is not None and deadline <= 0, f"deadline is a number of seconds above 0 or None, got {deadline}"),
+        (real is not None and real <= 0, f"deadline is a number of seconds above 0 or None, got {deadline}"),
         (retries < 0, f"retries must not be negative, got {retries}"),
         (not 0 <= max_fault_rate <= 1, f"max_fault_rate is a share between 0 and 1, got {max_fault_rate}"),
         (min_faults < 1, f"min_faults must be at least 1, got {min_faults}"),
@@ -263,7 +268,7 @@ def _limits(
         if is_wrong:
             raise BadInput(f"collect: {message}")
     alone = policy.actor is Actor.HUMAN
-    return Limits(1 if alone else concurrency, deadline, retries, max_fault_rate, min_faults)
+    return Limits(1 if alone else concurrency, real, imagining, retries, max_fault_rate, min_faults)
 
 
 def _provenance(

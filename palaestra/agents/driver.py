@@ -30,7 +30,7 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.agents.streaming import StreamingPolicy
 from palaestra.agents.told import last_line
 from palaestra.agents.workers import Answered, Engine, EnvWorker, Event, Finished, Stop
-from palaestra.envs import BadInput, PalaestraError
+from palaestra.envs import BadInput, PalaestraError, imagines
 
 _LINGER_SHARE = 0.1
 """How long the policy waits for requests that are about to come, as a share of how long it takes to answer.
@@ -50,10 +50,12 @@ class TooManyFaults(PalaestraError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What the driver bounds. The arguments of `collect` say what each is for."""
+    """What the driver bounds. The arguments of `collect` say what each is for; `imagining` is the deadline of a call
+    where a model makes up what happens."""
 
     concurrency: int
     deadline: float | None
+    imagining: float | None
     retries: int
     max_fault_rate: float
     min_faults: int
@@ -165,7 +167,8 @@ class Driver:
     def _run(self, attempt: Attempt, stage: str, ask: Ask) -> None:
         attempt.stage, worker = stage, attempt.worker
         patient = stage == "inside" and self._human  # a person may think as long as they like
-        seconds = None if patient else self._limits.deadline
+        limit = self._limits.imagining if imagines(attempt.item.start.task.env) else self._limits.deadline
+        seconds = None if patient else limit
         if seconds is not None:
             self._due[worker] = None
         if stage == "env":

@@ -270,6 +270,11 @@ def acting(actor: Actor, task: Task) -> Actor:
     return Actor.IMAGINED if imagines(task.env) else actor
 
 
+def imagined_labels(actor: Actor, task: Task, judged: bool) -> dict[str, object]:
+    """Labels that an imagined episode has: who acted, and whether its score is a judge's word; a real one has none."""
+    return {"acted_by": actor.value, "rewards": "judged" if judged else "true"} if imagines(task.env) else {}
+
+
 def episode_key(start: Start, provenance: Provenance, sample: int) -> str:
     """The idempotent key of an episode, before it has happened."""
     recipe = f"{provenance.recipe or '-'}#{provenance.iteration if provenance.iteration is not None else '-'}"

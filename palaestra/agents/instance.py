@@ -68,6 +68,7 @@ class Seen:
         replayed: actions that were taken again to come here.
         warm: a fork began without a reset: the instance stood on its way.
         kept: what the environment kept of this step, to be stored.
+        judged: scores are a judge's word, where what happens is imagined.
     """
 
     observation: str
@@ -83,6 +84,7 @@ class Seen:
     replayed: int = 0
     warm: bool = False
     kept: bytes | None = None
+    judged: bool = False
 
 
 Ask = Beginning | str | Request
@@ -150,6 +152,7 @@ class Instance:
             replayed=replayed,
             warm=way is not None,
             kept=self._keep_end(env, asked) if start.parent is None else None,
+            judged=bool(info.get("judged")),
         )
 
     def step(self, action: str) -> Seen:

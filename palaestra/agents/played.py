@@ -14,7 +14,18 @@ from typing import Any
 
 import palaestra
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Actor, Cost, Episode, Outcome, Provenance, Start, Turn, acting, episode_id
+from palaestra.agents.episode import (
+    Actor,
+    Cost,
+    Episode,
+    Outcome,
+    Provenance,
+    Start,
+    Turn,
+    acting,
+    episode_id,
+    imagined_labels,
+)
 from palaestra.agents.episode import episode_key as key_of
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Snapshot, Task, TextEnv
@@ -141,6 +152,7 @@ class Played:
             palaestra=palaestra.__version__,
             cost=Cost(env_steps=len(taken) - start.fork_step),
         )
+        left: dict[str, object] = {} if self.over else {"truncated_by": "person"}
         sample = 0
         while store.has(key_of(start, provenance, sample)):
             sample += 1
@@ -153,7 +165,7 @@ class Played:
             outcome=self._outcome(),
             score=self.now.score,
             provenance=provenance,
-            labels={} if self.over else {"truncated_by": "person"},
+            labels={**left, **imagined_labels(Actor.HUMAN, self.task, bool(self._info.get("judged")))},
         )
         kept = {number: moment.kept for number, moment in enumerate(self.moments) if moment.kept is not None}
         store.add(episode, {number: raw for number, raw in kept.items() if number > start.fork_step})

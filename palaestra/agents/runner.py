@@ -23,6 +23,7 @@ from palaestra.agents.episode import (
     acting,
     episode_id,
     episode_key,
+    imagined_labels,
 )
 from palaestra.agents.instance import Beginning, Kept, Listing, Seen
 from palaestra.agents.message import Message
@@ -306,8 +307,8 @@ class Attempt:
             labels = {**labels, "written_by": dict(self._written_by)}
         before = self.setup.provenance
         actor = acting(before.actor, self.item.start.task)
-        if actor is not before.actor:
-            labels = {**labels, "acted_by": before.actor.value, "rewards": "judged"}
+        judged = self._first is None or self._first.judged  # nothing was seen: not a true score either
+        labels = {**labels, **imagined_labels(before.actor, self.item.start.task, judged)}
         fingerprint = self._first.fingerprint if self._first else ""
         version = self.item.version or before.policy_version
         changed = {"actor": actor, "policy_version": version, "env_fingerprint": fingerprint, "cost": cost}

@@ -17,7 +17,7 @@ class Branch:
         task, instructions, first: of the episode; see `Asked`.
         done: all actions since the episode's start. page: what is seen now.
         steps: of them, how many were imagined here.
-        same: how often in a row the page has been there already.
+        lately: digests of the imagined pages before.
         over: does nothing come after. problem: why it was cut, if it was.
         actions: the admissible actions now, where they are known. score: likewise.
     """
@@ -28,7 +28,7 @@ class Branch:
     done: tuple[str, ...]
     page: str
     steps: int = 0
-    same: int = 0
+    lately: tuple[str, ...] = ()
     over: bool = False
     problem: Problem | None = None
     actions: tuple[str, ...] | None = None
@@ -36,7 +36,8 @@ class Branch:
 
     def asked(self, action: str, seed: int = 0) -> Asked:
         """This action as a question to a world."""
-        return Asked(self.task, self.instructions, self.first, self.done, self.page, action, same=self.same, seed=seed)
+        told = (self.task, self.instructions, self.first, self.done, self.page, action)
+        return Asked(*told, lately=self.lately, seed=seed)
 
     def take(self, action: str, found: Prediction) -> None:
         """The world has answered."""
@@ -46,7 +47,7 @@ class Branch:
         self.problem = found.problem
         self.actions, self.score = found.actions, found.score
         if found.problem is None:
-            self.page, self.same = found.page, found.same
+            self.page, self.lately = found.page, found.lately
 
     def case(self) -> Case:
         """Where it stands, to be judged. A branch that was cut is worth nothing and is not judged."""

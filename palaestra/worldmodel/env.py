@@ -39,7 +39,7 @@ class Imagined:
     Attributes:
         first: the first page. done: the actions. page: what is seen now.
         actions: the admissible actions now, where they are predicted.
-        same: how often in a row the page has been there already.
+        lately: digests of the pages before, since imagination began.
         real: how many of the actions were taken in the real environment, before imagination began.
     """
 
@@ -47,7 +47,7 @@ class Imagined:
     page: str
     actions: tuple[str, ...] | None
     done: list[str] = field(default_factory=list)
-    same: int = 0
+    lately: tuple[str, ...] = ()
     real: int = 0
 
 
@@ -158,7 +158,7 @@ class WorldModelEnv(TextEnv[Imagined]):
         listed = self._first_actions(info["actions"]) if self.world.lists else None
         state = Imagined(observations[0], page, listed, list(actions), real=len(actions))
         # the score of what is imagined is said once, at the end; the real environment's own counts where it goes on
-        score, success = (0.0, False) if self.world.learned else (info["score"], info["success"])
+        score, success = (info["score"], info["success"]) if self.judge.true else (0.0, False)
         return self._stand(task, state, actions, observations, score, success, info["valid"])
 
     # -- what an environment writes ---------------------------------------------------------------------------------
@@ -181,14 +181,14 @@ class WorldModelEnv(TextEnv[Imagined]):
             tuple(state.done),
             state.page,
             short,
-            same=state.same,
+            lately=state.lately,
             last=last and self.world.learned,
             seed=_seed(task, state.done, short),
         )
         (found,) = self.world.predict([asked])
         valid = found.status != "refused" or (state.actions is not None and action in state.actions)
         state.done.append(short)
-        state.same = found.same
+        state.lately = found.lately
         if found.problem is not None:
             state.page, state.actions = CUT[found.problem], ()
             return Reply(state.page, score=0.0, over=True, extra={"problem": found.problem.value})
@@ -202,7 +202,7 @@ class WorldModelEnv(TextEnv[Imagined]):
 
     def details(self, state: Imagined) -> Mapping[str, Any]:
         """`imagined`, always True, and `judged`: the score is a judge's word."""
-        return {"imagined": True, "judged": self.world.learned}
+        return {"imagined": True, "judged": not self.judge.true}
 
     @property
     def lists_actions(self) -> bool:
@@ -286,7 +286,7 @@ class WorldModelEnv(TextEnv[Imagined]):
 
     def _worth(self, state: Imagined, found: Prediction, asked: Asked, last: bool) -> tuple[float | None, bool]:
         """The score from now on and whether the task is solved: the judge's word, given once, at the end."""
-        if found.score is not None and not self.world.learned and self.judge is self.world.judge:
+        if found.score is not None and self.judge.true:
             return found.score, found.over and found.score >= 1.0
         if not (found.over or last):
             return None, False

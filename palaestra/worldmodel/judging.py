@@ -23,7 +23,14 @@ _RULES = (
     "number: 1.0 if the task is done, 0.5 if the agent is on the way, 0.0 if it went wrong."
 )
 _BRIEF = "Judge the page."
-_SCORE = re.compile(r"score\s*:\s*\W{0,3}([01](?:\.[0-9]+)?|\.[0-9]+)", re.IGNORECASE)
+_SAID = re.compile(r"score\s*:\s*(?=\W{0,4}[0-9])", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"""[*_`"'(\[\s]{0,4}
+    ([01](?:\.[0-9]+)?|\.[0-9]+)
+    (?![.,]?\w)  # it has no more digits, and no comma for a point
+    (?![*_`"')\]]{0,3}\s*(?:[/%]|out\ of\b|of\b|percent\b|[-\u2013]\s*[.0-9]))  # no share, no range""",
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,10 @@ class Judge(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def true(self) -> bool:
+        """Is what it says the real environment's own score, and nobody's word."""
+        ...
 
     def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
         """One number in [0, 1] a case, in order."""
@@ -59,7 +70,7 @@ class Judge(Protocol):
 
 
 class ModelJudge:
-    """A policy judges.
+    """A policy judges: what it says is a word, never the true score.
 
     Args:
         policy: who is asked; its `sampling.max_tokens` must leave room for a reason and a number.
@@ -69,6 +80,8 @@ class ModelJudge:
         calls: cases that were rated. unreadable: those whose answer held no number, or that were not answered.
         batches, prompt_tokens, completion_tokens: what it cost.
     """
+
+    true = False
 
     def __init__(self, policy: Policy, page: PageFormat | None = None) -> None:
         self.policy, self.page = policy, page or PageFormat()
@@ -104,6 +117,7 @@ class TrueScore:
     """The real environment's own score: what no agent outside this gym can look ahead with."""
 
     name = "true score"
+    true = True
 
     def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
         """Raises BadInput for a case that no real environment has seen."""
@@ -124,12 +138,16 @@ def question(case: Case, page: PageFormat) -> list[Message]:
     ]
 
 
-def verdict(value: float) -> str:
-    """What a judge answers that gives this number."""
-    return f"Score: {value:.1f}"
+def verdict(value: float, solved: bool) -> str:
+    """What a judge answers that gives this number. 1.0 is said of what is solved alone: else 0.9 is the most."""
+    return f"Score: {value if solved else min(value, 0.9):.1f}"
 
 
 def reading(text: str) -> float | None:
-    """The last number that an answer gives, at most 1; None where there is none."""
-    marks = _SCORE.findall(text)
-    return min(1.0, float(marks[-1])) if marks else None
+    """The last number that an answer gives; None where there is none, or where it is not one in [0, 1].
+
+    10, -1, 50 %, 1/10 and 0,5 say nothing on this scale: whatever was meant, it is not read as a success.
+    """
+    ends = [said.end() for said in _SAID.finditer(text)]
+    number = _NUMBER.match(text, ends[-1]) if ends else None
+    return float(number[1]) if number is not None and float(number[1]) <= 1 else None

@@ -1,7 +1,7 @@
 """Look-ahead: a policy that imagines what its next actions would lead to before it takes one (WMLA, arXiv 2504.21024).
 
     from the third step on: k candidates, the first as the policy would answer, the others at a higher temperature
-    equal ones count once; if one is left it is taken
+    equal ones (letter for letter) count once; if one is left it is taken
     each: d steps of world model and policy; a judge rates where they end; what was cut is worth nothing
     the best candidate is taken, the first of equal ones
 
@@ -319,11 +319,12 @@ def _option(place: int, number: int, answer: Completion, request: Request) -> _O
 
 
 def _distinct(at: Situation, found: Sequence[Completion]) -> list[Completion]:
-    """The answers that can be read, of those with the same action (in any case and spacing) the first."""
+    """The answers that can be read, of those with the same action the first. Case and spacing count: they do in what
+    is typed into a page, and an environment that takes no note of them says so with the same page."""
     several: dict[str, Completion] = {}
     for answer in found:
-        action = " ".join(_action(at.conversation, answer).lower().split()) if answer.error is None else ""
-        if action:
+        action = _action(at.conversation, answer) if answer.error is None else ""
+        if action.strip():
             several.setdefault(action, answer)
     return list(several.values())
 

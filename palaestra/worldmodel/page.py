@@ -14,6 +14,7 @@ The roles are those of arXiv 2504.21024, section 3: one earlier page is shown, o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,7 +58,7 @@ class Problem(StrEnum):
     ENDLESS = "endless"
     """It did not stop within its tokens."""
     STUCK = "stuck"
-    """It repeats the page over and over."""
+    """It repeats the page over and over, or two in turn, or one phrase inside a page."""
     UNANSWERED = "unanswered"
     """There was no answer: the prompt did not fit into the model's context."""
 
@@ -72,7 +73,7 @@ class Asked:
         done: the actions so far, oldest first.
         page: the page that was seen last; `first` again where nothing was done yet.
         action: what is done now.
-        same: how often in a row the page has been there already, as far as it was imagined.
+        lately: digests of the pages before, as far as they were imagined; the latest last.
         last: the episode ends after this step in any case.
         seed: all sampling of this step follows from it.
     """
@@ -83,7 +84,7 @@ class Asked:
     done: tuple[str, ...]
     page: str
     action: str
-    same: int = 0
+    lately: tuple[str, ...] = ()
     last: bool = False
     seed: int = 0
 
@@ -93,10 +94,10 @@ class Prediction:
     """What comes of an action.
 
     Attributes:
-        page: what is seen next; empty with a `problem`.
+        page: what is seen next; empty with a `problem`, which few real pages are without one.
         status: how the episode stands.
         actions: the admissible actions there; None where they were not predicted.
-        same: how often in a row this page has been there already, as it is shown to a model.
+        lately: digests of the pages before this one, as they are shown to a model.
         score: the score there, in [0, 1], where the real environment said it; a model only imagines, so None.
         problem: why there is no page.
         text: what was written, word for word.
@@ -106,7 +107,7 @@ class Prediction:
     page: str
     status: Status = Status.GOING
     actions: tuple[str, ...] | None = None
-    same: int = 0
+    lately: tuple[str, ...] = ()
     score: float | None = None
     problem: Problem | None = None
     text: str = ""
@@ -179,7 +180,7 @@ class PageFormat(BaseModel):
         return f"{text}\n== {status}"
 
     def read(self, text: str) -> Prediction:
-        """Read an answer. Never raises: what cannot be read is `malformed`."""
+        """Read an answer. Never raises: what cannot be read is `malformed`. A page may be empty, an answer may not."""
         body, mark, status = text.rstrip().rpartition("\n== ")
         if not mark or status not in tuple(Status):
             return Prediction("", problem=Problem.MALFORMED, text=text)
@@ -191,9 +192,12 @@ class PageFormat(BaseModel):
         if self.rationale:
             thought, mark, page = body.partition(_PAGE)
             body = page if mark and thought.startswith(_THOUGHT) else body
-        if not body.strip():
-            return Prediction("", problem=Problem.MALFORMED, text=text)
         return Prediction(body, Status(status), actions, text=text)
+
+
+def digest(page: str) -> str:
+    """What stands for a page where it is only compared."""
+    return hashlib.blake2b(page.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _line(action: str) -> str:

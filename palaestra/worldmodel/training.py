@@ -273,7 +273,7 @@ def samples_of(
         if config.judge:
             said = question(t.case(told), config.page)
             worth = t.score if config.worth == "score" else t.worth
-            found.append(_sample(t, said, verdict(worth), template, "judgement"))
+            found.append(_sample(t, said, verdict(worth, t.success), template, "judgement"))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,15 @@ from typing import Any, Protocol
 from palaestra.agents.policy import Completion, Policy, Request
 from palaestra.envs import Fidelity, Snapshot, Task, TextEnv, find, make
 from palaestra.worldmodel.judging import Judge, ModelJudge, TrueScore
-from palaestra.worldmodel.page import Asked, PageFormat, Prediction, Problem, Status
+from palaestra.worldmodel.page import Asked, PageFormat, Prediction, Problem, Status, digest
 from palaestra.worldmodel.together import Together
 
 STUCK = 5
-"""A page that a model writes so often in a row has no way on (real pages stay for a few actions, as in a shop's
-options)."""
+"""A model that comes back to a page it has shown so often among the last `2 * STUCK` has no way on: the same page in a
+row, or two in turn (real pages stay for a few actions, as in a shop's options)."""
+
+_ECHO = re.compile(r"(\S.{0,99}?)\1{19,}", re.DOTALL)
+"""A phrase of up to 100 characters that follows itself so often: a page that is mostly that is stuck too."""
 
 KEPT = 4096
 """Steps that a world remembers: a model is not asked again when the same step is taken after going back, and where a
@@ -137,9 +141,11 @@ class LearnedWorld:
             found = Prediction("", problem=Problem.ENDLESS, text=answer.text)
         elif self.lists and not found.over and not found.actions:  # no way on from there, and no end
             found = Prediction("", problem=Problem.MALFORMED, text=answer.text)
-        elif found.problem is None and found.page == self.page.cut(step.page):  # a real page may be longer than that
-            found = replace(found, same=step.same + 1)
-            if found.same >= self._max_same:
+        elif found.problem is None:
+            lately = (*step.lately, digest(self.page.cut(step.page)))[-2 * self._max_same :]  # real pages may be longer
+            found = replace(found, lately=lately)
+            again = lately.count(digest(found.page)) >= self._max_same and not found.over  # an end leads on
+            if again or _echoes(found.page):
                 found = Prediction("", problem=Problem.STUCK, text=answer.text)
         if found.problem is not None:
             self.problems[found.problem] += 1
@@ -234,6 +240,11 @@ class RealWorld:
             self._kept[task.id, done] = self._env.snapshot()
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
+
+
+def _echoes(page: str) -> bool:
+    """Is most of a page one phrase over and over."""
+    return any(2 * len(found[0]) > len(page) for found in _ECHO.finditer(page))
 
 
 _REAL: dict[str, RealWorld] = {}

@@ -146,9 +146,11 @@ def test_the_first_steps_are_taken_without_thinking() -> None:
 
 
 def test_equal_candidates_count_once_and_a_single_one_is_taken() -> None:
-    said, ahead = act(Says("Leave", "leave ", "LEAVE"), request(), depth=1)
-    assert said == ["Leave"]
+    said, ahead = act(Says("leave", "leave ", " leave"), request(), depth=1)
+    assert said == ["leave"]
     assert ahead.spent.world == 0
+    typed = ('type "Bob"', 'type "bob"', 'type "B  ob"')  # three different things to write into a page
+    assert act(Says(*typed), request(), depth=1)[1].spent.candidates == 3
     said, ahead = act(Says("left", "right", "left"), request(), depth=1)
     assert said == ["right"]
     assert (ahead.spent.considered, ahead.spent.candidates, ahead.spent.world) == (1, 2, 2)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import rooms
 from pydantic import ValidationError
 from rooms import Draws, Writes, page, task, true_page, true_worth
 
-from palaestra.agents.collect import collect
+from palaestra.agents.collect import TooManyFaults, collect
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start
 from palaestra.agents.export import write_episodes
@@ -30,8 +31,8 @@ from palaestra.trainers.evaluate import evaluate, measured, summarise
 from palaestra.trainers.expert_files import read_experts
 from palaestra.worldmodel.branch import Branch
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
-from palaestra.worldmodel.judging import Case, ModelJudge, TrueScore, question, reading
-from palaestra.worldmodel.page import Asked, PageFormat, Problem
+from palaestra.worldmodel.judging import ModelJudge
+from palaestra.worldmodel.page import Asked, PageFormat, Problem, Status
 from palaestra.worldmodel.together import Together
 from palaestra.worldmodel.transitions import transitions_of
 from palaestra.worldmodel.world import LearnedWorld, RealWorld
@@ -150,6 +151,70 @@ def test_the_first_repeat_of_a_page_that_is_too_long_to_be_shown_whole_counts() 
         assert branch.problem is None
         branch.take("left", world.predict([branch.asked("left")])[0])
         assert branch.problem is problem
+
+
+def told(write: Callable[[int], str], steps: int, max_steps: int | None = None) -> list[str | None]:
+    """What is wrong after each step with what a world model writes as its first, second, ... page."""
+    said = itertools.count(1)
+    env = imagined(LearnedWorld(Writes(lambda _: write(next(said))), judge=ModelJudge(Writes(lambda _: "Score: 1.0"))))
+    env.reset(options={"task": wish("1-2")})
+    env.max_steps = max_steps
+    return [env.step(f"try {number}")[4].get("problem") for number in range(steps)]
+
+
+def test_an_end_is_an_end_also_where_the_page_repeats() -> None:
+    same = page(1, 2)
+    assert told(lambda n: f"{same}\n== {'over' if n == 5 else 'refused'}", 5) == [None] * 5
+    assert told(lambda n: f"{same}\n== refused", 5) == [None] * 4 + ["stuck"]
+
+
+def test_two_pages_in_turn_are_no_way_on_either() -> None:
+    assert told(lambda n: f"Door {n % 2}.\n== going", 11, 30) == [None] * 10 + ["stuck"]
+    assert told(lambda n: f"Door {n % 3}.\n== going", 20, 30) == [None] * 20
+    assert told(lambda n: f"Door {n}.\n== going", 20, 30) == [None] * 20
+
+
+def test_one_phrase_over_and_over_is_no_page() -> None:
+    assert told(lambda _: "bla bla " * 500 + "\n== over", 1) == ["stuck"]
+    assert told(lambda _: "A page.\n" + "It goes on and on.\n" * 20 + "\n== going", 1) == ["stuck"]
+    long = "\n".join(f"[{n}] button 'Buy now' for {n} dollars" for n in range(60))
+    for fine in (
+        "-" * 30 + "\nWhat there is to be read is longer than the line above it.",
+        long,
+        "a " * 19,
+        " " * 99 + "x",
+    ):
+        assert told(lambda _, page=fine: f"{page}\n== going", 1) == [None]  # type: ignore[misc]
+
+
+def test_a_page_may_be_empty_as_real_ones_are() -> None:
+    for form in (PageFormat(), PageFormat(actions=2), PageFormat(rationale=True)):
+        for empty in ("", "\n", "  "):
+            found = form.read(form.write(empty, Status.GOING, ["wait"], "it is off"))
+            assert (found.page, found.problem) == (empty, None)
+    assert [PageFormat().read(text).problem for text in ("", "== over", "\n")] == [Problem.MALFORMED] * 3
+
+
+def test_no_clock_ends_an_imagined_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the pages of all other episodes; what ends a page is the model's `max_tokens`."""
+    monkeypatch.setattr("palaestra.agents.collect._USUAL", 0.05)
+    waited = threading.Event()
+
+    def slowly(prompt: str) -> str:
+        waited.wait(0.5)
+        return true_page(prompt)
+
+    world = LearnedWorld(Writes(slowly), FORM, judge=ModelJudge(Writes(true_worth)))
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        plan: dict[str, Any] = {
+            "env_factory": lambda _: imagined(world, max_steps=2),
+            "progress": "quiet",
+            "retries": 0,
+        }
+        report = collect([wish("0-3"), wish("0-2")], Draws(), store, **plan)
+        assert (report.episodes, report.faults) == (2, 0)
+        with pytest.raises(TooManyFaults, match="took longer than"):
+            collect([wish("0-1")], Draws(), store, deadline=0.05, **plan)
 
 
 def test_everything_made_there_is_marked_and_repeatable(tmp_path: Path) -> None:
@@ -295,14 +360,6 @@ def test_a_recipe_that_trains_there_is_measured_in_the_real_environment() -> Non
     assert measured(find("toy/Rooms-v0"), real, {"a": 1}, None).settings == {"a": 1}
 
 
-def test_a_judge_of_actions_is_not_shown_the_page_that_they_led_to() -> None:
-    case = Case(task("0-1"), "", page(0, 1), ("right", "leave"), "You are out.", True)
-    shown, hidden = (question(case, PageFormat(judged=what))[-1]["content"] for what in ("page", "actions"))
-    lines = [f"Task: {page(0, 1)}", "Done: right", "Done: leave", "Page: You are out.", "The episode is over."]
-    assert shown == "\n".join(lines)
-    assert hidden == "\n".join(line for line in lines if not line.startswith("Page"))
-
-
 def test_bad_input_is_told_in_one_line() -> None:
     with pytest.raises(BadInput, match="imagined itself"):
         make("worldmodel", env="worldmodel")
@@ -312,19 +369,6 @@ def test_bad_input_is_told_in_one_line() -> None:
         imagined(oracle()).reset(options={"task": task("0-1")})
     assert specs()[ID].imagined
     assert not specs()["palaestra/Crafting-v0"].imagined
-
-
-def test_a_judge_is_read_by_its_last_number() -> None:
-    assert [reading(t) for t in ("Score: 1.0", "score: .5 but\nScore: 0.25", "Score: **1**", "none", "Score: 7")] == [
-        *(1.0, 0.25, 1.0, None),
-        None,
-    ]
-    judge = ModelJudge(Writes(lambda _: "I do not know"))
-    case = Case(task("0-1"), "", page(0, 1), (), page(0, 1), False)
-    assert judge.rate([case, case]) == [0.0, 0.0]
-    assert judge.unreadable == 2
-    with pytest.raises(BadInput, match="knows no true score"):
-        TrueScore().rate([case])
 
 
 def test_what_threads_ask_at_once_goes_to_the_model_together() -> None:

@@ -1,0 +1,104 @@
+"""What a judge is told, how its answer is read, and what is marked as its word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rooms import Draws, Writes, page, task, true_worth
+
+from palaestra.agents.collect import collect
+from palaestra.agents.episode import Actor
+from palaestra.agents.played import Played
+from palaestra.agents.store import EpisodeStore
+from palaestra.envs import BadInput, make
+from palaestra.worldmodel.env import ID, WorldModelEnv
+from palaestra.worldmodel.judging import Case, Judge, ModelJudge, TrueScore, question, reading, verdict
+from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
+
+OUT = LearnedWorld(Writes(lambda _: "You are out.\n== over"), judge=ModelJudge(Writes(true_worth)))
+
+
+def test_a_judge_of_actions_is_not_shown_the_page_that_they_led_to() -> None:
+    case = Case(task("0-1"), "", page(0, 1), ("right", "leave"), "You are out.", True)
+    shown, hidden = (question(case, PageFormat(judged=what))[-1]["content"] for what in ("page", "actions"))
+    lines = [f"Task: {page(0, 1)}", "Done: right", "Done: leave", "Page: You are out.", "The episode is over."]
+    assert shown == "\n".join(lines)
+    assert hidden == "\n".join(line for line in lines if not line.startswith("Page"))
+
+
+def test_a_judge_is_read_by_its_last_number() -> None:
+    assert [reading(t) for t in ("Score: 1.0", "score: .5 but\nScore: 0.25", "Score: **1**", "none", "")] == [
+        *(1.0, 0.25, 1.0, None),
+        None,
+    ]
+    judge = ModelJudge(Writes(lambda _: "I do not know"))
+    case = Case(task("0-1"), "", page(0, 1), (), page(0, 1), False)
+    assert judge.rate([case, case]) == [0.0, 0.0]
+    assert judge.unreadable == 2
+    with pytest.raises(BadInput, match="knows no true score"):
+        TrueScore().rate([case])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(
+            ("Score: 1.0.", 1.0),
+            ("**Score:** 0.5", 0.5),
+            ("Score: (0.5)", 0.5),
+            ("Score:\n1.0", 1.0),
+            ("Score: 0.97", 0.97),
+        ),
+        *(("Score: 1.0 - it is done", 1.0), ("Score: 0, it is lost", 0.0), ("Score: 0.5 Score: 1.0", 1.0)),
+        *((text, None) for text in ("Score: 10", "Score: 100", "Score: 2", "Score: 1.5", "Score: 05", "Score: 0.5.1")),
+        *((text, None) for text in ("Score: -1", "Score: -0.5", "Score: \u22121", "Score: 0.5-1.0", "Score: 1e-3")),
+        *((text, None) for text in ("Score: 15%", "Score: 1 %", "Score: 1 percent", "Score: 0,5", "Score: 1,0")),
+        *((text, None) for text in ("Score: 1/10", "Score: 10/100", "Score: **1**/10", "Score: 1 out of 10")),
+        ("Score: 0.5, no,\nScore: 10", None),
+    ],
+)
+def test_only_a_number_of_the_scale_is_read(text: str, number: float | None) -> None:
+    assert reading(text) == number
+    judge = ModelJudge(Writes(lambda _: text))
+    assert judge.rate([Case(task("0-1"), "", page(0, 1), (), page(0, 1), True)]) == [number or 0.0]
+    assert judge.unreadable == (number is None)
+
+
+def test_what_failed_is_never_taught_as_solved() -> None:
+    for score in (0.0, 0.04, 0.5, 0.9, 0.95, 0.96, 0.999, 1.0):
+        assert abs((reading(verdict(score, False)) or 0.0) - min(score, 0.9)) < 0.051
+        assert reading(verdict(score, False)) != 1.0
+    assert reading(verdict(1.0, True)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("world", "judge", "judged"),
+    [
+        (RealWorld("toy/Rooms-v0"), None, False),
+        (RealWorld("toy/Rooms-v0"), ModelJudge(Writes(true_worth)), True),
+        (OUT, None, True),
+    ],
+)
+def test_who_judged_says_the_mark(tmp_path: Path, world: World, judge: Judge | None, judged: bool) -> None:
+    wanted = task("0-0").model_copy(update={"env": ID})
+
+    def made(_: str) -> WorldModelEnv:
+        return WorldModelEnv.of(world, "toy/Rooms-v0", judge=judge)
+
+    rewards = "judged" if judged else "true"
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        collect([wanted], Draws(("leave",)), store, progress="quiet", env_factory=made)
+        played = Played(made(""), wanted)
+        played.act("leave")
+        human = played.save(store)
+        assert human is not None
+        for episode, who in ((human, "human"), (next(store.episodes(policy="draws")), "policy")):
+            assert (episode.provenance.actor, episode.success) == (Actor.IMAGINED, True)
+            assert episode.labels == {"acted_by": who, "rewards": rewards}
+        real = Played(make("toy/Rooms-v0"), task("0-0"))
+        real.act("leave")
+        stored = real.save(store)
+        assert stored is not None
+        assert stored.labels == {}
