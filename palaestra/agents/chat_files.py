@@ -26,7 +26,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, Path, Provenance, Start, Turn, episode_id, episode_key
 from palaestra.agents.message import Message
 from palaestra.agents.record_files import Broken, Record, read_records, what_is_wrong
-from palaestra.envs import Task, find
+from palaestra.envs import Task, find, imagines
 from palaestra.envs.errors import BadInput
 
 CHAT_FORMS = ("messages", "eto", "agentgym")
@@ -83,6 +83,8 @@ def _transcripts(path: Path, conversation: Conversation, instructions: str) -> I
 def _record(episode: Episode, form: str, said: Sequence[_Said]) -> Record:
     task = episode.start.task
     about: Record = {"id": episode.id, "task": task.model_dump(), "reward": episode.score}
+    if episode.provenance.actor is Actor.IMAGINED:
+        about |= {"imagined": True, "rewards": episode.labels.get("rewards", "judged")}
     if form == "messages":
         weights = [{"weight": 0} if s.message["role"] == "assistant" and not s.trained else {} for s in said]
         return {"messages": [{**s.message, **weight} for s, weight in zip(said, weights, strict=True)], **about}
@@ -150,6 +152,8 @@ def read_conversations(
     for where, record in read_records(file, broken):
         try:
             task = _task(where, record, env, naming, splits)
+            if actor is not Actor.IMAGINED and (record.get("imagined") or imagines(task.env)):
+                raise BadInput(f"{where}: what happens there was imagined, so it is nobody's own episode; leave it out")
             final = _score(where, record, score)
             turns, last = _turns(where, record, reader, final)
         except BadInput as error:

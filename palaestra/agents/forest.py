@@ -53,7 +53,10 @@ class Wins:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A store in numbers. Faults are not among `episodes`; tokens and seconds are the episodes' costs added up."""
+    """A store in numbers. Faults are not among `episodes`; tokens and seconds are the episodes' costs added up.
+
+    `outcomes` are those of real episodes; what a judge called the `imagined` ones stands apart.
+    """
 
     episodes: int
     forks: int
@@ -61,6 +64,7 @@ class Summary:
     tasks: int
     turns: int
     outcomes: dict[Outcome, int]
+    imagined: dict[Outcome, int]
     splits: dict[str, int]
     prompt_tokens: int
     completion_tokens: int
@@ -182,7 +186,9 @@ class Forest(Database):
             f" total(completion_tokens), total(seconds) FROM episodes WHERE {text}",
             parameters,
         )[0]
-        outcomes = self._query(f"SELECT outcome, count(*) FROM episodes WHERE {text} GROUP BY 1 ORDER BY 1", parameters)
+        counted = f"SELECT outcome, count(*) FROM episodes WHERE ({text}) AND actor"
+        real = self._query(f"{counted} != 'imagined' GROUP BY 1 ORDER BY 1", parameters)
+        imagined = self._query(f"{counted} = 'imagined' GROUP BY 1 ORDER BY 1", parameters)
         splits = self._query(f"SELECT split, count(*) FROM episodes WHERE {text} GROUP BY 1 ORDER BY 1", parameters)
         return Summary(
             episodes=totals[0],
@@ -190,7 +196,8 @@ class Forest(Database):
             faults=self.n_faults,
             tasks=totals[2],
             turns=int(totals[3]),
-            outcomes={Outcome(outcome): number for outcome, number in outcomes},
+            outcomes={Outcome(outcome): number for outcome, number in real},
+            imagined={Outcome(outcome): number for outcome, number in imagined},
             splits={str(from_column(split)): number for split, number in splits},
             prompt_tokens=int(totals[4]),
             completion_tokens=int(totals[5]),

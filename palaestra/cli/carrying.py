@@ -28,7 +28,7 @@ from palaestra.cli.options import (
 )
 from palaestra.cli.planning import DryRun, show_plan
 from palaestra.cli.showing import STORE, Where, given, new_store, outcome_of, store_of
-from palaestra.envs import Task, TextEnv, make
+from palaestra.envs import Task, TextEnv, imagines, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.estimate import Estimate, Part
 
@@ -138,10 +138,17 @@ class _Instructions:
     def __call__(self, task: Task) -> str:
         if task.env not in self._made:
             settings = [episode.provenance.env_settings for episode in self._forest.episodes(env=task.env)]
+            real = [(given.get("env"), given.get("env_settings", {})) for given in settings]
+            if imagines(task.env) and isinstance(real[0][0], str) and all(other == real[0] for other in real):
+                # who imagined it may be gone; what the agent was told is the real environment's
+                self._made[task.env] = make(real[0][0], **real[0][1])
+                return self(task)
             if any(other != settings[0] for other in settings):
                 raise BadInput(f"{self._forest.file} holds episodes of {task.env} made with different settings")
             self._made[task.env] = make(task.env, **settings[0])
-        return self._made[task.env].instructions(task)
+        made = self._made[task.env]
+        told = task.model_copy(update={"env": made.registration.id}) if made.registration is not None else task
+        return made.instructions(told)
 
 
 def import_(

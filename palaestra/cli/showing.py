@@ -138,6 +138,9 @@ def _show_list(forest: Forest, outcome: str | None, task: str | None, limit: int
         console.print(table)
     total, found = forest.count(**where), forest.summary(**where)
     ended = ", ".join(f"{number} {name}" for name, number in found.outcomes.items())
+    if found.imagined:
+        judged = ", ".join(f"{number} {name}" for name, number in found.imagined.items())
+        ended = f"{ended or 'none real'}; imagined: {judged}"
     print(f"{len(heads)} of {total} episodes{f' ({ended})' if ended else ''}; {forest.n_faults} faults")
 
 
@@ -148,7 +151,7 @@ def _row(head: Head, *, with_env: bool, narrow: bool) -> dict[str, Text]:
     row |= {"task": Text(plain(head.name)), "outcome": Text(head.outcome, COLOURS.get(head.outcome, "magenta"))}
     row["score"] = Text(f"{head.score:.2f}")
     row |= {} if narrow else {"turns": Text(str(head.n_turns))}
-    row["who"] = Text(plain(head.policy))
+    row["who"] = Text(plain(head.policy) + (" (imagined)" if head.actor is episodes.Actor.IMAGINED else ""))
     if head.iteration is not None:
         row["round"] = Text(str(head.iteration))
     if head.parent is not None:

@@ -69,16 +69,20 @@ class Point:
 
 @dataclass(frozen=True)
 class Played:
-    """A task of a store in numbers: `best` is the best score, `last` the id of the episode that was added last."""
+    """A task of a store in numbers: `best` is the best score, `last` the id of the episode that was added last.
+
+    `success`, `score` and `best` are of real episodes; None where all were `imagined`.
+    """
 
     env: str
     name: str
     split: str
     episodes: int
     forks: int
-    success: float
-    score: float
-    best: float
+    imagined: int
+    success: float | None
+    score: float | None
+    best: float | None
     last: str
 
 
@@ -183,9 +187,9 @@ class Shown(Forest):
 
     def spark(self, pieces: int) -> list[float]:
         """Mean success of so many pieces of equal size at the most, in the order they were added; of a run that learns
-        from rollouts, of these alone."""
+        from rollouts, of these alone, and never of what was imagined."""
         size = f"max(1, (count(*) OVER () + {pieces - 1}) / {pieces})"
-        for only in (f"{_KIND} = 'rollouts'", "1"):
+        for only in (f"{_KIND} = 'rollouts'", "actor != 'imagined'"):
             placed = f"SELECT row, outcome, (row_number() OVER (ORDER BY row) - 1) / {size} AS piece FROM episodes"
             rows = self._query(
                 f"SELECT avg(outcome = 'success') FROM ({placed} WHERE {only}) GROUP BY piece ORDER BY max(row)"
@@ -226,17 +230,20 @@ class Shown(Forest):
         Raises:
             BadInput: no such order, or numbers that cannot be.
         """
-        by = {"name": "name", "episodes": "3", "forks": "4", "success": "5", "score": "6"}.get(order.removeprefix("-"))
+        by = {"name": "name", "episodes": "3", "forks": "4", "success": "6", "score": "7"}.get(order.removeprefix("-"))
         if by is None or first < 0 or not 0 < count <= LONGEST_PAGE:
             raise BadInput(f"there is no page of tasks by {order!r} with {count} rows from {first}")
         upto = self.last()
 
         def group() -> list[tuple[object, ...]]:
-            # names group together what was played and what was imagined of one task, as a forest does
+            # names group together what was played and what was imagined of one task, as a forest does; what a judge
+            # says is no success or score of the task
+            real = "CASE WHEN actor != 'imagined' THEN"
             return self._query(
-                "SELECT name, split, count(*), count(parent), avg(outcome = 'success'), avg(score), max(score),"
-                f" max(row) FROM episodes WHERE row <= ? GROUP BY name, split ORDER BY {by}"
-                f" {'DESC' if order.startswith('-') else 'ASC'}, name, split",
+                "SELECT name, split, count(*), count(parent), total(actor = 'imagined'),"
+                f" avg({real} outcome = 'success' END), avg({real} score END), max({real} score END), max(row) FROM"
+                f" episodes WHERE row <= ? GROUP BY name, split ORDER BY {by}"
+                f" {'DESC' if order.startswith('-') else 'ASC'} NULLS LAST, name, split",
                 (upto,),
             )
 
@@ -244,11 +251,11 @@ class Shown(Forest):
         part = rows[first : first + count]
         heads = {each.number: each for each in self._heads(array("q", [cast(int, row[-1]) for row in part]))}
         found = []
-        for name, split, episodes, forks, success, score, best, last in cast(
-            list[tuple[str, str, int, int, float, float, float, int]], part
+        for name, split, episodes, forks, imagined, success, score, best, last in cast(
+            list[tuple[str, str, int, int, float, float | None, float | None, float | None, int]], part
         ):
-            about = (str(from_column(name)), str(from_column(split)), episodes, forks, success, score, best)
-            found.append(Played(heads[last].env, *about, heads[last].id))
+            about = (heads[last].env, str(from_column(name)), str(from_column(split)))
+            found.append(Played(*about, episodes, forks, int(imagined), success, score, best, heads[last].id))
         return found, len(rows)
 
     def trail(self, id: str) -> Trail:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rooms import Draws, Writes, page, task, true_worth
 
 from palaestra.agents.collect import collect
 from palaestra.agents.episode import Actor
+from palaestra.agents.export import import_conversations
 from palaestra.agents.played import Played
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, make
+from palaestra.cli import run
+from palaestra.envs import BadInput, Task, make
+from palaestra.viewer.table import Shown
 from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import Case, Judge, ModelJudge, TrueScore, question, reading, verdict
 from palaestra.worldmodel.page import PageFormat
@@ -102,3 +107,59 @@ def test_who_judged_says_the_mark(tmp_path: Path, world: World, judge: Judge | N
         stored = real.save(store)
         assert stored is not None
         assert stored.labels == {}
+
+
+def test_what_a_judge_says_is_in_no_summary_or_table_of_real_rewards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        collect([task("0-0")], Draws(("right",)), store, progress="quiet", max_turns=2)
+        wanted = [task(pair).model_copy(update={"env": ID}) for pair in ("0-0", "0-1")]
+        sure = LearnedWorld(OUT.policy, judge=ModelJudge(Writes(lambda _: "Score: 1.0")))
+        collect(wanted, Draws(), store, progress="quiet", env_factory=lambda _: WorldModelEnv.of(sure, "toy/Rooms-v0"))
+        found = store.summary()
+        assert (found.episodes, found.outcomes, found.imagined) == (3, {"truncated": 1}, {"success": 2})
+    with Shown(tmp_path / "episodes.sqlite") as shown:
+        for order in ("success", "-success", "name"):
+            rows, _ = shown.tasks(order, 0, 10)
+            mixed, dreamt = rows
+            assert (mixed.name, mixed.episodes, mixed.imagined) == ("0-0/train", 2, 1)
+            assert (mixed.success, mixed.score, mixed.best) == (0.0, 0.0, 0.0)
+            assert (dreamt.imagined, dreamt.success, dreamt.score, dreamt.best) == (1, None, None, None)
+        assert shown.spark(5) == [0.0]
+    assert run(["show", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 3 episodes (1 truncated; imagined: 2 success); 0 faults" in said
+    assert said.count("(imagined)") == 2
+
+
+def test_chats_of_imagined_episodes_say_so_and_are_nobodys_experts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who imagined them need not be there any more: what the agent was told is the real environment's."""
+    store, file = tmp_path / "episodes.sqlite", tmp_path / "chats.jsonl"
+    settings = {"env": "toy/Rooms-v0", "model": "gone 1", "judge": "gone 2", "max_steps": 3}
+    with EpisodeStore(store) as opened:
+        collect([task("0-0")], Draws(("leave",)), opened, progress="quiet")
+        collect(
+            [task("0-1").model_copy(update={"env": ID})],
+            Draws(),
+            opened,
+            progress="quiet",
+            env_settings=settings,
+            env_factory=lambda _: WorldModelEnv.of(OUT, "toy/Rooms-v0", settings=settings),
+        )
+    assert run(["export", str(tmp_path), str(file), "--form", "messages", "--quiet"]) == 0
+    capsys.readouterr()
+    real, imagined = map(json.loads, file.read_text().splitlines())
+    assert real["messages"][0] == imagined["messages"][0]  # the same rules
+    assert ("imagined" in real, imagined["imagined"], imagined["rewards"]) == (False, True, "judged")
+
+    def named(record: dict[str, Any]) -> Task:
+        return Task.model_validate({**record["task"], "env": "toy/Rooms-v0"})
+
+    with EpisodeStore(tmp_path / "read.sqlite") as opened:
+        for naming in (None, named):
+            with pytest.raises(BadInput, match="line 2: what happens there was imagined"):
+                import_conversations(opened, file, naming=naming)
+        assert len(opened) == 0

@@ -46,10 +46,11 @@ function now(progress, working) {
       stage.loss !== undefined && h("span", {}, `loss ${short(stage.loss)}`), left !== null && h("span", {}, `${span(left)} left`)));
 }
 
+const real = (all) => Object.values(all.outcomes).reduce((sum, number) => sum + number, 0);
 const figures = (all, done) => h("div", { class: "cards kpis" },
   done.length > 1 && card(percent(done.at(-1).success.mean), `held-out success, ${done.at(-1).label}`, `${done[0].label}: ${percent(done[0].success.mean)}`),
-  card(count(all.episodes), "episodes", `${count(all.forks)} of them forks`),
-  h("div", { class: "card kpi" }, h("div", { class: "label" }, "success of all episodes"), h("div", { class: "figure" }, percent(all.episodes ? (all.outcomes.success ?? 0) / all.episodes : null)),
+  card(count(all.episodes), "episodes", `${count(all.forks)} of them forks${all.episodes > real(all) ? `, ${count(all.episodes - real(all))} imagined` : ""}`),
+  h("div", { class: "card kpi" }, h("div", { class: "label" }, "success of all real episodes"), h("div", { class: "figure" }, percent(real(all) ? (all.outcomes.success ?? 0) / real(all) : null)),
     stacked(Object.entries(all.outcomes)), h("div", { class: "pills" }, Object.entries(all.outcomes).map(([name, number]) => outcome(name, number)))),
   card(count(all.tasks), "tasks", `${brief(all.turns)} turns`),
   card(brief(all.completion_tokens), "tokens written", `${brief(all.prompt_tokens)} read`),
