@@ -108,6 +108,11 @@ class EnvSpec:
     def oracle(self, name: str | None = None) -> Oracle:
         """An oracle by name, or the default one. Raises BadInput when there is none."""
         if not self.oracles:
+            if self.imagined:  # a model knows no hidden state; what can be had is an episode that went well in it
+                raise BadInput(
+                    f"{self.id} has no oracle, since a model imagines it; have a policy play there (`palaestra collect "
+                    "worldmodel`), `palaestra export` what the judge calls solved, and give that file as experts"
+                )
             raise BadInput(f"{self.id} has no oracle; use --policy random or a model")
         chosen = name or next(iter(self.oracles))
         if chosen not in self.oracles:

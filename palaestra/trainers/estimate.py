@@ -194,7 +194,8 @@ def of_recipe(recipe: Recipe[Any], typical: Typical | None) -> Estimate:
     config = recipe.config
     rounds = _rollouts(recipe)
     learning = [number for number, count in enumerate(rounds, 1) if count != 0]
-    measured = 1 + (config.experts is not None) + sum(recipe.measures(number) for number in learning)
+    after = recipe.afterwards()
+    measured = 1 + (config.experts is not None) + sum(recipe.measures(number) for number in learning) + after.measured
     held, tasks = _held_out(recipe)
     parts = []
     if config.experts is not None:
@@ -203,9 +204,11 @@ def of_recipe(recipe: Recipe[Any], typical: Typical | None) -> Estimate:
     parts.append(Part(what="rollouts", episodes=_sum(rounds), model=True, told=f"{told}, by iteration" if told else ""))
     told = f"{measured} times {held:,} ({tasks:,} tasks)"
     parts.append(Part(what="held-out episodes", episodes=measured * held, model=True, told=told))
+    if after.episodes:
+        parts.append(Part(what="synthesis", episodes=after.episodes, model=True, told=after.told))
     if config.evaluation.recovery:
         parts.append(Part(what="held-out episodes", episodes=held, model=True, told="at most, from failures"))
-    fits = len(learning) + (config.experts is not None)
+    fits = len(learning) + (config.experts is not None) + after.fits
     tokens = config.objective.tokens if isinstance(config.objective, CrossEntropy | Preference) else None
     kept = measured + 1 if isinstance(recipe, Online) else fits
     more = [] if tokens or not fits else ["ids of the fits depend on what is mined; set objective.tokens to bound them"]
@@ -224,8 +227,8 @@ def of_recipe(recipe: Recipe[Any], typical: Typical | None) -> Estimate:
         acting,
         fits=fits,
         fit_tokens=tokens * fits if tokens else None,
-        weights=(config.model, kept),
-        more=more,
+        weights=(config.model, kept + after.models),
+        more=[*more, *([f"{after.models} other models are fitted besides"] if after.models else [])],
     )
 
 

@@ -19,6 +19,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic
 
@@ -53,6 +54,22 @@ from palaestra.trainers.rundir import RunDir, read_record
 from palaestra.trainers.sample import Sample, sample_of
 from palaestra.trainers.scalars import log_wandb, write_events
 from palaestra.trainers.shared import SharedStore, common_of, fit_once
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """What a recipe does besides its iterations.
+
+    Attributes:
+        measured: evaluations. fits: of the policy; models: of other models, which all stay.
+        episodes: imagined or played on top of the budget, at the most; told: in words.
+    """
+
+    measured: int = 0
+    fits: int = 0
+    models: int = 0
+    episodes: int = 0
+    told: str = ""
 
 
 class Recipe(ABC, Generic[C]):
@@ -160,6 +177,10 @@ class Recipe(ABC, Generic[C]):
     def mine(self, iteration: int) -> Sequence[BaseModel]:
         """What is learnt in this iteration (0: from the experts), from stored episodes of the iterations so far:
         samples, or what else the iteration's objective learns from."""
+
+    def afterwards(self) -> Afterwards:
+        """What `finish` will do, for the plan."""
+        return Afterwards()
 
     def finish(self) -> None:
         """What comes after the iterations: nothing, unless a method says otherwise."""

@@ -98,8 +98,7 @@ class WorldModelEnv(TextEnv[Imagined]):
         self._model, self._judge_name = model, judge
         self._given: tuple[World, Judge] | None = None
         self._inner: TextEnv[Any] | None = None
-        inner = self._real_env()
-        self.max_steps = inner.max_steps
+        self._most, self._asked_for = self._real_env().max_steps, False
 
     @classmethod
     def of(
@@ -119,7 +118,8 @@ class WorldModelEnv(TextEnv[Imagined]):
         """
         made = cls(env, env_settings)
         made._given = (world, judge or world.judge)
-        made.max_steps = max_steps if max_steps is not None else made.max_steps
+        if max_steps is not None:
+            made.max_steps = max_steps
         made.settings = dict(settings or {"env": env, "model": f"{world.name} {world.version}", "max_steps": max_steps})
         return made
 
@@ -127,16 +127,25 @@ class WorldModelEnv(TextEnv[Imagined]):
 
     @property
     def max_steps(self) -> int | None:
-        """Actions until the episode is truncated, those before a fork of a real one included."""
-        real = self._now.state.real if self._now is not None else 0
+        """Actions until the episode is truncated, those before a real fork included; without a limit of its own as
+        many as the real environment gives the task."""
+        if self._now is None:
+            return self._most
+        real, cap = self._now.state.real, self._real_env().step_cap(self.real_task(self._now.task))
+        if not self._asked_for:
+            return cap
         if self._most is None or not real:
             return self._most
-        cap = self._real_env().max_steps
         return self._most + real if cap is None else max(self._most, min(self._most + real, cap))
 
     @max_steps.setter
     def max_steps(self, most: int | None) -> None:
+        self._asked_for = self._asked_for or most != self._most  # `make` writes back what it finds
         self._most = most
+
+    def step_cap(self, task: Task) -> int | None:
+        """The limit that was asked for, else the real environment's of that task."""
+        return self._most if self._asked_for else self._real_env().step_cap(self.real_task(task))
 
     def replay(
         self, task: Task, actions: Sequence[str], observations: Sequence[str] | None = None

@@ -6,7 +6,7 @@ was killed. The objective is any that learns from samples; the model any causal 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,8 +79,7 @@ class TrainConfig(WorldConfig):
     Attributes:
         env, env_settings: the real environment.
         store: the run directory or the episode store to learn from.
-        model: the start model. rationales: who writes a thought for each transition, if `page.rationale`; by default
-            the start model itself, as the paper does.
+        model: the start model. With `page.rationale` it writes the thought of each transition too, as in the paper.
         seed: all randomness follows from it.
     """
 
@@ -171,13 +170,20 @@ def learn(
     if not run.has(str(place / "fit.json")):
         if not run.has(str(place / "transitions.jsonl.gz")):
             found = gather(store, env_id, splits, env=env, page=config.page, episodes=episodes)
-            known = (t for t in found if t.actions is not None or not config.page.actions)
+            known = [t for t in found if t.actions is not None or not config.page.actions]
+            if not known:
+                raise BadInput(
+                    f"{env_id} as it is made here lists the actions of no recorded page: the episodes do not replay "
+                    "in it (other settings, another version?), or end at its step limit; set page.actions to 0"
+                )
             kept = (t for t in known if not set_aside(t.task, config.held_out, seed))
             chosen = balanced(kept, per_start=config.per_start, per_kind=config.per_kind, seed=seed)
             if not chosen:
                 raise BadInput("all transitions are of tasks that were set aside; collect more, or lower 'held_out'")
             if config.page.rationale:
-                chosen = rationales(chosen, policy or model_policy(base, Sampling(temperature=0.0, max_tokens=64)))
+                thinks = policy or model_policy(base, Sampling(temperature=0.0, max_tokens=64))
+                chosen = rationales(chosen, thinks, config.page)
+                run.log("rationales", folder=folder, without=sum(not t.thought for t in chosen))
             run.write(str(place / "transitions.jsonl.gz"), packed(chosen))
             run.log("transitions", folder=folder, count=len(chosen))
         chosen = read(run.path / place / "transitions.jsonl.gz")
@@ -196,6 +202,8 @@ def learn(
             name=name,
             progress=(lambda step, steps, loss: fitting(name, step, steps, loss)) if fitting else None,
         )
+        # of a world model that learns on, the tasks of its earlier lives too: it is measured on none of them
+        before = read_card(Path(base)).tasks if (Path(base) / CARD).is_file() else ()
         card = WorldCard(
             env=env_id,
             env_settings=dict(env.settings),
@@ -205,7 +213,7 @@ def learn(
             temperature=config.temperature,
             judges=config.judge,
             transitions=len(chosen),
-            tasks=tuple(dict.fromkeys(t.task.id for t in chosen)),
+            tasks=tuple(dict.fromkeys([*before, *(t.task.id for t in chosen)])),
             seed=seed,
             held_out=config.held_out,
         )
@@ -231,11 +239,17 @@ def measure(
     seed: int,
     progress: Shown = "quiet",
 ) -> Fidelity | None:
-    """The phase of the fidelity, on the tasks that were set aside. None where there is no episode of any."""
+    """The phase of the fidelity, on the training tasks that were set aside. None where there is no episode of any.
+
+    Tasks of other splits, such as the evaluations of the run whose store this is, are left alone: what is chosen by the
+    fidelity (how many steps to imagine) is chosen without the tasks that success is measured on.
+    """
+    from palaestra.trainers.evaluate import training_splits
+
     file = str(Path(folder) / FIDELITY)
     if not run.has(file):
         model = run.path / folder / "model"
-        found = held_out_episodes(store, env, read_card(model), config.page)
+        found = held_out_episodes(store, env, read_card(model), config.page, training_splits(env))
         if not found:
             run.log("no held-out episodes", folder=folder)
             return None
@@ -277,15 +291,19 @@ def samples_of(
     return found
 
 
-def rationales(transitions: Sequence[Transition], policy: Policy) -> list[Transition]:
-    """The transitions with a thought each: why the action leads to that page, in the words of a policy."""
+def rationales(transitions: Sequence[Transition], policy: Policy, page: PageFormat) -> list[Transition]:
+    """The transitions with a thought each: why the action leads to that page, in the words of a policy.
+
+    Pages are shown as `page` cuts them. What the policy does not answer (its context is too short) has no thought.
+    """
     requests = []
     for number, t in enumerate(transitions):
         said = [
             Message(role="system", content="Say in one sentence why the action changes the page as it does."),
             Message(
                 role="user",
-                content=f"Task: {t.first}\nPage: {t.page}\nAction: {t.action}\nThe page that came: {t.next}",
+                content=f"Task: {page.cut(t.first)}\nPage: {page.cut(t.page)}\nAction: {t.action}\n"
+                f"The page that came: {page.cut(t.next)}",
             ),
         ]
         requests.append(Request(said, number, policy.template.opening(said) if policy.template is not None else ()))
@@ -296,17 +314,22 @@ def rationales(transitions: Sequence[Transition], policy: Policy) -> list[Transi
     return [t.model_copy(update={"thought": thought}) for t, thought in zip(transitions, thoughts, strict=True)]
 
 
-def held_out_episodes(store: Forest, env: TextEnv[Any], card: WorldCard, page: PageFormat) -> list[list[Transition]]:
+def held_out_episodes(
+    store: Forest, env: TextEnv[Any], card: WorldCard, page: PageFormat, splits: Collection[str] | None = None
+) -> list[list[Transition]]:
     """The real episodes of a store in tasks that a world model did not learn from, as their transitions.
 
     In the training split only tasks that were set aside count; all of another split do.
+
+    Args:
+        splits: of these splits only.
     """
     from palaestra.trainers.evaluate import training_splits
 
     assert env.registration is not None
     trained, learnt = training_splits(env), set(card.tasks)
     try:
-        found = list(gather(store, env.registration.id, env.splits(), env=env, page=page))
+        found = list(gather(store, env.registration.id, splits or env.splits(), env=env, page=page))
     except BadInput:
         return []
     kept = [

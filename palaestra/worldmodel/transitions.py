@@ -232,8 +232,9 @@ def _listed(path: Path, env: TextEnv[Any], page: PageFormat, ended: bool) -> dic
     try:
         for step in range(path.own + 1, len(actions) + 1):
             _, info = env.replay(task, actions[:step], seen[: step + 1])
-            cut = step == len(actions) and not ended and env.distance(task, actions) is None
-            found[step] = None if cut else page.listed(info["actions"])  # at a step limit none are listed
+            if env.distance(task, actions[:step]) is None and not (ended and step == len(actions)):
+                break  # at a step limit none are listed, and beyond it nothing happens here
+            found[step] = page.listed(info["actions"])
     except ReplayDiverged:
         pass  # what came before stands; from here on this environment is not the one that was recorded
     return found

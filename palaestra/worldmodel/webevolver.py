@@ -24,8 +24,9 @@ from pydantic import Field
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start, episode_id
 from palaestra.agents.policy import Policy, Sampling
-from palaestra.envs import Task
+from palaestra.envs import BadInput, Task
 from palaestra.trainers.phases import Collected, Plan, Record
+from palaestra.trainers.recipe import Afterwards
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.sample import Sample, sample_of
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
@@ -47,7 +48,8 @@ class WebEvolverConfig(RFTConfig):
             interface (the upper limit; its steps come on top of the budget), or nobody.
         agent: after which round the policy plays in imagination (the paper's 1; 0 is the start model).
         steps: imagined steps an episode at the most (the paper's 7); None is as far as the world model can be trusted,
-            and where that is not a single step nothing is imagined.
+            and where that is not a single step nothing is imagined. The controls have no trained world model to ask and
+            need a number: the same one as what they are compared with.
         imagined: imagined episodes of each task that was never solved.
         imagine_from: where they begin: on the task's first page (the paper's), or on a real page inside a failed
             episode of the task, drawn by the seed, so that only what comes after has to be imagined.
@@ -56,7 +58,7 @@ class WebEvolverConfig(RFTConfig):
             the folder of another world model that judges. The real environment has its own score.
         judge_tokens: tokens of a judgement at the most.
         accept: least judged score of an imagined episode that is learnt from.
-        real: which real rounds the last fit learns from besides: the first (the paper), or all.
+        real: which real rounds the last fit learns from besides: the first (the paper), or all (not with data=latest).
     """
 
     iterations: int = Field(default=2, ge=1)
@@ -113,14 +115,46 @@ class WebEvolver(RFT):
             resolve(self.config.world_model)
         if self.config.judge not in ("world", "start"):
             card_of(self.config.judge, self.spec.id)
+        if self.config.synthesis in ("untrained", "real") and self.config.steps is None:
+            raise BadInput(
+                f"synthesis {self.config.synthesis!r} has no trained world model that says how far to imagine: set "
+                "'steps' (the paper's 7), and the same for what it is compared with"
+            )
+        if self.config.real == "all" and self.config.data == "latest":
+            raise BadInput(
+                "real 'all' learns from all real rounds and data 'latest' from one; set one of them otherwise"
+            )
         super().check(template=template)
+
+    @property
+    def rounds(self) -> int:
+        """The policy's rounds so far: fewer than `iterations` where the budget was spent before."""
+        done = (n for n in range(self.config.iterations) if not self.run.has(f"iteration-{n + 1}/collected.json"))
+        return next(done, self.config.iterations)
 
     def last(self, number: int) -> bool:
         """The last weights are those that learnt from what was imagined."""
         return number == self.config.iterations + 1
 
+    def afterwards(self) -> Afterwards:
+        """The world models, what they imagine at the most, and the last fit."""
+        config = self.config
+        worlds = config.iterations if config.synthesis == "world" else 0
+        if not config.budget:
+            return Afterwards()
+        count = 0 if config.synthesis == "none" else len(self.tasks) * config.imagined
+        steps = f"{config.steps} steps" if config.steps is not None else "as many steps as the world model is trusted"
+        told = f"at most, {len(self.tasks)} tasks x {config.imagined}, of {steps}; the world's pages come on top"
+        return Afterwards(measured=1, fits=1, models=worlds, episodes=count, told=told)
+
     def finish(self) -> None:
-        """The last iteration: imagine, keep what the judge calls solved, learn it with the real successes."""
+        """The last iteration: imagine, keep what the judge calls solved, learn it with the real successes.
+
+        A budget that only clones the experts leaves nothing to do: no round, so no world model and no task known to be
+        unsolved.
+        """
+        if not self.rounds:
+            return
         number = self.config.iterations + 1
         folder = f"iteration-{number}"
         if not self.run.has(f"{folder}/synthesis.json"):
@@ -135,7 +169,7 @@ class WebEvolver(RFT):
         """What won so far; in the last iteration what won in the real rounds it names, and what was imagined."""
         if iteration <= self.config.iterations:
             return super().mine(iteration)
-        samples = super().mine(1 if self.config.real == "first" else iteration - 1)
+        samples = super().mine(1 if self.config.real == "first" else self.rounds)
         found = self.run.load(f"iteration-{iteration}/synthesis.json", Synthesis)
         for id in found.kept:
             path = self.store.path(id)
@@ -169,15 +203,17 @@ class WebEvolver(RFT):
     def _imagining(self) -> tuple[World, int]:
         """Who imagines, and for how many steps."""
         config = self.config
-        last = self.run.path / f"iteration-{config.iterations}/world/model"
+        last = self.run.path / f"iteration-{self.rounds}/world/model"
         if config.synthesis == "world":
             world = load_world(last)
             return world, config.steps if config.steps is not None else world.horizon or 0
         if config.synthesis == "real":
-            return RealWorld(self.spec.id, self.env_settings, factory=self.env_factory), config.steps or 7
+            assert config.steps is not None  # see `check`
+            return RealWorld(self.spec.id, self.env_settings, factory=self.env_factory), config.steps
         sampling = Sampling(temperature=config.world.temperature, max_tokens=config.world.max_tokens)
         begins = config.world_model or config.model
-        return untrained_world(begins, config.world.page, sampling), config.steps or 7
+        assert config.steps is not None
+        return untrained_world(begins, config.world.page, sampling), config.steps
 
     def _judge(self, world: World) -> Judge:
         """Who rates what was imagined."""
@@ -197,7 +233,7 @@ class WebEvolver(RFT):
 
     def _synthesis(self, number: int) -> Synthesis:
         config = self.config
-        rounds = range(0 if config.experts is not None else 1, config.iterations + 1)
+        rounds = range(0 if config.experts is not None else 1, self.rounds + 1)
         ids = [id for round in rounds for id in self.collected(round).episodes]
         solved = {head.task for head in map(self.store.head, ids) if head.success}
         tasks = [task for task in self.tasks if task.id not in solved]
@@ -206,13 +242,15 @@ class WebEvolver(RFT):
         world, steps = self._imagining()
         called = f"{world.name} {world.version}"
         if not steps:
-            self.run.log("no synthesis: the world model cannot be trusted for a single step", iteration=number)
+            why = "cannot be trusted for a single step" if world.horizon == 0 else "was never measured, so set 'steps'"
+            self.run.log(f"no synthesis: the world model {why}", iteration=number)
             return Synthesis(unsolved=len(tasks), steps=0, world=called)
         judge = self._judge(world)
         self.run.log("imagine", iteration=number, tasks=len(tasks), steps=steps)
         sampling = config.sampling.model_copy(update={"temperature": config.temperature})
-        policy = self._player(self.model(config.agent), sampling, listed=world.lists)
+        policy = self._player(self.model(min(config.agent, self.rounds)), sampling, listed=world.lists)
         settings = {"env": self.spec.id, "model": called, "judge": judge.name, "max_steps": steps}
+        settings |= {"env_settings": dict(self.env_settings)} if self.env_settings else {}
 
         def imagined(_: str) -> WorldModelEnv:
             real = (self.spec.id, self.env_settings)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from palaestra.agents.policy import Completion, Policy, Request
-from palaestra.envs import Fidelity, Snapshot, Task, TextEnv, find, make
+from palaestra.envs import Fidelity, ReplayDiverged, Snapshot, Task, TextEnv, find, make
 from palaestra.worldmodel.judging import Judge, ModelJudge, TrueScore
 from palaestra.worldmodel.page import Asked, PageFormat, Prediction, Problem, Status, digest
 from palaestra.worldmodel.together import Together
@@ -191,11 +191,15 @@ class RealWorld:
         self.lists = self._env.lists_actions
         self._kept: OrderedDict[tuple[str, tuple[str, ...]], Snapshot] = OrderedDict()
         self._most = kept if self._env.fidelity is Fidelity.EXACT else 0
-        self._seen: OrderedDict[tuple[str, tuple[str, ...]], Prediction] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, tuple[str, ...], str], Prediction] = OrderedDict()
         self._lock = threading.Lock()
 
     def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
-        """Go there and act, one step after the other. Raises what the environment raises."""
+        """Go there and act, one step after the other.
+
+        Raises:
+            ReplayDiverged: it did not come back to the page that was seen there. And what the environment raises.
+        """
         with self._lock:
             return [self._step(step) for step in steps]
 
@@ -208,9 +212,12 @@ class RealWorld:
 
     def _step(self, step: Asked) -> Prediction:
         taken = (step.task.id, (*step.done, step.action))
-        if taken in self._seen:
-            return self._seen[taken]
-        self._go(step.task, step.done)
+        known = (*taken, digest(step.page))
+        if known in self._seen:
+            return self._seen[known]
+        came = self._go(step.task, step.done)
+        if came != step.page:
+            raise ReplayDiverged(step.task.env, len(step.done), step.page, came)
         page, _, over, cut, info = self._env.step(step.action)
         self.calls += 1
         self._keep(step.task, taken[1])
@@ -218,22 +225,22 @@ class RealWorld:
         actions = None if info["actions"] is None else tuple(info["actions"])
         found = Prediction(page, status, actions, score=info["score"])
         if not self._most:
-            self._seen[taken] = found
+            self._seen[known] = found
             while len(self._seen) > KEPT:
                 self._seen.popitem(last=False)
         return found
 
-    def _go(self, task: Task, done: tuple[str, ...]) -> None:
+    def _go(self, task: Task, done: tuple[str, ...]) -> str:
+        """Stand where these actions lead; what is seen there."""
         snapshot = self._kept.get((task.id, done))
         if snapshot is not None:
-            self._env.restore(snapshot)
-            return
+            return self._env.restore(snapshot)[0]
         near = next((n for n in range(len(done), 0, -1) if (task.id, done[:n]) in self._kept), 0)
         if near:
             self._env.restore(self._kept[task.id, done[:near]])
         way = self._env.distance(task, done)
         self.replayed += len(done) if way is None else way
-        self._env.replay(task, done)
+        return self._env.replay(task, done)[0]
 
     def _keep(self, task: Task, done: tuple[str, ...]) -> None:
         if self._most:

@@ -89,7 +89,7 @@ def test_a_rationale_is_written_by_a_policy_and_stands_before_the_page(file: Pat
     how = config(file, tiny, judge=False, page={"rationale": True})
     with EpisodeStore(file, mode="r") as store:
         found = list(gather(store, "toy/Rooms-v0", ("train",)))[:2]
-    thought = rationales(found, Explains())
+    thought = rationales(found, Explains(), how.page)
     assert [t.thought for t in thought] == ["Since 0.", "Since 1."]
     template = template_of(str(tiny))
     told = {t.task.id: "" for t in found}
@@ -97,6 +97,21 @@ def test_a_rationale_is_written_by_a_policy_and_stands_before_the_page(file: Pat
     answer = template.decode([id for id, weight in zip(sample.ids, sample.weights, strict=True) if weight])
     assert answer.startswith("Thought: Since 1.\n== page\n" + found[1].next)
     assert how.page.read(answer).page == found[1].next
+
+
+def test_who_learns_on_is_measured_on_nothing_that_it_ever_learnt(
+    trained: tuple[Path, Fidelity], file: Path, tmp_path: Path
+) -> None:
+    first = read_card(trained[0] / "model")
+    quick = {"epochs": 1, "learning_rate": 1e-4, "batch": 64, "micro_tokens": 4096}
+    how = config(file, trained[0] / "model", seed=1, horizons=1, objective=quick)
+    report = train_world(how, tmp_path / "on")
+    second = read_card(tmp_path / "on/model")
+    assert set(first.tasks) < set(second.tasks)
+    aside = {rooms.task(pair).id for pair in rooms.PAIRS if set_aside(rooms.task(pair), 0.2, 1)}
+    never = aside - set(first.tasks)
+    assert never != aside  # the first one learnt from tasks that the second one sets aside
+    assert (report.tasks if report else 0) == len(never)
 
 
 def test_a_store_without_transitions_is_an_error_before_anything_is_written(

@@ -151,6 +151,17 @@ def test_an_action_that_ends_some_episodes_and_not_others_is_learnt_as_often_wit
     assert again([*cake(1, True), *cake(40, False)], most=3) == cake(1, True) * 2
 
 
+def test_beyond_the_step_limit_of_the_environment_at_hand_no_actions_are_known(tmp_path: Path) -> None:
+    """Recorded under a longer limit: what the shorter one cuts is not taught as a page without a way on."""
+    form = PageFormat(actions=3)
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        collect([task("0-4")], ScriptedPolicy(["left"] * 8), store, progress="quiet")
+        (episode,) = store.episodes()
+        for most, known in ((3, 2), (20, 8)):
+            found = transitions_of(store.path(episode.id), make("toy/Rooms-v0", max_steps=most), form)
+            assert [t.actions for t in found] == [rooms.ACTIONS] * known + [None] * (8 - known)
+
+
 def test_the_same_share_of_tasks_is_set_aside_for_the_same_seed() -> None:
     tasks = [task(pair) for pair in rooms.PAIRS]
     aside = [t for t in tasks if set_aside(t, 0.4, seed=3)]
@@ -193,7 +204,7 @@ LINES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl
 PAGES = st.lists(LINES | st.sampled_from(["== actions", "== going", "== page", "", "Thought: x"])).map("\n".join)
 
 
-@given(PAGES.filter(str.strip), st.sampled_from(list(Status)), st.lists(LINES, unique=True), st.booleans())
+@given(PAGES, st.sampled_from(list(Status)), st.lists(LINES, unique=True), st.booleans())
 def test_every_page_is_read_back_as_it_was_written(
     text: str, status: Status, actions: list[str], rationale: bool
 ) -> None:

@@ -16,11 +16,13 @@ import rooms
 
 from palaestra.agents.episode import Actor
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput
+from palaestra.envs import BadInput, find
 from palaestra.trainers.config import config_of
+from palaestra.trainers.estimate import of_recipe
 from palaestra.trainers.phases import Collected
 from palaestra.trainers.report import rounds
 from palaestra.trainers.rundir import read_record
+from palaestra.worldmodel.compared import read
 from palaestra.worldmodel.env import ID
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.methods import CONTESTANTS, METHODS
@@ -264,6 +266,55 @@ def test_a_world_model_that_nobody_can_trust_imagines_nothing(
     control = train(copy, tiny, steps=None)
     assert (control.steps, control.episodes, control.unsolved > 0) == (0, (), True)
     assert "cannot be trusted for a single step" in (copy / "log.jsonl").read_text()
+
+
+def test_the_horizon_is_chosen_without_the_tasks_that_success_is_measured_on(run: tuple[Path, Synthesis]) -> None:
+    out, _ = run
+    measured = {one.task for each in rounds(out) for one in each.evaluation.tasks}
+    for number in (1, 2):
+        compared = {page.task for page in read(out / f"iteration-{number}/world/pages.jsonl.gz")}
+        assert compared
+        assert compared.isdisjoint(measured)
+        assert {name.split(":")[1] for name in compared} == {"train"}
+
+
+def test_a_budget_that_ends_before_the_last_round_still_ends_in_a_synthesis(tiny: Path, tmp_path: Path) -> None:
+    quick: dict[str, Any] = {"evaluation": {"tasks": 1}, "objective": {"epochs": 1}, "synthesis": "none", "tasks": 3}
+    found = train(tmp_path / "early", tiny, samples=1, budget=3, **quick)
+    assert found.unsolved <= 3
+    assert [each.number for each in rounds(tmp_path / "early")] == [-1, 1, 3]
+    cloned = config_of(WebEvolverConfig, rooms.settings(tiny, budget=0, experts={"oracle": "solve"}, **quick))
+    WebEvolver(cloned, tmp_path / "cloned", progress="quiet").train()
+    assert [each.number for each in rounds(tmp_path / "cloned")] == [-1, 0]
+
+
+def test_the_plan_counts_all_that_a_run_does(tiny: Path, tmp_path: Path, run: tuple[Path, Synthesis]) -> None:
+    out, found = run
+    recipe = WebEvolver(config_of(WebEvolverConfig, rooms.settings(tiny)), tmp_path / "run", progress="quiet")
+    plan = of_recipe(recipe, None)
+    parts = {part.what: part.episodes for part in plan.parts}
+    assert parts["held-out episodes"] == sum(each.evaluation.episodes for each in rounds(out)) == 4 * 4
+    assert (parts["rollouts"], parts["synthesis"]) == (30, len(rooms.PAIRS))
+    assert len(found.episodes) <= len(rooms.PAIRS)
+    assert plan.fits == len(list(out.glob("iteration-*/fit.json"))) == 3
+    assert "2 other models are fitted besides" in plan.basis
+    assert len(list(out.glob("iteration-*/world/fit.json"))) == 2
+
+
+def test_where_a_model_imagines_there_is_no_oracle_and_it_says_what_there_is() -> None:
+    with pytest.raises(BadInput, match=r"since a model imagines it; have a policy play there .* as experts"):
+        find(ID).oracle("flawed")
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_is_done(tiny: Path, tmp_path: Path) -> None:
+    for more, why in (
+        ({"synthesis": "untrained", "steps": None}, "'untrained' has no trained world model .* set 'steps'"),
+        ({"synthesis": "real", "steps": None}, "'real' has no trained world model .* set 'steps'"),
+        ({"real": "all", "data": "latest"}, "learns from all real rounds and data 'latest' from one"),
+    ):
+        with pytest.raises(BadInput, match=why):
+            train(tmp_path / "run", tiny, **more)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_is_killed_ends_as_an_undisturbed_one(

@@ -261,6 +261,22 @@ def test_imagination_begins_on_a_real_page_and_goes_on_from_there() -> None:
     assert [other.step("left")[3] for _ in range(3)] == [False, False, True]
 
 
+def test_without_a_limit_of_its_own_a_task_has_the_real_one() -> None:
+    class ByTask(rooms.Rooms):
+        def step_cap(self, task: Task) -> int | None:
+            return 2 if task.name.startswith("0") else 5
+
+    env = imagined(oracle())
+    env._inner = ByTask()
+    env._inner.registration = find("toy/Rooms-v0")
+    for pair, cap in (("0-3", 2), ("1-3", 5)):
+        assert env.step_cap(wish(pair)) == cap
+        env.reset(options={"task": wish(pair)})
+        assert [env.step("left" if n % 3 else "right")[3] for n in range(cap)] == [False] * (cap - 1) + [True]
+    env.max_steps = 3
+    assert env.step_cap(wish("0-3")) == 3
+
+
 def test_where_the_pages_are_not_real_they_are_imagined_again() -> None:
     policy = Writes(lambda prompt: true_page(prompt).replace("room", "chamber"))
     world = LearnedWorld(policy, FORM, judge=ModelJudge(Writes(true_worth)))
@@ -421,17 +437,17 @@ def test_the_real_world_goes_anywhere_and_remembers_where_it_was() -> None:
     world = RealWorld("crafting")
     (start,) = make("crafting").tasks("train")[:1]
     env = make("crafting")
-    env.reset(options={"task": start})
-    actions: list[str] = []
+    pages, actions = [env.reset(options={"task": start})[0]], list[str]()
     rng = np.random.default_rng(1)
     for _ in range(8):
         action = str(rng.choice([each for each in env.admissible(env.state) if each.startswith("get")]))
         wanted, _, _, _, info = env.step(action)
-        (found,) = world.predict([Asked(start, "", "", tuple(actions), "", action)])
+        (found,) = world.predict([Asked(start, "", pages[0], tuple(actions), pages[-1], action)])
         assert (found.page, found.score) == (wanted, info["score"])
         actions.append(action)
+        pages.append(wanted)
     assert (world.calls, world.replayed) == (8, 0)
-    (found,) = world.predict([Asked(start, "", "", tuple(actions[:3]), "", actions[3])])
+    (found,) = world.predict([Asked(start, "", pages[0], tuple(actions[:3]), pages[3], actions[3])])
     assert (world.calls, world.replayed) == (9, 0)
 
 
@@ -444,7 +460,10 @@ def test_where_going_back_is_starting_again_no_step_is_taken_twice() -> None:
     start = task("1-4")
 
     def ahead(*actions: str) -> tuple[str, int, int]:
-        (found,) = world.predict([Asked(start, "", "", actions[:-1], "", actions[-1])])
+        at = 1
+        for action in actions[:-1]:
+            at = rooms.step(at, 4, action)[0]
+        (found,) = world.predict([Asked(start, "", page(1, 4), actions[:-1], page(at, 4), actions[-1])])
         return found.page, world.calls, world.replayed
 
     assert ahead("right", "right") == (page(3, 4), 1, 1)
@@ -453,6 +472,27 @@ def test_where_going_back_is_starting_again_no_step_is_taken_twice() -> None:
     assert ahead("right", "left", "left") == (page(0, 4), 3, 2)  # it goes on from where it stands
     world.close()
     assert ahead("right", "right") == (page(3, 4), 4, 3)
+
+
+def test_a_real_world_that_does_not_come_back_is_no_world_to_look_ahead_in() -> None:
+    class Drifts(rooms.Rooms):
+        """Every start is elsewhere, and the page alone tells."""
+
+        fidelity = Fidelity.REPLAY
+
+        def begin(self, task: Task, rng: np.random.Generator) -> tuple[rooms.State, str]:
+            state, _ = super().begin(task, rng)
+            state.at = next(starts)
+            return state, page(state.at, state.exit)
+
+    starts, start = itertools.cycle(range(3)), task("0-3")
+    world = RealWorld("toy/Rooms-v0", factory=lambda _: Drifts())
+    with pytest.raises(ReplayDiverged, match=r"step 1: expected 'You are in room 3.*got 'You are in room 1"):
+        world.predict([Asked(start, "", page(2, 3), ("right",), page(3, 3), "leave")])
+    (found,) = world.predict([Asked(start, "", page(0, 3), ("right",), page(1, 3), "right")])  # there it stands
+    assert found.page == page(2, 3)
+    with pytest.raises(ReplayDiverged, match="diverged at step 0"):
+        world.predict([Asked(start, "", page(0, 3), (), page(0, 3), "right")])
 
 
 @pytest.mark.parametrize(
