@@ -17,11 +17,12 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from palaestra.agents.database import Database
-from palaestra.agents.episode import Episode, inherited
+from palaestra.agents.episode import Actor, Episode, inherited
 from palaestra.agents.forest import Edge, Forest, Summary, Wins
 from palaestra.agents.kept import pack_kept
 from palaestra.agents.packing import from_column, pack, to_column
 from palaestra.agents.selection import Head, Where
+from palaestra.envs import imagines
 from palaestra.envs.errors import BadInput
 
 __all__ = ["Database", "Edge", "EpisodeStore", "Forest", "Head", "Summary", "Where", "Wins"]
@@ -123,6 +124,8 @@ class EpisodeStore(Forest):
 
     def _add(self, connection: sqlite3.Connection, episode: Episode, packed: tuple[bytes, bytes]) -> bool:
         key = to_column(episode.key)
+        if imagines(episode.start.task.env) and episode.provenance.actor is not Actor.IMAGINED:  # by `model_copy`
+            raise BadInput(f"{_name(episode)} was imagined ({episode.start.task.env}), so its actor must be 'imagined'")
         if episode.start.parent is not None:
             self._check_fork(connection, episode)
         if episode.outcome.is_fault:

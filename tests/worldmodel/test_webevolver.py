@@ -307,11 +307,12 @@ def test_where_a_model_imagines_there_is_no_oracle_and_it_says_what_there_is() -
 
 
 def test_what_cannot_be_meant_is_refused_before_anything_is_done(tiny: Path, tmp_path: Path) -> None:
-    for more, why in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"synthesis": "untrained", "steps": None}, "'untrained' has no trained world model .* set 'steps'"),
         ({"synthesis": "real", "steps": None}, "'real' has no trained world model .* set 'steps'"),
         ({"real": "all", "data": "latest"}, "learns from all real rounds and data 'latest' from one"),
-    ):
+    ]
+    for more, why in refused:
         with pytest.raises(BadInput, match=why):
             train(tmp_path / "run", tiny, **more)
     assert not (tmp_path / "run").exists()

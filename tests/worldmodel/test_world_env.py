@@ -320,10 +320,16 @@ def test_a_fork_of_a_real_episode_may_be_imagined_and_says_nothing_of_it(tmp_pat
         store.add(parent.model_copy(update={"id": "0" * 16, "start": real}))
 
 
-def test_no_episode_of_it_can_be_made_unmarked() -> None:
+def test_no_episode_of_it_can_be_made_unmarked(tmp_path: Path) -> None:
     provenance = Provenance(actor=Actor.POLICY, policy="p")
     with pytest.raises(ValidationError, match="imagined, so the actor must be 'imagined'"):
         Episode(id="x", start=Start(task=wish("0-1")), turns=(), outcome=Outcome.SUCCESS, provenance=provenance)
+    marked = provenance.model_copy(update={"actor": Actor.IMAGINED})
+    made = Episode(id="x", start=Start(task=wish("0-1")), turns=(), outcome=Outcome.SUCCESS, provenance=marked)
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        with pytest.raises(BadInput, match="so its actor must be 'imagined'"):
+            store.add_all([made.model_copy(update={"provenance": provenance})])
+        assert len(list(store.episodes())) == 0
 
 
 def test_imagined_episodes_never_enter_an_evaluation(tmp_path: Path) -> None:
