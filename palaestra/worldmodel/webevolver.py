@@ -242,8 +242,10 @@ class WebEvolver(RFT):
         world, steps = self._imagining()
         called = f"{world.name} {world.version}"
         if not steps:
-            why = "cannot be trusted for a single step" if world.horizon == 0 else "was never measured, so set 'steps'"
-            self.run.log(f"no synthesis: the world model {why}", iteration=number)
+            untrusted = (
+                "cannot be trusted for a single step" if world.horizon == 0 else "was never measured, so set 'steps'"
+            )
+            self.run.log(f"no synthesis: the world model {untrusted}", iteration=number)
             return Synthesis(unsolved=len(tasks), steps=0, world=called)
         judge = self._judge(world)
         self.run.log("imagine", iteration=number, tasks=len(tasks), steps=steps)
