@@ -43,6 +43,8 @@ register(
     oracles={"solve": lamps.solve},
 )
 
+_BUDGET = 24
+
 _ONLINE: dict[str, Any] = {
     "constrain": False,  # so that the log-probs of what was sampled are the model's own
     "sampling": {"temperature": 1.0, "max_tokens": 3},
@@ -81,7 +83,7 @@ def method(name: str, out: Path, model: Path, **more: Any) -> Recipe[Any]:
     settings |= {
         "env": "toy/FlakyLamps-v0",
         "conversation": {},
-        "budget": 24,
+        "budget": _BUDGET,
         "experts": {"oracle": "solve", "slip": 0.5, "samples": 3},  # of both outcomes; some press the broken button
         "objective": {"epochs": 1, "learning_rate": 3e-3, "batch": 8},
         "evaluation": {"tasks": 3, "recovery": True},
@@ -139,9 +141,8 @@ def main(model: str, out: str) -> None:
         moments = sorted((rng.randint(0, last), rng.random() * 0.05) for _ in range(10))
         ends[name]["killed"] = [child(name, killed, Path(model), *moment) for moment in moments]
         ends[name]["killed"].append(child(name, killed, Path(model)))
-        ends[name]["other"] = [
-            child(name, other, Path(model), seed=1, iterations=1, budget=OWN.get(name, {}).get("budget", 32) // 2)
-        ]
+        first = OWN.get(name, {}).get("budget", _BUDGET) // 2  # as the other runs have for their first round
+        ends[name]["other"] = [child(name, other, Path(model), seed=1, iterations=1, budget=first)]
     print(json.dumps(ends))
 
 
