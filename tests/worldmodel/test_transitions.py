@@ -214,7 +214,7 @@ def test_every_page_is_read_back_as_it_was_written(
     assert found.actions == form.listed(actions)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "You are in room 2.", "page\n== perhaps", "\n== going", "== going"])
+@pytest.mark.parametrize("text", ["", "   ", "You are in room 2.", "page\n== perhaps", "== going"])
 def test_nonsense_is_malformed(text: str) -> None:
     assert PageFormat().read(text).problem is Problem.MALFORMED
 
