@@ -152,7 +152,16 @@ def test_the_page_of_a_comparison_has_intervals_differences_and_costs(tmp_path: 
     ]
     write(tmp_path, rows)
     text = stands_alone(tmp_path / "comparison.html")
-    for name in ("Success", "Difference", "Score", "Recovery", "Rollouts", "Model calls", "Tokens trained", "Minutes"):
+    for name in (
+        "Success",
+        "Difference",
+        "Score",
+        "Recovery",
+        "Rollouts",
+        "Model calls",
+        "Ids in fits",
+        "Tokens trained",
+    ):
         assert f"<b>{name}</b>" in text
     assert "+25.0 [+15.0, +35.0]" in text
     assert "var(--won)" in text, "a difference that is surely above zero"

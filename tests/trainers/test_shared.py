@@ -73,7 +73,7 @@ def test_shared_runs_end_as_runs_alone_and_make_nothing_twice(tmp_path: Path, mo
     for name in names:
         assert results(tmp_path / "one" / f"{name}-0") == results(tmp_path / "each" / f"{name}-0")
     runs = [tmp_path / "one" / f"{name}-0" for name in names]
-    experts = {rounds(run)[1].collected for run in runs}
+    experts = {rounds(run)[1].collected.episodes for run in runs}  # type: ignore[union-attr]
     assert len(experts) == 1  # whose slips are the same for all methods
     assert len({rounds(run)[1].fit.seconds for run in runs}) == 1  # type: ignore[union-attr]
     assert len(list((tmp_path / "one/shared-0/fits").iterdir())) < sum(
