@@ -110,8 +110,9 @@ def test_who_judged_says_the_mark(tmp_path: Path, world: World, judge: Judge | N
 
 
 def test_what_a_judge_says_is_in_no_summary_or_table_of_real_rewards(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     with EpisodeStore(tmp_path / "episodes.sqlite") as store:
         collect([task("0-0")], Draws(("right",)), store, progress="quiet", max_turns=2)
         wanted = [task(pair).model_copy(update={"env": ID}) for pair in ("0-0", "0-1")]
