@@ -222,7 +222,8 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
         return {}
 
     def to_bytes(self, state: S, most: int) -> bytes | None:
-        """The state as bytes, where the same actions may lead elsewhere next time (commands that read the clock).
+        """The state as bytes, where the same actions may lead elsewhere next time (commands that read the clock, a
+        model that is asked again).
 
         A collector stores these bytes at every step, and forks begin with them. No pickle: the store may be somebody
         else's. None, as here: the same actions always lead here, and nothing need be stored.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from palaestra.envs.core import Fidelity, Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput, ReplayDiverged
@@ -49,6 +51,9 @@ class Imagined:
     done: list[str] = field(default_factory=list)
     lately: tuple[str, ...] = ()
     real: int = 0
+
+
+_KEPT = TypeAdapter(Imagined)
 
 
 class WorldModelEnv(TextEnv[Imagined]):
@@ -142,6 +147,23 @@ class WorldModelEnv(TextEnv[Imagined]):
     def max_steps(self, most: int | None) -> None:
         self._asked_for = self._asked_for or most != self._most  # `make` writes back what it finds
         self._most = most
+
+    def to_bytes(self, state: Imagined, most: int) -> bytes:
+        """All of it, as JSON: a fork goes on from there and has no page imagined again.
+
+        Asked once more, a model need not write the same: its sums are rounded otherwise in another batch.
+        """
+        raw = json.dumps(vars(state)).encode()
+        if len(raw) > most:
+            raise BadInput(f"an imagined step takes {len(raw)} bytes; at most {most} are kept")
+        return raw
+
+    def from_bytes(self, task: Task, raw: bytes) -> Imagined:
+        """What was imagined up to there. Raises BadInput for anything else."""
+        try:
+            return _KEPT.validate_json(raw)
+        except ValidationError as error:
+            raise BadInput(f"what was kept of an imagined step of {task.id} is damaged") from error
 
     def step_cap(self, task: Task) -> int | None:
         """The limit that was asked for, else the real environment's of that task."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -318,6 +321,71 @@ def test_a_fork_of_a_real_episode_may_be_imagined_and_says_nothing_of_it(tmp_pat
         collect([real], Draws(), store, progress="quiet")
     with pytest.raises(BadInput, match=f"its parent {made[0].id} has palaestra/WorldModel-v0"):
         store.add(parent.model_copy(update={"id": "0" * 16, "start": real}))
+
+
+FORKS = """
+import itertools, json, sys
+
+import rooms
+from palaestra.agents.collect import collect
+from palaestra.agents.store import EpisodeStore
+from palaestra.worldmodel.env import ID, WorldModelEnv
+from palaestra.worldmodel.judging import ModelJudge
+from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.world import LearnedWorld
+
+file, name = sys.argv[1:]
+said = itertools.count(1)  # it never writes the same again
+writes = rooms.Writes(lambda _: f"{name} {next(said)}.\\n== actions\\nleft\\nright\\n== going", "varies")
+judge = ModelJudge(rooms.Writes(lambda _: "Score: 0.5"))
+env = lambda _: WorldModelEnv.of(LearnedWorld(writes, PageFormat(actions=3), judge=judge), "toy/Rooms-v0", max_steps=6)
+with EpisodeStore(file) as store:
+    begins = [parent.fork(step) for parent in store.episodes() for step in (3, 5)]
+    begins = begins or [rooms.task("0-3").model_copy(update={"env": ID})]
+    report = collect(begins, rooms.Draws(("left", "right")), store, env_factory=env, progress="quiet", retries=0)
+    made = [list(store.path(e.id).observations()) for e in store.episodes() if name in e.final_observation]
+    print(json.dumps([report.faults, report.replayed_steps, made, writes.asked]))
+"""
+
+
+def test_a_fork_of_an_imagined_episode_takes_its_pages_as_they_are_recorded(tmp_path: Path) -> None:
+    """In a new process and from a model that writes something else now: nothing before the fork is asked for again."""
+
+    def run(name: str) -> list[Any]:
+        there = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(rooms.__file__).parent), *sys.path])}
+        asked = [sys.executable, "-c", FORKS, str(tmp_path / "episodes.sqlite"), name]
+        done = subprocess.run(asked, env=there, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found: list[Any] = json.loads(done.stdout)
+        return found
+
+    faults, replayed, (whole,), prompts = run("one")
+    assert (faults, replayed, len(prompts)) == (0, 0, 6)
+    assert whole == [page(0, 3), *(f"one {number}." for number in range(1, 7))]
+    faults, replayed, forks, prompts = run("two")
+    assert (faults, replayed) == (0, 0)
+    assert sorted(prompt.count("Done: ") for prompt in prompts) == [3, 4, 5, 5]
+    shared = [sum(text in whole for text in pages) for pages in forks]
+    assert sorted(shared) == [4, 6]
+    for pages, count in zip(forks, shared, strict=True):
+        assert pages[:count] == whole[:count]
+        assert all(text.startswith("two ") for text in pages[count:])
+
+
+def test_what_was_kept_of_an_imagined_step_is_all_of_it() -> None:
+    env, other = imagined(oracle(), max_steps=6), imagined(oracle(), max_steps=6)
+    pages = [page(0, 3), page(1, 3), page(2, 3)]
+    env.replay(wish("0-3"), ["right", "right"], pages)  # real pages
+    pages.append(env.step("left")[0])
+    kept = env.keep()
+    assert kept is not None
+    other.resume(wish("0-3"), ["right", "right", "left"], pages, kept)
+    assert other.state == env.state
+    assert (other.state.real, len(other.state.lately), other.max_steps) == (2, 1, 8)
+    with pytest.raises(BadInput, match="is damaged"):
+        other.from_bytes(wish("0-3"), b'{"first": 1}')
+    with pytest.raises(BadInput, match="at most 10 are kept"):
+        env.to_bytes(env.state, 10)
 
 
 def test_no_episode_of_it_can_be_made_unmarked(tmp_path: Path) -> None:
