@@ -49,7 +49,7 @@ class CollectReport:
 
     Attributes:
         episodes: made and stored in this run; faults are not among them.
-        successes: of these.
+        successes: of these. judged: of these, imagined ones whose success and score are a judge's word.
         mean_score: of these, in [0, 1]; None when there are none.
         skipped: planned, but the store already held them.
         faults: attempts that ended in a fault; each is stored as one.
@@ -66,6 +66,7 @@ class CollectReport:
 
     episodes: int
     successes: int
+    judged: int
     mean_score: float | None
     skipped: int
     faults: int
@@ -421,6 +422,7 @@ def _report(driver: Driver) -> CollectReport:
     return CollectReport(
         episodes=tally.episodes,
         successes=tally.successes,
+        judged=tally.judged,
         mean_score=tally.scores / tally.episodes if tally.episodes else None,
         skipped=tally.skipped,
         faults=tally.faults,

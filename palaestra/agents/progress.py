@@ -36,7 +36,7 @@ class Tally:
     Attributes:
         total: episodes that are planned, if the starts can be counted.
         episodes: made and stored, faults not among them.
-        successes: of these.
+        successes: of these. judged: of these, imagined ones whose success and score are a judge's word.
         scores: sum of their final scores.
         skipped: planned, but already in the store (or planned twice).
         faults: attempts that ended in a fault, each stored as one.
@@ -49,6 +49,7 @@ class Tally:
     total: int | None = None
     episodes: int = 0
     successes: int = 0
+    judged: int = 0
     scores: float = 0.0
     skipped: int = 0
     faults: int = 0
@@ -89,7 +90,8 @@ class Tally:
 
     def figures(self) -> Mapping[str, Figure]:
         """Success so far, faults, tokens a second."""
-        found: dict[str, Figure] = {"success": self.successes / self.episodes if self.episodes else None}
+        success = "judged success" if self.judged else "success"
+        found: dict[str, Figure] = {success: self.successes / self.episodes if self.episodes else None}
         found["faults"] = self.faults
         if self.skipped:
             found["stored before"] = self.skipped
@@ -169,8 +171,8 @@ class JsonLines(_NowAndThen):
     """Prints one JSON object a line to stdout at the beginning of a stage, every `seconds`, and at its end.
 
     Keys: `event` ("progress"), `stage`, `unit`, `done`, `total` (null: unknown), `seconds`, `rate` (units a second) and
-    `left` (seconds), both null before they are known, `ended`, and the stage's figures: `success` (a share), `faults`,
-    `stored_before`, `tokens_per_second`, `loss`, `broken`.
+    `left` (seconds), both null before they are known, `ended`, and the stage's figures: `success` (a share;
+    `judged_success` where it is a judge's word), `faults`, `stored_before`, `tokens_per_second`, `loss`, `broken`.
     """
 
     def __init__(self, seconds: float = 1.0, out: IO[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 Figure = float | int | None
 
-SHARES = ("success",)
+SHARES = ("success", "judged success")
 """Figures in [0, 1], shown in per cent."""
 
 

@@ -130,7 +130,11 @@ def collect(
     if as_json:
         tell(facts)
         return 1 if report.given_up else 0
-    share = f" ({report.success_rate:.1%} successes)" if report.success_rate is not None else ""
+    share = (
+        f" ({report.success_rate:.1%} {'judged ' if report.judged else ''}successes)"
+        if report.success_rate is not None
+        else ""
+    )
     print(f"{report.episodes} episodes{share}, {report.skipped} were there, {report.faults} faults")
     if report.given_up:
         print(plain(f"{report.given_up} could not be made; see `palaestra show {shlex.quote(str(out))} --faults`"))

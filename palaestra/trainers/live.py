@@ -1,9 +1,9 @@
 """How a run is getting on, written while it is: `live.jsonl`, which the viewer draws and nothing else reads.
 
 A line is a moment of a stage: `time` (seconds since 1970), `stage`, `unit`, `done`, `total`, `ended`, and the figures
-that the stage has: `success`, `faults`, `tokens_per_second`, `loss`. A stage tells every second at first, and ever less
-often the longer it takes, so that a day of it is some thousand lines. While a stage goes on its process holds a lock of
-the file, which tells one that is at work from one that was killed.
+that the stage has: `success` (or `judged_success`), `faults`, `tokens_per_second`, `loss`. A stage tells every second
+at first, and ever less often the longer it takes, so that a day of it is some thousand lines. While a stage goes on its
+process holds a lock of the file, which tells one that is at work from one that was killed.
 """
 
 from __future__ import annotations

@@ -27,12 +27,14 @@ class Collected(Record):
 
     Attributes:
         minutes: wall time of the process that finished it.
+        judged: episodes were imagined, so that successes and scores are a judge's word.
     """
 
     episodes: tuple[str, ...]
     successes: int
     faults: int
     minutes: float = 0.0
+    judged: bool = False
 
 
 class Fitted(Record):
@@ -62,6 +64,7 @@ def together(done: Sequence[tuple[Plan | None, Collected, Fitted]]) -> tuple[Pla
             successes=sum(each.successes for _, each, _ in done),
             faults=sum(each.faults for _, each, _ in done),
             minutes=sum(each.minutes for _, each, _ in done),
+            judged=any(each.judged for _, each, _ in done),
         ),
         fitted[-1].model_copy(update={"samples": sum(each.samples for each in fitted), "report": whole}),
     )

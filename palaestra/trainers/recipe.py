@@ -429,9 +429,15 @@ class Recipe(ABC, Generic[C]):
             ids = self.rollouts(number)
         won = sum(self.store.head(id).success for id in ids)
         minutes = (time.monotonic() - began) / 60
-        record = Collected(episodes=tuple(ids), successes=won, faults=self.store.n_faults - faults, minutes=minutes)
+        faults, judged = self.store.n_faults - faults, self._judged(ids)
+        record = Collected(episodes=tuple(ids), successes=won, faults=faults, minutes=minutes, judged=judged)
         self.run.save(f"iteration-{number}/collected.json", record)
         self.run.log("collected", iteration=number, episodes=len(ids), successes=won, faults=record.faults)
+
+    def _judged(self, ids: Sequence[str]) -> bool:
+        """Is it a judge's word which of these succeeded. One world imagines all of them."""
+        imagined = next((id for id in ids if self.store.head(id).actor is episodes.Actor.IMAGINED), None)
+        return imagined is not None and self.store.get(imagined).labels.get("rewards") != "true"
 
     def _left_out(self, wrong: Sequence[str]) -> None:
         """List the expert records that cannot be used."""

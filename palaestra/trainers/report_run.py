@@ -71,11 +71,14 @@ def _plots(done: Sequence[Round], made: Sequence[Iteration]) -> list[str]:
     own = [pair for pair in collected if pair[1].number] or collected  # what experts scored is no point of the curve
     score = [Mark(name, e.score) for name, e in own if e.score is not None]
     faults = [Mark(name, e.collected.faults) for name, e in collected]
+    judged = any(e.collected.judged for _, e in own)
+    what = "imagined, of which a judge calls won" if judged else "collected, of which won"
+    said = "imagined, by a judge's word" if judged else "collected"
     told = "in collecting" if any(mark.value for mark in faults) else "in collecting: none"
     answered = [Mark(name, e.prompt_tokens + e.completion_tokens, share=e.completion_tokens) for name, e in collected]
     trained = [Mark(name, e.fitted.report.tokens_trained if e.fitted.report else 0) for name, e in collected]
-    plots += [figure("Episodes", "collected, of which won, by iteration", bars(rollouts, colour="--won"))]
-    plots += [figure("Score of episodes", "collected, by iteration", points(score, percent=False))] if score else []
+    plots += [figure("Episodes", f"{what}, by iteration", bars(rollouts, colour="--won"))]
+    plots += [figure("Score of episodes", f"{said}, by iteration", points(score, percent=False))] if score else []
     plots += [figure("Faults", told, bars(faults, colour="--bad"))]
     if any(mark.value for mark in answered):
         plots += [figure("Tokens of episodes", "of which the agent wrote", bars(answered))]

@@ -36,7 +36,7 @@ def cells(each: Round) -> list[str]:
     e, fit = each.evaluation, each.fit
     rollouts = str(each.plan.rollouts) if each.plan else ("experts" if each.collected else "-")
     if each.collected is not None:
-        rollouts += f" ({each.collected.successes} won)"
+        rollouts += f" ({each.collected.successes} won{', judged' if each.collected.judged else ''})"
     episodes = str(e.episodes) + (f" (+{e.missing} faults left out)" if e.missing else "")
     episodes += f" ({e.out_of_context} out of context)" if e.out_of_context else ""
     label = e.label + (" (nothing to learn: weights unchanged)" if each.fitted is not None and fit is None else "")
@@ -117,12 +117,12 @@ def facts_of(record: dict[str, Any]) -> list[str]:
 
 def iteration_cells(each: Iteration) -> list[str]:
     """An iteration as a row under `ITERATION`."""
-    fit = each.fitted.report
+    fit, mark = each.fitted.report, " (judged)" if each.collected.judged else ""
     return [
         each.label,
         str(len(each.collected.episodes)),
-        str(each.collected.successes),
-        "-" if each.score is None else f"{each.score:.3f}",
+        f"{each.collected.successes}{mark}",
+        "-" if each.score is None else f"{each.score:.3f}{mark}",
         str(each.collected.faults),
         f"{each.prompt_tokens:,}",
         f"{each.completion_tokens:,}",

@@ -127,6 +127,7 @@ def _evaluated(each: Any) -> dict[str, Any]:
         done["collected"] = {
             "episodes": len(each.collected.episodes),
             "successes": each.collected.successes,
+            "judged": each.collected.judged,
             "faults": each.collected.faults,
         }
     return done

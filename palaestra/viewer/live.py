@@ -9,7 +9,7 @@ from palaestra.trainers.live import LIVE
 from palaestra.viewer.tail import tail
 
 READ, POINTS, MOST_STAGES = 4_000_000, 300, 400
-_FIGURES = ("success", "faults", "tokens_per_second", "loss")
+_FIGURES = ("success", "judged_success", "faults", "tokens_per_second", "loss")
 
 
 def progress(folder: Path) -> dict[str, Any] | None:

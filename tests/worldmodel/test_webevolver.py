@@ -20,13 +20,16 @@ from palaestra.envs import BadInput, find
 from palaestra.trainers.config import config_of
 from palaestra.trainers.estimate import of_recipe
 from palaestra.trainers.phases import Collected
-from palaestra.trainers.report import rounds
+from palaestra.trainers.report import iterations, rounds
+from palaestra.trainers.report_tables import HEADS, ITERATION, cells, iteration_cells
 from palaestra.trainers.rundir import read_record
 from palaestra.worldmodel.compared import read
-from palaestra.worldmodel.env import ID
+from palaestra.worldmodel.env import ID, WorldModelEnv
+from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.methods import CONTESTANTS, METHODS
 from palaestra.worldmodel.webevolver import Synthesis, WebEvolver, WebEvolverConfig
+from palaestra.worldmodel.world import LearnedWorld
 
 
 @pytest.fixture(scope="module")
@@ -353,3 +356,32 @@ def test_any_recipe_trains_in_imagination_and_is_measured_in_the_real_environmen
     with EpisodeStore(tmp_path / "run/episodes.sqlite", mode="r") as store:
         assert {store.head(id).actor for id in collected.episodes} == {Actor.IMAGINED}
         assert {head.env for head in store.heads(actor="policy")} == {"toy/Rooms-v0"}
+    assert not collected.judged  # the real environment stood behind the interface
+    assert "judged" not in (tmp_path / "run/report.md").read_text()
+
+
+def test_what_a_recipe_wins_in_imagination_is_told_as_judged(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from palaestra.trainers.rft import RFT, RFTConfig
+
+    common = {key: value for key, value in rooms.settings(tiny).items() if key not in ("world", "steps", "accept")}
+    there = {"env": ID, "env_settings": {"env": "toy/Rooms-v0"}, "budget": 6, "iterations": 1}
+    world = LearnedWorld(rooms.Writes(rooms.true_page), judge=ModelJudge(rooms.Writes(lambda _: "Score: 1.0")))
+    imagined = WorldModelEnv.of(world, "toy/Rooms-v0", max_steps=2)
+    config = config_of(RFTConfig, {**common, **there, "constrain": False})
+    RFT(config, tmp_path / "run", progress="json", env_factory=lambda _: imagined, concurrency=1).train()
+    collected = read_record(tmp_path / "run/iteration-1/collected.json", Collected)
+    assert (collected.judged, collected.successes) == (True, 6)
+    (last,) = [round for round in rounds(tmp_path / "run") if round.number == 1]
+    assert cells(last)[HEADS.index("rollouts")] == "6 (6 won, judged)"
+    (made,) = iterations(tmp_path / "run")
+    row = dict(zip(ITERATION, iteration_cells(made), strict=True))
+    assert (row["won"], row["score"]) == ("6 (judged)", "1.000 (judged)")
+    page = (tmp_path / "run/report.html").read_text()
+    assert "imagined, of which a judge calls won" in page
+    assert "6 (judged)" in page
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ends = {each["stage"]: each for each in told if each["ended"] and each["unit"] == "episodes"}
+    assert [each["judged_success"] for name, each in ends.items() if name.endswith("collect")] == [1.0]
+    assert all("judged_success" not in each for name, each in ends.items() if not name.endswith("collect"))

@@ -41,7 +41,8 @@ function now(progress, working) {
       h("span", { class: "soft" }, working ? (stage.ended ? "done" : "now") : "stopped here")),
     h("div", { class: "track big", role: "progressbar", "aria-valuenow": share === null ? null : Math.round(100 * share), "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": stage.stage }, bar),
     h("div", { class: "facts" }, h("span", {}, `${count(stage.done)}${stage.total ? ` of ${count(stage.total)}` : ""} ${stage.unit}`),
-      stage.success !== undefined && h("span", {}, `success ${percent(stage.success)}`), stage.faults !== undefined && h("span", {}, many(stage.faults, "fault")),
+      stage.success !== undefined && h("span", {}, `success ${percent(stage.success)}`), stage.judged_success !== undefined && h("span", {}, `judged success ${percent(stage.judged_success)}`),
+      stage.faults !== undefined && h("span", {}, many(stage.faults, "fault")),
       stage.tokens_per_second !== undefined && h("span", {}, `${Math.round(stage.tokens_per_second)} tokens/s`),
       stage.loss !== undefined && h("span", {}, `loss ${short(stage.loss)}`), left !== null && h("span", {}, `${span(left)} left`)));
 }
@@ -95,5 +96,5 @@ function evaluations(done) {
         band: done.map((e) => [e.iteration, e.success.low, e.success.high]) }], { format: percent, axis: (v) => percent(v, 0), top: 1, broad: true, xformat: round })),
     table(["weights", "success (95 %)", "score", ["episodes", "number"], ["invalid actions", "number"], ["rollouts won", "number"], ["faults", "number"]], done.map((e) => [
       e.label, held(e), short(e.score.mean), e.episodes, percent(e.invalid),
-      e.collected ? `${e.collected.successes} of ${e.collected.episodes}` : "–", e.collected ? e.collected.faults : e.missing]))];
+      e.collected ? `${e.collected.successes} of ${e.collected.episodes}${e.collected.judged ? " (judged)" : ""}` : "–", e.collected ? e.collected.faults : e.missing]))];
 }
