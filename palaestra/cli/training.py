@@ -235,6 +235,7 @@ def evaluate(
     tasks: Tasks = None,
     samples: Annotated[int, typer.Option(help="Episodes a task.")] = 1,
     improve: Annotated[int, typer.Option(min=0, help="Ask so often to improve on each episode.")] = 0,
+    recall: Annotated[int, typer.Option(min=1, help="Turns of the latest attempt that --improve shows.")] = 8,
     beside: Annotated[
         Path | None,
         typer.Option(
@@ -314,6 +315,7 @@ def evaluate(
             tasks=wanted,
             samples=samples,
             improve=improve,
+            recall=recall,
             protocol=protocol,
             env_settings=env_settings,
             conversation=conversation,

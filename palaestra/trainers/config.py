@@ -30,6 +30,7 @@ class HeldOut(_Config):
         between: measure the weights between those of the cloned experts and the last ones too.
         recovery: measure the last weights too where the start model failed, from the middle of its episodes.
         improve: ask so often to improve on each episode (K-step self-improvement).
+        recall: turns of the latest attempt that are shown there at the most.
     """
 
     split: str | None = None
@@ -40,6 +41,7 @@ class HeldOut(_Config):
     between: bool = True
     recovery: bool = False
     improve: int = Field(default=0, ge=0)
+    recall: int = Field(default=8, ge=1)
 
 
 class RecipeConfig(_Config):

@@ -244,6 +244,7 @@ def evaluate(
     seed: int = 0,
     cluster: Cluster = "task",
     improve: int = 0,
+    recall: int = 8,
     label: str = "",
     concurrency: int = 8,
     progress: Progress | Literal["auto", "bar", "lines", "quiet"] = "auto",
@@ -261,7 +262,8 @@ def evaluate(
         samples: episodes a task.
         protocol: name of an evaluation protocol that the environment knows.
         cluster: what the intervals draw: tasks, or whole task types (how would it go on another type).
-        improve: K, how often every episode is then improved on (see `improvements`).
+        improve, recall: K, how often every episode is then improved on, and how many turns of it are shown there at the
+            most (see `improvements`).
         label: what it is an evaluation of.
         concurrency, progress, env_factory: see `collect`.
         command: for the card.
@@ -309,6 +311,7 @@ def evaluate(
                 improve,
                 conversation=conversation,
                 recipe=recipe,
+                recall=recall,
                 env_settings=settings,
                 concurrency=concurrency,
                 progress=under(progress, "improve"),

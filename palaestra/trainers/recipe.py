@@ -523,6 +523,7 @@ class Recipe(ABC, Generic[C]):
             seed=self.config.seed,
             cluster=plan.cluster,
             improve=plan.improve,
+            recall=plan.recall,
             label=label,
             concurrency=self.concurrency,
             progress=under(self.progress, self._stage),

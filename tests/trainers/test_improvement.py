@@ -134,3 +134,16 @@ def test_k_steps_of_self_improvement(tmp_path: Path) -> None:
         assert all(
             episode.start == Start(task=episode.start.task) for episode in store.episodes() if not episode.start.note
         )
+
+
+def test_how_many_turns_of_an_attempt_a_measurement_shows(tmp_path: Path) -> None:
+    """An attempt on the lamps has several turns; with `recall=1` the first is shown and the others are counted."""
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        evaluate("toy/Lamps-v0", Learner(), store, tasks=2, improve=1, recall=1, progress="quiet")
+        again = [episode for episode in store.episodes() if episode.start.note]
+        assert len(again) == 2
+        for episode in again:
+            attempt = store.get(str(episode.start.parent))
+            assert "\n1. " in episode.start.note
+            assert "\n2. " not in episode.start.note
+            assert f"... and {len(attempt.turns) - 1} more" in episode.start.note
