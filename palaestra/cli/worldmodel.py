@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markdown import Markdown
@@ -43,6 +43,9 @@ from palaestra.cli.training import change_settings, read_settings
 from palaestra.envs import find, make
 from palaestra.envs.errors import BadInput
 from palaestra.trainers.config import config_of
+
+if TYPE_CHECKING:
+    from palaestra.worldmodel.fidelity import Fidelity
 
 app = typer.Typer(no_args_is_help=True, help="Learn what an environment does, measure it, look ahead with it.")
 
@@ -123,6 +126,9 @@ def evaluate(
     origins: Annotated[int, typer.Option(help="Steps of each episode to imagine from.")] = 4,
     trust: Annotated[float, typer.Option(help="Least similarity of a trusted step, in [0, 1].")] = 0.5,
     episodes: Annotated[int | None, typer.Option(help="So many episodes at the most, drawn by the seed.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Save the trusted horizon also in place of one that was measured before.")
+    ] = False,
     seed: Seed = 0,
     load: Load = None,
     dry_run: DryRun = False,
@@ -131,11 +137,14 @@ def evaluate(
 ) -> None:
     """Measure a world model on real episodes of tasks that it did not learn from, by number of imagined steps.
 
+    The trusted horizon follows from the training tasks among them alone. A world model that has none yet keeps it.
+
     Example: `palaestra worldmodel eval runs/world-crafting --store runs/eval-crafting`
     """
+    from palaestra.trainers.evaluate import training_splits
     from palaestra.worldmodel.estimate import of_measuring
     from palaestra.worldmodel.fidelity import fidelity
-    from palaestra.worldmodel.loading import load_world, read_card, world_folder
+    from palaestra.worldmodel.loading import dynamics, load_world, read_card, world_folder
     from palaestra.worldmodel.training import held_out_episodes, store_file
     from palaestra.worldmodel.transitions import drawn
 
@@ -150,27 +159,65 @@ def evaluate(
     try:
         with EpisodeStore(store_file(store), mode="r") as opened:
             found = held_out_episodes(opened, made, card, card.page)
+            made_with = {s[0].episode: opened.get(s[0].episode).provenance.env_settings for s in found}
         if not found:
             raise BadInput(f"{store} holds no real episode of {card.env} in a task that {world} did not learn from")
         found = sorted(found, key=lambda steps: drawn(seed, steps[0].episode))[:episodes]
+        tasks, splits = [steps[0].task for steps in found], training_splits(made)
         report = fidelity(
             load_world(world),
             found,
-            {steps[0].task.id: made.instructions(steps[0].task) for steps in found},
+            {task.id: made.instructions(task) for task in tasks},
             env=card.env,
             env_fingerprint=made.fingerprint(),
             horizons=horizons,
             origins=origins,
             trust=trust,
+            deciding={task.id for task in tasks if task.split in splits},
             seed=seed,
             progress=shown(quiet, as_json),
         )
     finally:
         made.close()
+    elsewhere = sum(dynamics(made_with[steps[0].episode]) != dynamics(card.env_settings) for steps in found)
+    saved, why = _save_horizon(world_folder(world), report, elsewhere, replace)
     if as_json:
-        tell(report.model_dump(mode="json"))
+        tell({**report.model_dump(mode="json"), "saved": saved})
         return
-    screen().print(Markdown(report.markdown()))
+    console = screen()
+    console.print(Markdown(report.markdown()))
+    console.print(plain(why), soft_wrap=True)
+
+
+def _save_horizon(model: Path, report: Fidelity, elsewhere: int, replace: bool) -> tuple[bool, str]:
+    """Leave the trusted horizon beside the weights, for who imagines with them and says no number of steps.
+
+    Args:
+        elsewhere: episodes that were played with other settings than the world model's.
+
+    Returns:
+        Whether it was saved, and what to tell.
+    """
+    from palaestra.trainers.rundir import read_record, write_whole
+    from palaestra.worldmodel.fidelity import Fidelity
+    from palaestra.worldmodel.loading import FIDELITY
+
+    file = model / FIDELITY
+    if report.trusted is None:
+        return (
+            False,
+            "no trusted horizon is saved: measure it on training tasks that the world model did not learn from",
+        )
+    if elsewhere:
+        return False, (
+            f"the trusted horizon is not saved: {elsewhere} of {report.episodes} episodes were played with other "
+            "settings of the environment than the world model learnt from"
+        )
+    if file.is_file() and not replace:
+        had = read_record(file, Fidelity).trusted
+        return False, f"the world model keeps the trusted horizon that it has, {had} steps; --replace saves this one"
+    write_whole(file, report.model_dump_json(indent=2).encode())
+    return True, f"trusted horizon saved: {file}"
 
 
 @app.command()
@@ -213,7 +260,7 @@ def act(
     from palaestra.trainers.live import watched
     from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
-    from palaestra.worldmodel.loading import load_world
+    from palaestra.worldmodel.loading import card_of, dynamics, load_world
     from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
     from palaestra.worldmodel.world import RealWorld
 
@@ -240,6 +287,9 @@ def act(
     imagining = RealWorld(spec.id, env_settings) if world == "real" else load_world(world, spec.id)
     if depth is None and world == "real":
         raise BadInput("--world real has no limit of trust: say --depth")
+    measured = depth is None and imagining.horizon is not None
+    if measured and dynamics(card_of(world, spec.id).env_settings) != dynamics(env_settings):
+        raise BadInput(f"{world} was measured with other settings of {spec.id}; say how many steps to imagine: --depth")
     ahead = LookAhead(
         acting,
         imagining,

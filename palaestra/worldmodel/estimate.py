@@ -7,7 +7,7 @@ from pathlib import Path
 from palaestra.agents.typical import typical
 from palaestra.trainers.estimate import Acting, Estimate, Part, estimate
 from palaestra.trainers.objective import CrossEntropy
-from palaestra.worldmodel.loading import WorldCard
+from palaestra.worldmodel.loading import FIDELITY, WorldCard
 from palaestra.worldmodel.training import TrainConfig, store_file
 
 
@@ -43,7 +43,7 @@ def of_measuring(
     pages = count * origins * horizons
     return Estimate(
         does=f"measure {world} on {count:,} episodes of {card.env}",
-        out="nothing",
+        out=f"{FIDELITY} beside the weights, where nothing was measured before",
         parts=(
             Part(
                 what="imagined pages", episodes=pages, model=True, told=f"at most, {count:,} x {origins} x {horizons}"

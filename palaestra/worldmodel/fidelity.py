@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
@@ -68,7 +68,8 @@ class Fidelity(BaseModel):
         world: its name and version. env: the real environment; env_fingerprint: and what it was.
         episodes, tasks: held-out real episodes that were imagined along, and of how many tasks.
         horizons: by number of imagined steps.
-        trust: least similarity that a trusted horizon has. trusted: see `trusted_horizon`.
+        trust: least similarity that a trusted horizon has. trusted: see `trusted_horizon`; None where no task decides.
+        deciding: of how many of the tasks it follows; None: of all.
         problems: answers without a page by their kind. unreadable: judgements without a number.
         metric: what the figures are.
     """
@@ -82,7 +83,8 @@ class Fidelity(BaseModel):
     tasks: int
     horizons: tuple[Horizon, ...]
     trust: float
-    trusted: int
+    trusted: int | None
+    deciding: int | None = None
     problems: dict[str, int]
     unreadable: int
     metric: str = METRIC
@@ -98,8 +100,19 @@ class Fidelity(BaseModel):
         table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
         return (
             f"{table}\n\n{self.world} on {self.episodes} held-out episodes of {self.tasks} tasks of {self.env}; 95 % "
-            f"intervals over tasks. {self.metric}. Trusted for {self.trusted} steps (similarity of at least "
-            f"{self.trust:g}, and a gain above 0, at the lower ends of their intervals).\n"
+            f"intervals over tasks. {self.metric}. {self._trusted()}\n"
+        )
+
+    def _trusted(self) -> str:
+        if self.trusted is None:
+            return (
+                "None of them is a training task that it did not learn from, so they give no trusted horizon: that is "
+                "chosen without the tasks that success is measured on."
+            )
+        over = "" if self.deciding in (None, self.tasks) else f", over the {self.deciding} training tasks among them"
+        return (
+            f"Trusted for {self.trusted} steps (similarity of at least {self.trust:g}, and a gain above 0, at the "
+            f"lower ends of their intervals{over})."
         )
 
 
@@ -118,6 +131,7 @@ def fidelity(
     horizons: int = 5,
     origins: int = 4,
     trust: float = 0.5,
+    deciding: Collection[str] | None = None,
     seed: int = 0,
     told: Callable[[Compared], None] = _nobody,
     progress: Shown = "quiet",
@@ -133,6 +147,7 @@ def fidelity(
         horizons: steps to imagine from each origin.
         origins: steps of each episode to begin from, drawn by the seed.
         trust: see `Fidelity`.
+        deciding: ids of the tasks that the trusted horizon follows from; None: all.
         progress: how it is shown; its faults are answers without a page.
         told: is given every imagined page beside the real one.
 
@@ -169,15 +184,19 @@ def fidelity(
                 tally.reward(walk, worth.get(id(walk), 0.0))
             count.step(len(walks), faults=sum(problems.values()))
     rows = tuple(tally.row() for tally in tallies if tally.count)
+    tasks = {steps[0].task.id for steps in episodes if steps}
+    decide = tasks if deciding is None else tasks & set(deciding)
+    by = [tally.row(decide) for tally in tallies if tally.has(decide)]
     return Fidelity(
         world=f"{world.name} {world.version}",
         env=env,
         env_fingerprint=env_fingerprint,
         episodes=len(episodes),
-        tasks=len({steps[0].task.id for steps in episodes if steps}),
+        tasks=len(tasks),
         horizons=rows,
         trust=trust,
-        trusted=trusted_horizon(rows, trust),
+        trusted=trusted_horizon(by, trust) if decide else None,
+        deciding=None if deciding is None else len(decide),
         problems=dict(problems),
         unreadable=getattr(judge, "unreadable", 0) - unreadable,
     )
@@ -264,9 +283,15 @@ class _Tally:
         real = walk.steps[walk.at + self.steps - 1]
         self._add("reward", real, float(walk.reached(self.steps) and abs(judged - real.score) <= NEAR))
 
-    def row(self) -> Horizon:
+    def has(self, tasks: Collection[str]) -> bool:
+        """Was anything of these tasks compared."""
+        return any(task in tasks for task in self.values["exact"])
+
+    def row(self, tasks: Collection[str] | None = None) -> Horizon:
+        """The means, of all tasks or of these; `count` and `cut` are of all."""
         signed = {"gain": (-1.0, 1.0)}
-        means = {name: interval(of, bounds=signed.get(name, (0.0, 1.0))) for name, of in self.values.items()}
+        chosen = {name: {t: of[t] for t in of if tasks is None or t in tasks} for name, of in self.values.items()}
+        means = {name: interval(of, bounds=signed.get(name, (0.0, 1.0))) for name, of in chosen.items() if of}
         return Horizon(
             steps=self.steps,
             count=self.count,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -102,6 +104,12 @@ def template_of(model: str) -> ChatTemplate:
     return found
 
 
+def dynamics(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What an environment is made with, as far as pages depend on it: how long episodes may be does not count."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=repr))
+    return {name: value for name, value in plain.items() if name != "max_steps"}
+
+
 def trusted(world: World, asked: int | None) -> int:
     """How many steps to imagine: as many as asked for, else as many as the world model can be trusted for.
 
@@ -112,7 +120,11 @@ def trusted(world: World, asked: int | None) -> int:
         return asked
     if world.horizon:
         return world.horizon
-    why = "has no measured horizon" if world.horizon is None else "cannot be trusted for a single step"
+    why = (
+        "has no measured horizon (see `palaestra worldmodel eval`)"
+        if world.horizon is None
+        else "cannot be trusted for a single step"
+    )
     raise BadInput(f"world model {world.name} {why}; say how many steps to imagine")
 
 

@@ -249,7 +249,8 @@ def measure(
     file = str(Path(folder) / FIDELITY)
     if not run.has(file):
         model = run.path / folder / "model"
-        found = held_out_episodes(store, env, read_card(model), config.page, training_splits(env))
+        splits = training_splits(env)
+        found = held_out_episodes(store, env, read_card(model), config.page, splits) if config.held_out else []
         if not found:
             run.log("no held-out episodes", folder=folder)
             return None
@@ -319,7 +320,8 @@ def held_out_episodes(
 ) -> list[list[Transition]]:
     """The real episodes of a store in tasks that a world model did not learn from, as their transitions.
 
-    In the training split only tasks that were set aside count; all of another split do.
+    In the training split only tasks that were set aside count, or where none were all that it did not learn from; of
+    another split all do.
 
     Args:
         splits: of these splits only.
@@ -335,7 +337,8 @@ def held_out_episodes(
     kept = [
         t
         for t in found
-        if t.task.id not in learnt and (t.task.split not in trained or set_aside(t.task, card.held_out, card.seed))
+        if t.task.id not in learnt
+        and (t.task.split not in trained or not card.held_out or set_aside(t.task, card.held_out, card.seed))
     ]
     kept.sort(key=lambda t: (t.task.id, t.episode, t.step))  # not by when the episodes happened to end
     return [list(steps) for _, steps in groupby(kept, key=lambda t: t.episode)]

@@ -80,7 +80,8 @@ class Synthesis(Record):
     """What was imagined. Nothing of it is a success in the real environment.
 
     Attributes:
-        unsolved: tasks that no real episode solved. steps: imagined steps an episode at the most; 0: not trusted.
+        unsolved: tasks that no real episode solved. steps: imagined steps an episode at the most; 0: not trusted for
+            one; None: nobody measured for how many.
         world, judge: who imagined and who rated.
         episodes: ids of the imagined episodes; kept: of those that are learnt from.
         cut: episodes that the world model could not go on with, by what was wrong.
@@ -88,7 +89,7 @@ class Synthesis(Record):
     """
 
     unsolved: int
-    steps: int
+    steps: int | None
     world: str = ""
     judge: str = ""
     episodes: tuple[str, ...] = ()
@@ -200,13 +201,13 @@ class WebEvolver(RFT):
         report = measure(*shared, seed)
         self.run.write(f"{folder}/done.json", json.dumps({"trusted": report.trusted if report else None}).encode())
 
-    def _imagining(self) -> tuple[World, int]:
-        """Who imagines, and for how many steps."""
+    def _imagining(self) -> tuple[World, int | None]:
+        """Who imagines, and for how many steps; None: nobody measured how far it can be trusted."""
         config = self.config
         last = self.run.path / f"iteration-{self.rounds}/world/model"
         if config.synthesis == "world":
             world = load_world(last)
-            return world, config.steps if config.steps is not None else world.horizon or 0
+            return world, config.steps if config.steps is not None else world.horizon
         if config.synthesis == "real":
             assert config.steps is not None  # see `check`
             return RealWorld(self.spec.id, self.env_settings, factory=self.env_factory), config.steps
@@ -242,11 +243,11 @@ class WebEvolver(RFT):
         world, steps = self._imagining()
         called = f"{world.name} {world.version}"
         if not steps:
-            untrusted = (
-                "cannot be trusted for a single step" if world.horizon == 0 else "was never measured, so set 'steps'"
-            )
-            self.run.log(f"no synthesis: the world model {untrusted}", iteration=number)
-            return Synthesis(unsolved=len(tasks), steps=0, world=called)
+            lacks = "nobody measured the world model, so set 'steps'"
+            if steps is not None:
+                lacks = "the world model cannot be trusted for a single step"
+            self.run.log(f"no synthesis: {lacks}", iteration=number)
+            return Synthesis(unsolved=len(tasks), steps=steps, world=called)
         judge = self._judge(world)
         self.run.log("imagine", iteration=number, tasks=len(tasks), steps=steps)
         sampling = config.sampling.model_copy(update={"temperature": config.temperature})

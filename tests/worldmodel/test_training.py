@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,67 @@ def test_who_learns_on_is_measured_on_nothing_that_it_ever_learnt(
     never = aside - set(first.tasks)
     assert never != aside  # the first one learnt from tasks that the second one sets aside
     assert (report.tasks if report else 0) == len(never)
+
+
+def test_the_horizon_that_is_measured_later_is_the_default_from_then_on(
+    trained: tuple[Path, Fidelity], file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of training tasks that the weights never saw alone, in the same environment, and never over another one's."""
+
+    def measured(store: Path, *more: str) -> dict[str, Any]:
+        words = ["worldmodel", "eval", str(copy), "--store", str(store), "--horizons", "2", "--quiet", "--json"]
+        assert run([*words, *more]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    def acts(*more: str) -> str:
+        words = ["worldmodel", "act", "toy/Rooms-v0", "-p", "random", "--world", str(copy), "--tasks", "1", "--quiet"]
+        code = run([*words, *more, "--out", str(tmp_path / "acts")])
+        said = capsys.readouterr()
+        return said.out if code == 0 else said.err
+
+    copy, kept = tmp_path / "run", tmp_path / "run/model/fidelity.json"
+    shutil.copytree(trained[0], copy)
+    kept.unlink()
+    assert "has no measured horizon" in acts()
+    tested, other = tmp_path / "tested.sqlite", tmp_path / "other.sqlite"
+    with EpisodeStore(tested) as store:
+        collect([rooms.task(pair, "test") for pair in rooms.PAIRS[:6]], RandomPolicy(), store, progress="quiet")
+    with EpisodeStore(file, mode="r") as store, EpisodeStore(other) as changed:
+        for episode in store.episodes():
+            there = episode.provenance.model_copy(update={"env_settings": {"colour": "red", "max_steps": 8}})
+            changed.add(episode.model_copy(update={"provenance": there}))
+    found = measured(tested)
+    assert (found["tasks"], found["trusted"], found["deciding"], found["saved"]) == (6, None, 0, False)
+    assert not measured(other)["saved"]
+    assert not kept.exists()
+    with EpisodeStore(tested) as store, EpisodeStore(file, mode="r") as training:
+        store.add_all(training.episodes())
+    found = measured(tested)
+    assert (found["saved"], found["deciding"], found["tasks"]) == (True, trained[1].tasks, trained[1].tasks + 6)
+    assert found["trusted"] == trained[1].trusted == load_world(copy).horizon
+    assert not measured(file)["saved"]
+    assert measured(file, "--replace", "--trust", "1")["saved"]
+    assert load_world(copy).horizon == 0
+    assert "cannot be trusted for a single step" in acts()
+    kept.write_text(trained[1].model_copy(update={"trusted": 2}).model_dump_json())
+    assert "depth 2," in acts()
+    card = json.loads((copy / "model/world.json").read_text())
+    (copy / "model/world.json").write_text(json.dumps(card | {"env_settings": {"max_steps": 3}}))
+    assert "depth 2," in acts()
+    (copy / "model/world.json").write_text(json.dumps(card | {"env_settings": {"colour": "red"}}))
+    assert "was measured with other settings of toy/Rooms-v0" in acts()
+
+
+def test_where_no_task_was_set_aside_all_that_it_did_not_learn_from_are_measured_on(
+    file: Path, trained: tuple[Path, Fidelity], tmp_path: Path
+) -> None:
+    card = read_card(trained[0] / "model").model_copy(update={"held_out": 0.0})
+    learnt = tuple(rooms.task(pair).id for pair in rooms.PAIRS[3:])
+    with EpisodeStore(file, mode="r") as store:
+        env = make("toy/Rooms-v0")
+        found = held_out_episodes(store, env, card.model_copy(update={"tasks": learnt}), card.page)
+    assert {steps[0].task.id for steps in found} == {rooms.task(pair).id for pair in rooms.PAIRS[:3]}
 
 
 def test_a_store_without_transitions_is_an_error_before_anything_is_written(

@@ -263,12 +263,16 @@ def test_a_world_model_that_nobody_can_trust_imagines_nothing(
     run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
 ) -> None:
     out, _ = run
-    copy = copied(out, tmp_path / "untrusted", steps=None)
-    for measured in copy.glob("iteration-2/world/**/fidelity.json"):
-        measured.write_text(json.dumps({**json.loads(measured.read_text()), "trusted": 0}))
-    control = train(copy, tiny, steps=None)
-    assert (control.steps, control.episodes, control.unsolved > 0) == (0, (), True)
-    assert "cannot be trusted for a single step" in (copy / "log.jsonl").read_text()
+    for steps, why in ((0, "the world model cannot be trusted for a single step"), (None, "nobody measured")):
+        copy = copied(out, tmp_path / f"untrusted {steps}", steps=None)
+        for measured in copy.glob("iteration-2/world/**/fidelity.json"):
+            if steps is None:
+                measured.unlink()
+            else:
+                measured.write_text(json.dumps({**json.loads(measured.read_text()), "trusted": steps}))
+        control = train(copy, tiny, steps=None)
+        assert (control.steps, control.episodes, control.unsolved > 0) == (steps, (), True)
+        assert f"no synthesis: {why}" in (copy / "log.jsonl").read_text()
 
 
 def test_the_horizon_is_chosen_without_the_tasks_that_success_is_measured_on(run: tuple[Path, Synthesis]) -> None:

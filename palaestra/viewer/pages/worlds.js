@@ -44,7 +44,7 @@ function fidelity(found) {
 
 const synthesis = (run) => (each) => h("div", {}, h("h2", {}, `Imagined to learn from, iteration ${each.iteration}`),
   h("p", {}, each.steps ? `${many(each.episodes.length, "episode")} of up to ${many(each.steps, "step")} in ${many(each.unsolved, "task")} that nothing had solved; ${count(each.kept.length)} are learnt from. World: ${each.world}, judge: ${each.judge}.`
-    : `Nothing: ${many(each.unsolved, "task")} were unsolved${each.world ? ", and the world model cannot be trusted for a single step" : ""}.`,
+    : `Nothing: ${many(each.unsolved, "task")} were unsolved${!each.world ? "" : each.steps === 0 ? ", and the world model cannot be trusted for a single step" : ", and nobody measured the world model"}.`,
   Object.entries(each.cut).map(([why, number]) => ` ${count(number)} ${why}.`)),
   h("p", {}, each.episodes.slice(0, 40).map((id) => [h("a", { href: link("episode", { run, id }), class: each.kept.includes(id) ? "strong" : null }, id), " "]), each.episodes.length > 40 && "…"));
 
