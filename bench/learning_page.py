@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from palaestra.trainers.agent_r import Reflection
 from palaestra.trainers.compare import standings_of
 from palaestra.trainers.comparison import markdown
 from palaestra.trainers.grpo import Grades
 from palaestra.trainers.improvement import Improvement
 from palaestra.trainers.methods import CONTESTANTS, contestant
+from palaestra.trainers.phases import Reflection
 from palaestra.trainers.report import rounds
 from palaestra.trainers.rundir import read_record, read_run
 from palaestra.trainers.statistics import Interval, two_way

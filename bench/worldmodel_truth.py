@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import Task, TextEnv
+from palaestra.trainers.phases import Synthesis
 from palaestra.trainers.rundir import read_record, write_whole
 from palaestra.worldmodel.env import CUT
-from palaestra.worldmodel.webevolver import Synthesis
 
 FILE = "truth.json"
 

@@ -18,13 +18,13 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import make
 from palaestra.trainers.evaluate import training_splits
 from palaestra.trainers.objective import CrossEntropy, fit
+from palaestra.trainers.phases import Synthesis
 from palaestra.trainers.rundir import write_whole
 from palaestra.worldmodel.judging import Case
 from palaestra.worldmodel.loading import CARD, WorldCard, load_world, template_of
 from palaestra.worldmodel.page import PageFormat
 from palaestra.worldmodel.training import WorldConfig, samples_of
 from palaestra.worldmodel.transitions import Transition, transitions_of
-from palaestra.worldmodel.webevolver import Synthesis
 
 FILE, AGAIN = "verified.json", "rejudged.json"
 PAGE = PageFormat(max_page=450, rules=False, history=8, judged="actions")

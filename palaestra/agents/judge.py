@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from palaestra.agents.counted import Counted
 from palaestra.agents.episode import Path, Turn
 from palaestra.agents.message import Message
 from palaestra.agents.policy import Policy, Request
+from palaestra.agents.progress import Shown
 from palaestra.envs import Task
 
 _RULES = (
@@ -100,6 +102,7 @@ def first_bad(
     *,
     cut: Callable[[str], str] = str,
     seed: int = 0,
+    progress: Shown = "quiet",
 ) -> tuple[list[int], Counter[Verdict]]:
     """Of each path, how many steps there are up to the first one that is judged bad, that one included.
 
@@ -111,6 +114,7 @@ def first_bad(
         policy, seed: see `judge`.
         instructions: what the environment tells an agent of a task.
         cut: how observations are shown (`Conversation.observation`).
+        progress: how it is shown, with the questions that had no answer.
 
     Returns:
         One number a path, and how often each verdict was given.
@@ -118,20 +122,24 @@ def first_bad(
     found, at = list(limits), list(begin)
     said: dict[tuple[str, int], Verdict] = {}
     going = [place for place in range(len(paths)) if at[place] < limits[place]]
-    while going:
-        keys = {place: (paths[place].origins[at[place]], at[place]) for place in going}
-        asked = {keys[place]: paths[place] for place in going}
-        new = [(key, path) for key, path in asked.items() if key not in said]
-        cases = [_case(path, n, instructions(path.episode.start.task), cut) for (_, n), path in new]
-        answers = judge(cases, policy, seed=seed)
-        said |= {key: answer.verdict for (key, _), answer in zip(new, answers, strict=True)}
-        for place in going:
-            verdict = said[keys[place]]
-            at[place] += 1
-            if verdict is Verdict.BAD:
-                found[place] = at[place]
-                at[place] = limits[place]
-        going = [place for place in going if at[place] < limits[place]]
+    if not going:
+        return found, Counter()
+    with Counted(progress, "judge", "actions", unanswered=0) as shown:
+        while going:
+            keys = {place: (paths[place].origins[at[place]], at[place]) for place in going}
+            asked = {keys[place]: paths[place] for place in going}
+            new = [(key, path) for key, path in asked.items() if key not in said]
+            cases = [_case(path, n, instructions(path.episode.start.task), cut) for (_, n), path in new]
+            answers = judge(cases, policy, seed=seed)
+            said |= {key: answer.verdict for (key, _), answer in zip(new, answers, strict=True)}
+            shown.step(len(new), unanswered=sum(verdict is Verdict.UNANSWERED for verdict in said.values()))
+            for place in going:
+                verdict = said[keys[place]]
+                at[place] += 1
+                if verdict is Verdict.BAD:
+                    found[place] = at[place]
+                    at[place] = limits[place]
+            going = [place for place in going if at[place] < limits[place]]
     return found, Counter(said.values())
 
 

@@ -15,12 +15,13 @@ scores of the ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from palaestra.agents.judge import Verdict, first_bad
 from palaestra.agents.policy import Policy, Sampling
+from palaestra.agents.progress import under
 from palaestra.agents.search import Search, Tree, search
 from palaestra.agents.splice import Contrast, Splice, contrasts, execute, revision, spliced
 from palaestra.envs import Task
@@ -28,7 +29,7 @@ from palaestra.trainers.chat_data import mixed, read_chats
 from palaestra.trainers.config import RecipeConfig
 from palaestra.trainers.evaluate import Evaluation
 from palaestra.trainers.objective import CrossEntropy, Objective
-from palaestra.trainers.phases import Record
+from palaestra.trainers.phases import Reflection
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.sample import Sample
 
@@ -84,14 +85,6 @@ class AgentRConfig(RecipeConfig):
         if not all(0 <= worth <= 1 for worth in self.alpha):
             raise ValueError(f"alpha: scores lie between 0 and 1, got {list(self.alpha)}")
         return self
-
-
-class Reflection(Record):
-    """What an iteration made of its trees: the good ends, the splices, and how the actor judged."""
-
-    good: tuple[str, ...]
-    splices: tuple[Splice, ...]
-    verdicts: dict[str, int]
 
 
 class AgentR(Recipe[AgentRConfig]):
@@ -177,7 +170,8 @@ class AgentR(Recipe[AgentRConfig]):
             return limits, {}
         begin = [0 if self.config.judge_from == "first" else pair.parting for pair in pairs]
         bad, ask, cut = [pair.bad for pair in pairs], self.env.instructions, self.config.conversation.observation
-        kept, said = first_bad(bad, begin, limits, judge_by, ask, cut=cut, seed=self.config.seed)
+        seen: dict[str, Any] = {"cut": cut, "seed": self.config.seed, "progress": under(self.progress, self._stage)}
+        kept, said = first_bad(bad, begin, limits, judge_by, ask, **seen)
         return kept, {verdict.value: said[verdict] for verdict in Verdict}
 
     def _splice(self, pair: Contrast, kept: int) -> Splice:

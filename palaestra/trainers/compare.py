@@ -15,12 +15,12 @@ import numpy as np
 
 from palaestra.agents.judge import Verdict
 from palaestra.envs import BadInput
-from palaestra.trainers.agent_r import Reflection
 from palaestra.trainers.comparison import Bin, Standing, write
 from palaestra.trainers.config import config_of
 from palaestra.trainers.difficulty import BINS, binned
 from palaestra.trainers.evaluate import Evaluation
 from palaestra.trainers.methods import Contestant
+from palaestra.trainers.phases import Reflection
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.recovery import Recovery
 from palaestra.trainers.report import rounds

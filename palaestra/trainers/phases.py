@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from palaestra.agents.splice import Splice
 from palaestra.trainers.objective import FitReport
 
 
@@ -44,6 +45,40 @@ class Fitted(Record):
     model: str
     samples: int
     report: FitReport | None
+
+
+class Reflection(Record):
+    """What an iteration made of its trees: the good ends, the splices, and how the actor judged."""
+
+    good: tuple[str, ...]
+    splices: tuple[Splice, ...]
+    verdicts: dict[str, int]
+
+
+class Synthesis(Record):
+    """What was imagined. Nothing of it is a success in the real environment.
+
+    Attributes:
+        unsolved: tasks that no real episode solved. steps: imagined steps an episode at the most; 0: not trusted for
+            one; None: nobody measured for how many.
+        world, judge: who imagined and who rated.
+        episodes: ids of the imagined episodes; kept: of those that are learnt from.
+        solved: of the episodes, those that the judge calls solved; None: an earlier version did not count them.
+        cut: episodes that the world model could not go on with, by what was wrong.
+        world_calls, prompt_tokens, completion_tokens: what imagining cost, in the process that finished it.
+    """
+
+    unsolved: int
+    steps: int | None
+    world: str = ""
+    judge: str = ""
+    episodes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    solved: int | None = None
+    cut: dict[str, int] = Field(default_factory=dict)
+    world_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 def together(done: Sequence[tuple[Plan | None, Collected, Fitted]]) -> tuple[Plan | None, Collected, Fitted]:

@@ -10,14 +10,17 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from palaestra.agents.selection import Head
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput
 from palaestra.trainers.evaluate import Cluster, Evaluation, compare
 from palaestra.trainers.objective import FitReport
-from palaestra.trainers.phases import Collected, Fitted, Plan, together
+from palaestra.trainers.phases import Collected, Fitted, Plan, Record, Reflection, Synthesis, together
 from palaestra.trainers.rundir import read_record, read_run, write_whole
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Iteration:
         number: 0 is the experts' round.
         score: mean final score of its episodes, in [0, 1]; None without any.
         prompt_tokens, completion_tokens: what its episodes cost.
+        synthesis, reflection: what these phases did, of the methods that have them.
     """
 
     number: int
@@ -63,6 +67,8 @@ class Iteration:
     score: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    synthesis: Synthesis | None = None
+    reflection: Reflection | None = None
 
     @property
     def label(self) -> str:
@@ -96,7 +102,7 @@ def _fitted(run: Path) -> list[int]:
 
 def _iteration(run: Path, number: int, store: EpisodeStore | None) -> Iteration:
     folder = run / f"iteration-{number}"
-    plan = read_record(folder / "plan.json", Plan) if (folder / "plan.json").is_file() else None
+    plan = _if_there(folder / "plan.json", Plan)
     collected = read_record(folder / "collected.json", Collected)
     heads = list(_heads(store, collected.episodes)) if store is not None else []
     return Iteration(
@@ -107,7 +113,13 @@ def _iteration(run: Path, number: int, store: EpisodeStore | None) -> Iteration:
         score=sum(head.score for head in heads) / len(heads) if heads else None,
         prompt_tokens=sum(head.prompt_tokens for head in heads),
         completion_tokens=sum(head.completion_tokens for head in heads),
+        synthesis=_if_there(folder / "synthesis.json", Synthesis),
+        reflection=_if_there(folder / "reflection.json", Reflection),
     )
+
+
+def _if_there(file: Path, kind: type[R]) -> R | None:
+    return read_record(file, kind) if file.is_file() else None
 
 
 def _heads(store: EpisodeStore, ids: Sequence[str]) -> Iterator[Head]:
@@ -128,7 +140,7 @@ def rounds(run: str | Path) -> list[Round]:
     since: list[tuple[Plan | None, Collected, Fitted]] = []
     for number in numbers:
         folder = run / f"iteration-{number}"
-        plan = read_record(folder / "plan.json", Plan) if (folder / "plan.json").is_file() else None
+        plan = _if_there(folder / "plan.json", Plan)
         collected = read_record(folder / "collected.json", Collected)
         since.append((plan, collected, read_record(folder / "fit.json", Fitted)))
         if (folder / "evaluation.json").is_file():

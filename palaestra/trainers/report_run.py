@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from palaestra.trainers import report_tables as tables
 from palaestra.trainers.evaluate import Comparison
 from palaestra.trainers.report_page import facts, figure, folded, page, table, text
+from palaestra.trainers.report_phases import sections
 from palaestra.trainers.report_plots import Mark, bars, curve, intervals, points
 from palaestra.trainers.statistics import Interval
 
@@ -122,6 +123,9 @@ def _tables(done: Sequence[Round], made: Sequence[Iteration]) -> list[str]:
     if made:
         numbers = range(1, len(tables.ITERATION))
         parts += ["<h2>Iterations</h2>", table(tables.ITERATION, list(map(tables.iteration_cells, made)), numbers)]
+    for section in sections(made):
+        parts += [f"<h2>{text(section.title)}</h2>", table(section.heads, section.rows)]
+        parts += [f"<p>{text(line)}</p>" for line in section.told]
     fits = [(each.evaluation.label, each.fit) for each in done if each.fit is not None]
     if fits:
         parts.append("<h2>Fits</h2>")

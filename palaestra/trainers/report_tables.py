@@ -10,6 +10,7 @@ from palaestra.trainers.card import EvaluationCard
 from palaestra.trainers.evaluate import Comparison
 from palaestra.trainers.objective import FitReport
 from palaestra.trainers.report_page import markdown_cell, markdown_table
+from palaestra.trainers.report_phases import sections
 
 if TYPE_CHECKING:
     from palaestra.trainers.report import Iteration, Round
@@ -173,6 +174,8 @@ def markdown(
         parts += ["## Self-improvement", markdown_table(*steps)]
     if made:
         parts += ["## Iterations", markdown_table(ITERATION, [iteration_cells(each) for each in made])]
+    for section in sections(made):
+        parts += [f"## {section.title}", markdown_table(section.heads, section.rows), *map(markdown_cell, section.told)]
     fits = [(each.evaluation.label, each.fit) for each in done if each.fit is not None]
     if fits:
         parts += ["## Fits", markdown_table(["weights", *FIT], [[label, *fit_cells(fit)] for label, fit in fits])]

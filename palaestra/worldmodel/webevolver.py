@@ -25,7 +25,7 @@ from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start, episode_id
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.envs import BadInput, Task
-from palaestra.trainers.phases import Collected, Plan, Record
+from palaestra.trainers.phases import Collected, Plan, Synthesis
 from palaestra.trainers.recipe import Afterwards
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.sample import Sample, sample_of
@@ -74,30 +74,6 @@ class WebEvolverConfig(RFTConfig):
     judge_tokens: int = Field(default=64, ge=8)
     accept: float = Field(default=1.0, ge=0.0, le=1.0)
     real: Literal["first", "all"] = "first"
-
-
-class Synthesis(Record):
-    """What was imagined. Nothing of it is a success in the real environment.
-
-    Attributes:
-        unsolved: tasks that no real episode solved. steps: imagined steps an episode at the most; 0: not trusted for
-            one; None: nobody measured for how many.
-        world, judge: who imagined and who rated.
-        episodes: ids of the imagined episodes; kept: of those that are learnt from.
-        cut: episodes that the world model could not go on with, by what was wrong.
-        world_calls, prompt_tokens, completion_tokens: what imagining cost, in the process that finished it.
-    """
-
-    unsolved: int
-    steps: int | None
-    world: str = ""
-    judge: str = ""
-    episodes: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    cut: dict[str, int] = Field(default_factory=dict)
-    world_calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class WebEvolver(RFT):
@@ -270,6 +246,7 @@ class WebEvolver(RFT):
         made = [self.store.get(episode_id(key)) for key in keys if self.store.has(key)]
         why = {text: problem.value for problem, text in CUT.items()}
         cut = Counter(why[e.final_observation] for e in made if e.final_observation in why)
+        won = sum(e.success for e in made if e.final_observation not in why)
         kept = [e.id for e in made if e.score >= config.accept and e.final_observation not in why]
         return Synthesis(
             unsolved=len(tasks),
@@ -278,6 +255,7 @@ class WebEvolver(RFT):
             judge=judge.name,
             episodes=tuple(e.id for e in made),
             kept=tuple(kept),
+            solved=won,
             cut=dict(cut),
             **{name: count - before[name] for name, count in _spent(world).items()},
         )

@@ -25,9 +25,10 @@ from palaestra.agents.search import Search, search
 from palaestra.agents.splice import Contrast, Splice, execute, lines, pasted
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, Reply, Task, TextEnv, register
-from palaestra.trainers.agent_r import AgentR, AgentRConfig, Reflection
+from palaestra.trainers.agent_r import AgentR, AgentRConfig
 from palaestra.trainers.chat_data import mixed, read_chats
 from palaestra.trainers.config import config_of
+from palaestra.trainers.phases import Reflection
 from palaestra.trainers.rundir import RunDir
 
 
@@ -258,6 +259,28 @@ def test_steps_that_nobody_can_judge_are_counted_apart_and_kept(tmp_path: Path, 
     kept, said = method(tmp_path / "run", model)._kept([pair_of(store, found, "a b x stop", "a b c")], Short(0))
     assert kept == [pair_of(store, found, "a b x stop", "a b c").limit]
     assert said == {"good": 0, "bad": 0, "uncertain": 0, "unanswered": 3}
+
+
+def test_a_judge_whose_questions_are_all_too_long_is_told_of_in_the_progress_and_the_reports(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A window of so few ids that no question fits, though the agent's own prompts do."""
+    wide = {"strategy": "best", "width": 24, "iterations": 12}
+    settings = {"search": wide, "alpha": [0.3], "beta": 0.1, "budget": 60, "iterations": 1}
+    agent = AgentR(method(tmp_path / "run", model, **settings).config, tmp_path / "run", progress="json")
+    asked = agent.acting.policy
+    monkeypatch.setattr(agent.acting, "policy", lambda m, s, **k: Short(0) if s.max_tokens == 200 else asked(m, s, **k))
+    agent.train()
+    found = Reflection.model_validate_json((tmp_path / "run/iteration-1/reflection.json").read_text())
+    count = found.verdicts["unanswered"]
+    assert count == sum(found.verdicts.values()) > 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ends = [each for each in told if each["stage"] == "iteration 1 of 1, judge" and each["ended"]]
+    assert [(each["done"], each["unanswered"]) for each in ends] == [(count, count)]
+    for name in ("report.md", "report.html"):
+        page = (tmp_path / "run" / name).read_text()
+        assert f"Iteration 1: the judge answered none of the {count} questions" in page
+        assert "steps unanswered" in page
 
 
 def test_the_judge_reads_observations_as_the_agent_does(tmp_path: Path, model: Path) -> None:

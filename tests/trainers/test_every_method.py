@@ -18,8 +18,7 @@ from pydantic import BaseModel
 
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.transcript import tokenise
-from palaestra.trainers.agent_r import Reflection
-from palaestra.trainers.phases import Collected
+from palaestra.trainers.phases import Collected, Reflection
 from palaestra.trainers.recipe import Recipe
 from palaestra.trainers.rundir import read_record
 from palaestra.trainers.sample import Pair, Sample

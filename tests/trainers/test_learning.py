@@ -15,10 +15,10 @@ from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.envs import find
 from palaestra.envs.crafting.books import variation_of
-from palaestra.trainers.agent_r import Reflection
 from palaestra.trainers.chat_data import read_chats
 from palaestra.trainers.improvement import Improvement
 from palaestra.trainers.methods import CONTESTANTS
+from palaestra.trainers.phases import Reflection
 from palaestra.trainers.statistics import Interval
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))

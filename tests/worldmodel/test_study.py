@@ -17,11 +17,11 @@ from palaestra.agents.collect import collect
 from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import find, make
+from palaestra.trainers.phases import Synthesis
 from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.page import PageFormat
-from palaestra.worldmodel.webevolver import Synthesis
 from palaestra.worldmodel.world import LearnedWorld
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))

@@ -19,8 +19,9 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, find
 from palaestra.trainers.config import config_of
 from palaestra.trainers.estimate import of_recipe
-from palaestra.trainers.phases import Collected
+from palaestra.trainers.phases import Collected, Synthesis
 from palaestra.trainers.report import iterations, rounds
+from palaestra.trainers.report_phases import nothing_of, sections
 from palaestra.trainers.report_tables import HEADS, ITERATION, cells, iteration_cells
 from palaestra.trainers.rundir import read_record
 from palaestra.worldmodel.compared import read
@@ -28,7 +29,7 @@ from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.methods import CONTESTANTS, METHODS
-from palaestra.worldmodel.webevolver import Synthesis, WebEvolver, WebEvolverConfig
+from palaestra.worldmodel.webevolver import WebEvolver, WebEvolverConfig
 from palaestra.worldmodel.world import LearnedWorld
 
 
@@ -82,6 +83,41 @@ def test_every_round_trains_policy_and_world_and_the_last_one_imagines(run: tupl
     assert found.world == f"{worlds[1].name} {worlds[1].version}"
     assert (found.steps, len(found.episodes)) == (3, found.unsolved)
     assert found.unsolved > 0
+
+
+def test_the_reports_tell_the_synthesis(run: tuple[Path, Synthesis]) -> None:
+    out, found = run
+    solved, cut = found.solved, sum(found.cut.values())
+    assert solved is not None
+    with EpisodeStore(out / "episodes.sqlite", mode="r") as store:
+        assert solved == sum(store.head(id).success for id in found.episodes)
+    (synthesis,) = (section for section in sections(iterations(out)) if section.title == "Synthesis")
+    why = ", ".join(f"{number} {name}" for name, number in sorted(found.cut.items()))
+    row = dict(zip(synthesis.heads, *synthesis.rows, strict=True))
+    assert [row[name] for name in ("iteration", "unsolved tasks", "imagined", "judged solved", "kept", "steps")] == [
+        *("3", str(found.unsolved), str(len(found.episodes)), str(solved), str(len(found.kept)), "3")
+    ]
+    assert row["cut"] == (f"{cut} ({why})" if cut else "0")
+    markdown, html = ((out / name).read_text() for name in ("report.md", "report.html"))
+    assert "## Synthesis" in markdown
+    assert "<h2>Synthesis</h2>" in html
+    assert all("judged solved" in page and found.judge in page for page in (markdown, html))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Synthesis(unsolved=2, steps=3, world="w", episodes=("a",), kept=("a",)), ""),
+        (Synthesis(unsolved=2, steps=3, world="w", episodes=("a",)), "nothing of what was imagined was kept"),
+        (Synthesis(unsolved=0, steps=0), "every task was solved"),
+        (Synthesis(unsolved=2, steps=0), "as was asked for"),
+        (Synthesis(unsolved=2, steps=0, world="w"), "cannot be trusted for a single step"),
+        (Synthesis(unsolved=2, steps=None, world="w"), "nobody measured the world model"),
+    ],
+)
+def test_why_nothing_was_imagined_is_said(found: Synthesis, said: str) -> None:
+    assert said in nothing_of(found)
+    assert bool(nothing_of(found)) == bool(said)
 
 
 def test_only_tasks_that_were_never_solved_are_imagined_and_nothing_imagined_counts_as_real(
