@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from learning_page import page, parts, section
-from learning_start import judged, write_experts, write_judgements
+from learning_start import judged, write_attempts, write_experts, write_judgements
 from learning_studies import IMPROVED, IMPROVEMENTS, JUDGES, JUDGING, MODEL, REHEARSING, START, STUDIES, Study
 
+from palaestra.agents.policy import Sampling
 from palaestra.agents.tiny import env_texts, make_tiny
 from palaestra.envs import find
 from palaestra.trainers.chat_data import read_chats
@@ -57,7 +58,8 @@ def start_model(study: Study, out: Path) -> Path:
     if study.judgements:
         told_to_judge(study, out, cloned, part)
     else:
-        shutil.copytree(cloned / "model", part)
+        last = shown_attempts(study, out, cloned) if study.shown else cloned
+        shutil.copytree(last / "model", part)
     part.rename(model)
     return model
 
@@ -70,18 +72,38 @@ def cloned_model(study: Study, out: Path) -> Path:
     elif not (fresh / "config.json").is_file():
         vocab, episodes = study.vocabulary
         make_tiny(env_texts(study.env, episodes=episodes), fresh, vocab=vocab, name="tiny", **MODEL)
+    return clones(study, fresh, study.taught, {"oracle": "default"}, {**START, "tokens": study.ids}, out / "start")
+
+
+def clones(
+    study: Study, model: Path, tasks: Sequence[str], experts: dict[str, Any], fitted: dict[str, Any], run: Path
+) -> Path:
+    """A model that clones experts; the folder of that iteration."""
     settings = {
-        **shared(study, fresh),
-        "tasks": list(study.taught),
+        **shared(study, model),
+        "tasks": list(tasks),
         "budget": 0,
-        "experts": {"oracle": "default"},
-        "objective": {**study.settings["objective"], **START, "tokens": study.ids},
+        "experts": experts,
+        "objective": {**study.settings["objective"], **fitted},
         "evaluation": {**study.settings["evaluation"], "recovery": False},
     }
-    run = out / "start"
     if not (run / "iteration-0/fit.json").is_file():
         RFT(config_of(RFTConfig, settings), run, progress="quiet").train()
     return run / "iteration-0"
+
+
+def shown_attempts(study: Study, out: Path, cloned: Path) -> Path:
+    """Go on from a cloned model with attempts of its own that the oracle improves on; the folder of that iteration."""
+    from palaestra.agents.policies.hf import HFPolicy
+
+    file = out / "attempts.jsonl"
+    if not file.is_file():
+        sampling = Sampling(**study.settings["sampling"])
+        policy = HFPolicy(cloned / "model", sampling=sampling, constrain=True)
+        recall = study.settings["evaluation"]["recall"]
+        write_attempts(study.env, study.settings["env_settings"], study.attempted, policy, recall, file)
+    experts, fitted = {"file": str(file)}, {**JUDGING, "tokens": study.shown}
+    return clones(study, cloned / "model", study.attempted, experts, fitted, out / "shown")
 
 
 def told_to_judge(study: Study, out: Path, cloned: Path, model: Path) -> None:
@@ -105,7 +127,7 @@ def shared(study: Study, model: Path) -> dict[str, Any]:
 
 def own_of(study: Study, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What single contestants are told besides."""
-    again = {"evaluation": {**study.settings["evaluation"], "improve": IMPROVEMENTS}}
+    again = {"evaluation": {"improve": IMPROVEMENTS, **study.settings["evaluation"]}}
     return {name: {**study.own.get(name, {}), **(again if name in IMPROVED else {})} for name in names}
 
 
@@ -203,6 +225,7 @@ def write_section(study: Study, out: Path, name: str, names: Sequence[str]) -> N
         "start": {**MODEL, **START, "vocabulary": begins.vocabulary[0]},
         "taught": {"tasks": len(begins.taught), "ids": begins.ids},
         "judging": {"judgements": begins.judgements, "ids": begins.judging, **JUDGING} if begins.judgements else None,
+        **({"shown": {"tasks": len(begins.attempted), "ids": begins.shown, **JUDGING}} if begins.shown else {}),
         **({"rehearsed": {"judgements": study.rehearsed, "eta": REHEARSING, "by": JUDGES}} if study.rehearsed else {}),
     }
     missing = [each for each in names if each not in done]

@@ -46,6 +46,7 @@ CLAIMS = (
     Claim("Agent-R beats direct revision", "direct-revision", "agent-r"),
     Claim("An executed splice beats a textual one", "textual-splice", "agent-r"),
     Claim("ExIt beats GRPO on K-step improvement", "grpo", "exit", improving=True),
+    Claim("ExIt that never diverges beats GRPO on K-step improvement", "grpo", "exit-improve", improving=True),
     Claim("ExIt beats GRPO in success", "grpo", "exit"),
 )
 

@@ -1,4 +1,4 @@
-"""What a start model is taught beside solving tasks, to judge single actions; and experts that win or fail.
+"""What a start model is taught beside solving tasks, to judge actions or to read attempts; and experts that win or fail.
 
 Agent-R's actor judges its own steps. The paper's actor can read and reason before it is trained; a model that begins
 with nothing has to be shown what a judgement is, on tasks that nobody trains or is measured on. An action of a flawed
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.agents.collect import collect, planned_keys
+from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Episode, Start, episode_id
 from palaestra.agents.export import write_episodes
 from palaestra.agents.judge import VERDICTS, Case, judge, question
@@ -22,6 +23,7 @@ from palaestra.agents.policy import Policy
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import find, make
 from palaestra.trainers.rundir import write_whole
+from palaestra.trainers.self_iteration import again
 
 GOOD, BAD = VERDICTS[:2]
 
@@ -58,6 +60,36 @@ def rightly(cases: Sequence[tuple[Case, str]], policy: Policy) -> float:
     """The share of cases that a policy judges as they are."""
     answers = judge([case for case, _ in cases], policy)
     return sum(answer.text == verdict for answer, (_, verdict) in zip(answers, cases, strict=True)) / len(cases)
+
+
+def write_attempts(
+    env: str, env_settings: Mapping[str, Any], tasks: Sequence[str], policy: Policy, recall: int, file: Path
+) -> None:
+    """Two attempts of an agent at each task, what the oracle does where the agent is asked to improve on them, and the
+
+    oracle's way without an attempt. ExIt's models read an earlier answer before they are trained; a model that begins
+    with nothing has to be shown what such a request is. Attempts that won are among them, and are good experts too.
+
+    Args:
+        recall: turns of an attempt that are shown at the most.
+    """
+    world, oracle = make(env, **env_settings), OraclePolicy(find(env))
+    starts = [Start(task=task) for task in world.tasks("train") if task.name in set(tasks)]
+    world.close()
+    conversation = Conversation(style=find(env).style)
+    found: list[Episode] = []
+    with EpisodeStore(":memory:") as store:
+
+        def played(by: Policy, at: Sequence[Start], samples: int, recipe: str) -> list[Episode]:
+            told = {"env_settings": env_settings, "conversation": conversation, "progress": "quiet", "recipe": recipe}
+            collect(at, by, store, samples=samples, concurrency=32, **told)
+            keys = planned_keys([(start, samples) for start in at], by, recipe=recipe)
+            return [store.get(episode_id(key)) for key in keys]
+
+        attempts = played(policy, starts, 2, "attempts")
+        asked = [again(store.path(episode.id), 0, "improve", conversation, recall) for episode in attempts]
+        found = [*attempts, *played(oracle, asked, 1, "improved"), *played(oracle, starts, 1, "experts")]
+    write_episodes(found, file)
 
 
 def write_experts(

@@ -35,6 +35,8 @@ class Study:
         judgements: how many actions the start model sees judged; `judging`: ids through it in that, clones among them.
         judged: tasks of these actions; those that it was taught where empty.
         rehearsed: how many of these judgements are in every fit of the contestants that judge.
+        attempted: tasks where the start model sees attempts of its own, with what the oracle does when asked to improve
+            on them; `shown`: ids through it in that.
     """
 
     title: str
@@ -55,6 +57,8 @@ class Study:
     judging: int = 0
     judged: tuple[str, ...] = ()
     rehearsed: int = 0
+    attempted: tuple[str, ...] = ()
+    shown: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -163,6 +167,23 @@ def far_settings(each: int) -> dict[str, Any]:
             "samples": 2,
             "recovery": False,
         },
+    }
+
+
+def again_settings(each: int) -> dict[str, Any]:
+    """What all contestants are told where the start model reads an earlier attempt and nobody has experts.
+
+    Args:
+        each: training tasks of either depth.
+    """
+    settings = far_settings(0)
+    return {
+        **settings,
+        "env_settings": {"recipes": "theme", "max_steps": 16},
+        "tasks": list(crafting((3, 4), range(350, 350 + each), ("bakery",))),
+        "budget": 1280,  # twenty rounds of GRPO and ExIt, in which every rollout that has something to say is learnt once
+        "objective": {**settings["objective"], "tokens": 400_000},
+        "evaluation": {**settings["evaluation"], "samples": 3, "improve": IMPROVEMENTS, "recall": 16},
     }
 
 
@@ -290,6 +311,23 @@ STUDIES = {
         failing=0.5,
         mastered=crafting((3,), range(350, 374), ("bakery",)),
         patience=12,
+    ),
+    "crafting-again": Study(
+        "Crafting, asked to improve, from a start model that reads attempts",
+        "The same book of recipes, targets of depth 3 and 4, no experts. ExIt's models read an earlier answer before they "
+        "are trained; so here the start model was shown attempts of its own, with what the oracle does where the agent "
+        "is asked to improve on them, at targets of depth 2 and 3. GRPO and ExIt go on from that for four times as many "
+        "rollouts as in the studies above, and their whole attempts are shown.",
+        BAKERY,
+        (1200, 200),
+        crafting((2, 3), range(200, 260), ("bakery",)),
+        200_000,
+        again_settings(100),
+        {**dict.fromkeys(("exit", "exit-improve"), {**BUFFER, "recall": 16}), "grpo": ONLINE},
+        ("rft", "grpo", "exit", "exit-improve"),
+        onward="crafting-book",
+        attempted=crafting((2, 3), range(200, 350), ("bakery",)),
+        shown=2_500_000,
     ),
     "webshop": Study(
         "WebShop, goals for thirty of the official 1,000 products",
