@@ -1,4 +1,4 @@
-"""What a start model is taught beside solving tasks, to judge actions or to read attempts; and experts that win or fail.
+"""What a start model is taught beside solving tasks: to judge actions, to read attempts. Experts that win or fail.
 
 Agent-R's actor judges its own steps. The paper's actor can read and reason before it is trained; a model that begins
 with nothing has to be shown what a judgement is, on tasks that nobody trains or is measured on. An action of a flawed

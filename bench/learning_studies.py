@@ -181,7 +181,7 @@ def again_settings(each: int) -> dict[str, Any]:
         **settings,
         "env_settings": {"recipes": "theme", "max_steps": 16},
         "tasks": list(crafting((3, 4), range(350, 350 + each), ("bakery",))),
-        "budget": 1280,  # twenty rounds of GRPO and ExIt, in which every rollout that has something to say is learnt once
+        "budget": 1280,  # twenty rounds of GRPO and ExIt; its ids: every rollout with something to say, about once
         "objective": {**settings["objective"], "tokens": 400_000},
         "evaluation": {**settings["evaluation"], "samples": 3, "improve": IMPROVEMENTS, "recall": 16},
     }
@@ -314,16 +314,16 @@ STUDIES = {
     ),
     "crafting-again": Study(
         "Crafting, asked to improve, from a start model that reads attempts",
-        "The same book of recipes, targets of depth 3 and 4, no experts. ExIt's models read an earlier answer before they "
-        "are trained; so here the start model was shown attempts of its own, with what the oracle does where the agent "
-        "is asked to improve on them, at targets of depth 2 and 3. GRPO and ExIt go on from that for four times as many "
-        "rollouts as in the studies above, and their whole attempts are shown.",
+        "The same book of recipes, targets of depth 3 and 4, no experts. ExIt's models read an earlier answer before "
+        "they are trained; so here the start model was shown attempts of its own, with what the oracle does where the "
+        "agent is asked to improve on them, at targets of depth 2 and 3. GRPO and ExIt go on from that for four times "
+        "as many rollouts as in the study above, and their whole attempts are shown.",
         BAKERY,
         (1200, 200),
         crafting((2, 3), range(200, 260), ("bakery",)),
         200_000,
         again_settings(100),
-        {**dict.fromkeys(("exit", "exit-improve"), {**BUFFER, "recall": 16}), "grpo": ONLINE},
+        {**{name: {**BUFFER, "recall": 16} for name in ("exit", "exit-improve")}, "grpo": ONLINE},
         ("rft", "grpo", "exit", "exit-improve"),
         onward="crafting-book",
         attempted=crafting((2, 3), range(200, 350), ("bakery",)),
