@@ -12,6 +12,7 @@ import pytest
 from palaestra.agents.export import read_episodes
 from palaestra.agents.judge import question
 from palaestra.agents.policies.hf import HFPolicy
+from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.policies.scripted import ScriptedPolicy
 from palaestra.envs import find
 from palaestra.envs.crafting.books import variation_of
@@ -42,7 +43,8 @@ def test_no_contestant_trains_on_what_the_start_model_was_taught_and_nobody_on_w
         assert taught
         assert train | taught <= set(splits["train"])
         assert not train & taught
-        assert not train & set(study.judged)
+        assert not train & {*study.judged, *study.attempted}
+        assert set(study.attempted) <= set(splits["train"])
         assert set(study.mastered) <= train
         assert study.settings["evaluation"]["split"] != "train"
         assert study.names[0] == "rft"
@@ -63,6 +65,28 @@ def test_experts_win_what_they_master_and_give_up_the_rest(tmp_path: Path) -> No
         commands = variation_of(episode.start.task).commands
         assert commands >= 3
         assert (len(episode.turns), episode.outcome) == ((commands, "success") if name in near else (2, "truncated"))
+
+
+def test_attempts_that_a_start_model_is_shown_are_improved_by_the_oracle(tmp_path: Path) -> None:
+    """Of each of two tasks two attempts, the oracle's way after each of them, told of it, and one told of nothing.
+
+    A way after an attempt begins at the first turn, so that nothing of a lost attempt is among its actions.
+    """
+    tasks, file = learning_studies.crafting((2,), range(2), ("bakery",)), tmp_path / "attempts.jsonl"
+    env = learning_worlds.BAKERY
+    agent = flawed(OraclePolicy(find(env)), 0.9)
+    learning_start.write_attempts(env, {"recipes": "theme", "max_steps": 12}, tasks, agent, 3, file)
+    found = {episode.id: episode for episode in read_episodes(file)}
+    improved = [episode for episode in found.values() if episode.start.note]
+    rest = [episode for episode in found.values() if not episode.start.note]
+    assert (len(improved), len(rest)) == (4, 6)
+    assert all(episode.success and episode.start.fork_step == 0 for episode in improved)
+    for episode in improved:
+        attempt = found[str(episode.start.parent)]
+        assert f"1. {attempt.turns[0].action} -> " in episode.start.note
+        assert "Now improve on that attempt" in episode.start.note
+        assert "\n4. " not in episode.start.note
+    assert sum(episode.provenance.policy == OraclePolicy(find(env)).name for episode in rest) == 2
 
 
 def test_what_is_held_out_in_the_bakery_is_no_training_task() -> None:
