@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path as FilePath
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -155,12 +156,16 @@ def balanced(
 
     Which ones is drawn by the seed. Neither they nor the order in which they come back depend on the order given: that
     of a store is the order in which episodes happened to end.
+
+    Episodes that begin alike share transitions and end differently, so these have several worths. What is learnt is the
+    mean: it is what a judge has to expect there, where any one of them (the first one's, one drawn by the seed) would
+    call the same step lost or on the way by chance. It counts as solved only where all did.
     """
     ordered = sorted(transitions, key=lambda t: (t.task.id, t.episode, t.step))
-    distinct: dict[tuple[object, ...], Transition] = {}
+    equal: dict[tuple[object, ...], list[Transition]] = {}
     for each in ordered:
-        distinct.setdefault((each.task.id, each.done, each.page, each.action, each.next), each)
-    everything = list(distinct.values())
+        equal.setdefault((each.task.id, each.done, each.page, each.action, each.next), []).append(each)
+    everything = [_as_one(group) for group in equal.values()]
     starts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     kept: set[tuple[str, int]] = set()
@@ -172,6 +177,14 @@ def balanced(
         kinds[kind] += 1
         kept.add((transition.episode, transition.step))
     return [t for t in everything if (t.episode, t.step) in kept]
+
+
+def _as_one(equal: Sequence[Transition]) -> Transition:
+    """The first of equal transitions, with the mean of what they were worth."""
+    means = {name: [getattr(each, name) for each in equal] for name in ("score", "worth")}
+    changes: dict[str, object] = {name: fmean(of) for name, of in means.items() if len(set(of)) > 1}
+    success = all(each.success for each in equal)
+    return equal[0].model_copy(update={**changes, "success": success}) if changes else equal[0]
 
 
 def again(transitions: Sequence[Transition], most: int = 10) -> list[Transition]:

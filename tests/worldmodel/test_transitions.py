@@ -135,6 +135,21 @@ def test_balance_caps_each_start_and_each_kind_of_action() -> None:
     assert balanced([plenty[0], plenty[0]]) == [plenty[0]]  # equal ones count once
 
 
+def test_a_step_that_episodes_share_is_worth_the_mean_of_what_became_of_them() -> None:
+    """And that does not hang on the names of the episodes."""
+    for names in ("abcd", "dcba"):
+        shared = [
+            transition(0, "open", episode=name).model_copy(
+                update={"worth": worth, "score": worth, "success": worth == 1}
+            )
+            for name, worth in zip(names, (0.5, 0.0, 0.0, 1.0), strict=True)
+        ]
+        (one,) = balanced(shared)
+        assert (one.worth, one.score, one.success) == (0.375, 0.375, False)
+        (sure,) = balanced(shared[3:] * 3)
+        assert sure == shared[3]
+
+
 def test_an_action_that_ends_some_episodes_and_not_others_is_learnt_as_often_with_the_end_as_without() -> None:
     def cake(count: int, over: bool, action: str = "craft cake") -> list[Transition]:
         status = Status.OVER if over else Status.REFUSED
