@@ -7,6 +7,7 @@ What cannot be read is 0 and counted.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,6 +73,10 @@ class Judge(Protocol):
 class ModelJudge:
     """A policy judges: what it says is a word, never the true score.
 
+    Shown the actions alone (`page.judged`), it is told all of them: what solved the task may lie at the beginning. A
+    question that fails (it may be too long for the policy's window) is then asked again with the latest half of them,
+    down to none.
+
     Args:
         policy: who is asked; its `sampling.max_tokens` must leave room for a reason and a number.
         page: how pages are cut.
@@ -87,24 +92,35 @@ class ModelJudge:
         self.policy, self.page = policy, page or PageFormat()
         self.name = f"{policy.name} {policy.version}"
         self.calls = self.unreadable = self.batches = self.prompt_tokens = self.completion_tokens = 0
-        self._together = Together()
+        self._together, self._lock = Together(), threading.Lock()
 
     def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
         """Ask about all cases. What several threads ask at the same time goes to the policy together."""
-        requests = []
-        for number, case in enumerate(cases):
-            said = question(case, self.page)
-            prompt = self.policy.template.opening(said) if self.policy.template is not None else ()
-            requests.append(Request(said, seed + number, prompt))
-        return [self._value(answer) for answer in self._together.ask(requests, self._act)]
+        found: dict[int, Completion] = {}
+        shown: dict[int, int | None] = dict.fromkeys(range(len(cases)))
+        while shown:
+            requests = [self._request(cases[number], many, seed + number) for number, many in shown.items()]
+            found |= zip(shown, self._together.ask(requests, self._act), strict=True)
+            failed = {number: many for number, many in shown.items() if found[number].error is not None}
+            failed = failed if self.page.judged == "actions" else {}
+            longest = {number: len(cases[number].done) if many is None else many for number, many in failed.items()}
+            shown = {number: many // 2 for number, many in longest.items() if many}
+        answers = [found[number] for number in range(len(cases))]
+        with self._lock:
+            self.calls += len(answers)
+            self.unreadable += sum(answer.error is not None or reading(answer.text) is None for answer in answers)
+        return [self._value(answer) for answer in answers]
+
+    def _request(self, case: Case, shown: int | None, seed: int) -> Request:
+        said = question(case, self.page, shown)
+        prompt = self.policy.template.opening(said) if self.policy.template is not None else ()
+        return Request(said, seed, prompt)
 
     def _act(self, requests: Sequence[Request]) -> list[Completion]:
         answers: list[Completion] = []
         for first in range(0, len(requests), self.policy.batch_size):
             self.batches += 1
             answers += self.policy.act(requests[first : first + self.policy.batch_size])
-        self.calls += len(answers)
-        self.unreadable += sum(answer.error is not None or reading(answer.text) is None for answer in answers)
         self.prompt_tokens += sum(answer.prompt_tokens for answer in answers)
         self.completion_tokens += sum(answer.completion_tokens for answer in answers)
         return answers
@@ -126,10 +142,16 @@ class TrueScore:
         return [case.score or 0.0 for case in cases]
 
 
-def question(case: Case, page: PageFormat) -> list[Message]:
-    """The conversation that asks for one number."""
+def question(case: Case, page: PageFormat, shown: int | None = None) -> list[Message]:
+    """The conversation that asks for one number.
+
+    Args:
+        shown: how many of the latest actions; None: `page.history`, or all where nothing else is shown.
+    """
+    if shown is None:
+        shown = page.history if page.judged == "page" else len(case.done)
     lines = [f"Task: {page.cut(case.first)}"]
-    lines += [f"Done: {' '.join(action.splitlines())}" for action in case.done[-page.history :] if page.history]
+    lines += [f"Done: {' '.join(action.splitlines())}" for action in case.done[-shown:] if shown]
     lines += [f"Page: {page.cut(case.page)}"] if page.judged == "page" else []
     lines += ["The episode is over."] if case.over else []
     return [

@@ -131,8 +131,8 @@ class PageFormat(BaseModel):
         rationale: a thought stands before the page.
         rules: before every step it is told its part and the environment's instructions, and likewise the judge. A small
             model that learns a single environment from nothing does without, and reads half as much.
-        judged: what a judge is shown beside the task: the actions and the page that they led to, or the actions alone,
-            as an imagined page may say that all went well.
+        judged: what a judge is shown beside the task: the latest actions and the page that they led to, or all actions
+            alone, as an imagined page may say that all went well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,6 +13,7 @@ from palaestra.agents.collect import collect
 from palaestra.agents.episode import Actor
 from palaestra.agents.export import import_conversations
 from palaestra.agents.played import Played
+from palaestra.agents.policy import Completion
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli import run
 from palaestra.envs import BadInput, Task, make
@@ -31,6 +32,35 @@ def test_a_judge_of_actions_is_not_shown_the_page_that_they_led_to() -> None:
     lines = [f"Task: {page(0, 1)}", "Done: right", "Done: leave", "Page: You are out.", "The episode is over."]
     assert shown == "\n".join(lines)
     assert hidden == "\n".join(line for line in lines if not line.startswith("Page"))
+
+
+def test_a_judge_of_actions_is_shown_all_of_them_as_far_as_they_fit() -> None:
+    done = tuple(f"buy {number}" for number in range(20))
+    case, form = Case(task("0-1"), "", page(0, 1), done, page(0, 1), True), PageFormat(judged="actions", history=3)
+    lines = str(question(case, form)[-1]["content"]).splitlines()
+    assert [line for line in lines if line.startswith("Done: ")] == [f"Done: {action}" for action in done]
+    assert str(question(case, PageFormat(history=3))[-1]["content"]).count("Done: ") == 3
+
+    def window(most: int) -> tuple[list[float], list[int], ModelJudge]:
+        """What a judge says that takes so many lines, and how many actions it was shown each time."""
+
+        def write(prompt: str) -> Completion:
+            return Completion("", error="too long") if prompt.count("\n") >= most else Completion("Score: 0.5")
+
+        policy = Writes(write)
+        judge = ModelJudge(policy, form)
+        said = judge.rate([case, Case(case.task, "", case.first, done[:4], case.page, True)])
+        return said, [prompt.count("Done: ") for prompt in policy.asked], judge
+
+    for most, said, asked, unreadable in (
+        (30, [0.5, 0.5], [20, 4], 0),
+        (9, [0.5, 0.5], [20, 4, 10, 5], 0),
+        (5, [0.5, 0.5], [20, 4, 10, 2, 5, 2], 0),
+        (1, [0.0, 0.0], [20, 4, 10, 2, 5, 1, 2, 0, 1, 0], 2),
+    ):
+        rated, counts, judge = window(most)
+        assert (rated, counts) == (said, asked)
+        assert (judge.calls, judge.unreadable) == (2, unreadable)
 
 
 def test_a_judge_is_read_by_its_last_number() -> None:
