@@ -16,6 +16,7 @@ from palaestra.envs.core import Fidelity, Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput, ReplayDiverged
 from palaestra.envs.fingerprint import code_fingerprint
 from palaestra.envs.registry import EnvSpec, find, make
+from palaestra.worldmodel.bounded import bounded
 from palaestra.worldmodel.judging import Case, Judge
 from palaestra.worldmodel.page import Asked, Prediction, Problem
 from palaestra.worldmodel.world import World
@@ -180,7 +181,8 @@ class WorldModelEnv(TextEnv[Imagined]):
         if observations is None or not actions:
             return super().replay(task, actions, observations)
         try:
-            page, info = self._real_env().replay(self.real_task(task), actions, observations)
+            with bounded(self._real_env(), len(actions) + 1):
+                page, info = self._real_env().replay(self.real_task(task), actions, observations)
         except ReplayDiverged:
             return super().replay(task, actions, observations)
         self._pick(task)
@@ -196,7 +198,8 @@ class WorldModelEnv(TextEnv[Imagined]):
 
     def begin(self, task: Task, rng: np.random.Generator) -> tuple[Imagined, str]:
         """The real first page. Raises what the real environment raises."""
-        page, info = self._real_env().reset(options={"task": self.real_task(task)})
+        with bounded(self._real_env()):
+            page, info = self._real_env().reset(options={"task": self.real_task(task)})
         actions = self._first_actions(info["actions"]) if self.world.lists else None
         return Imagined(page, page, actions), page
 

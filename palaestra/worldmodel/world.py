@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from palaestra.agents.policy import Completion, Policy, Request
 from palaestra.envs import Fidelity, ReplayDiverged, Snapshot, Task, TextEnv, find, make
+from palaestra.worldmodel.bounded import SECONDS, bounded
 from palaestra.worldmodel.judging import Judge, ModelJudge, TrueScore
 from palaestra.worldmodel.page import Asked, PageFormat, Prediction, Problem, Status, digest
 from palaestra.worldmodel.together import Together
@@ -164,6 +165,7 @@ class RealWorld:
         env: id or short name; settings: what it is made with.
         factory: makes it in place of `palaestra.make`.
         kept: snapshots that are remembered, where the environment can copy its state.
+        deadline: seconds of one step from when its turn has come, after which it is aborted; see `bounded`.
 
     Attributes:
         calls: steps that were taken (one that is remembered is not); replayed: steps that were taken only to get there.
@@ -180,6 +182,7 @@ class RealWorld:
         *,
         factory: Callable[[str], TextEnv[Any]] | None = None,
         kept: int = 256,
+        deadline: float | None = SECONDS,
     ) -> None:
         spec = find(env)
         self.name = spec.id
@@ -192,7 +195,7 @@ class RealWorld:
         self._kept: OrderedDict[tuple[str, tuple[str, ...]], Snapshot] = OrderedDict()
         self._most = kept if self._env.fidelity is Fidelity.EXACT else 0
         self._seen: OrderedDict[tuple[str, tuple[str, ...], str], Prediction] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._deadline = threading.Lock(), deadline
 
     def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
         """Go there and act, one step after the other.
@@ -218,7 +221,8 @@ class RealWorld:
         came = self._go(step.task, step.done)
         if came != step.page:
             raise ReplayDiverged(step.task.env, len(step.done), step.page, came)
-        page, _, over, cut, info = self._env.step(step.action)
+        with bounded(self._env, 1, self._deadline):
+            page, _, over, cut, info = self._env.step(step.action)
         self.calls += 1
         self._keep(step.task, taken[1])
         status = Status.OVER if over or cut else Status.GOING if info["valid"] else Status.REFUSED
@@ -239,8 +243,10 @@ class RealWorld:
         if near:
             self._env.restore(self._kept[task.id, done[:near]])
         way = self._env.distance(task, done)
-        self.replayed += len(done) if way is None else way
-        return self._env.replay(task, done)[0]
+        steps = len(done) if way is None else way
+        self.replayed += steps
+        with bounded(self._env, steps + 1, self._deadline):
+            return self._env.replay(task, done)[0]
 
     def _keep(self, task: Task, done: tuple[str, ...]) -> None:
         if self._most:

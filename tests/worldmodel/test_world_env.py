@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, Request
 from palaestra.agents.search import Search, search
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, Fidelity, ReplayDiverged, Task, find, make, specs
+from palaestra.envs import BadInput, EnvFault, Fidelity, ReplayDiverged, Reply, Task, find, make, specs
 from palaestra.envs.check import check
 from palaestra.trainers.evaluate import evaluate, measured, summarise
 from palaestra.trainers.expert_files import read_experts
+from palaestra.worldmodel.bounded import bounded
 from palaestra.worldmodel.branch import Branch
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
@@ -567,6 +569,58 @@ def test_a_real_world_that_does_not_come_back_is_no_world_to_look_ahead_in() -> 
     assert found.page == page(2, 3)
     with pytest.raises(ReplayDiverged, match="diverged at step 0"):
         world.predict([Asked(start, "", page(0, 3), (), page(0, 3), "right")])
+
+
+class Hangs(rooms.Rooms):
+    """Hangs in a step, or in a reset, until it is aborted; the next one does not."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at, self.freed = at, threading.Event()
+
+    def _hang(self, here: str) -> None:
+        if here == self.at and not self.freed.is_set():
+            assert self.freed.wait(60), "nobody aborted it"
+            raise EnvFault("it was aborted")
+
+    def begin(self, task: Task, rng: np.random.Generator) -> tuple[rooms.State, str]:
+        self._hang("reset")
+        return super().begin(task, rng)
+
+    def act(self, state: rooms.State, action: str) -> Reply:
+        self._hang("step")
+        return super().act(state, action)
+
+    def abort(self) -> None:
+        self.freed.set()
+
+
+@pytest.mark.parametrize("at", ["reset", "step"])
+def test_a_real_world_that_hangs_is_a_fault_and_goes_on_after_it(at: str) -> None:
+    """Nobody else ends it: a collection has no deadline for imagined steps."""
+    world, start = RealWorld("toy/Rooms-v0", factory=lambda _: Hangs(at), deadline=0.05), task("0-3")
+    asked = Asked(start, "", page(0, 3), (), page(0, 3), "right")
+    with pytest.raises(EnvFault, match="it was aborted"):
+        world.predict([asked])
+    (found,) = world.predict([asked])
+    assert found.page == page(1, 3)
+
+
+def test_an_imagined_episode_whose_real_first_page_hangs_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palaestra.worldmodel.env.bounded", partial(bounded, seconds=0.05))
+    hangs = Hangs("reset")
+    hangs.registration = find("toy/Rooms-v0")
+
+    def made(_: str) -> WorldModelEnv:
+        env = imagined(oracle(), max_steps=2)
+        env._inner = hangs
+        return env
+
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        report = collect([wish("0-3")], Draws(), store, env_factory=made, progress="quiet", retries=1)
+    assert (report.episodes, report.faults) == (1, 1)
 
 
 @pytest.mark.parametrize(
