@@ -310,6 +310,12 @@ class Path(_Record):
         return self.episode.start.fork_step
 
     @property
+    def half(self) -> frozenset[int]:
+        """The turns, the episode's own among them, whose answer is known to be only half there."""
+        own = self.episode.labels.get("unfinished_turns", ())
+        return frozenset((*self.unfinished, *(self.own + step for step in own)))
+
+    @property
     def actions(self) -> tuple[str, ...]:
         """All actions from the root's reset on."""
         return tuple(turn.action for turn in self.turns)

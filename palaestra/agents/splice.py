@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +18,7 @@ from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Path, Start, Turn, episode_id
 from palaestra.agents.policies.recited import RecitedPolicy
+from palaestra.agents.policy import Completion
 from palaestra.agents.search import Tree, path_to
 from palaestra.agents.store import EpisodeStore
 
@@ -34,6 +35,9 @@ REVISIONS = (
     "That was an error of mine. I take the right step instead.",
 )
 """Ten revision thoughts of our own, one of which stands where the good path begins."""
+
+Ends = Callable[[Sequence[int]], bool]
+"""Does a completion end with the template's own end-of-turn (`ChatTemplate.ends`), or was it cut before."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def execute(
     store: EpisodeStore,
     conversation: Conversation,
     *,
+    ends: Ends,
     version: str,
     seed: int = 0,
     recipe: str | None = None,
@@ -130,6 +135,7 @@ def execute(
 
     Args:
         splices: what to recite; version: of whoever wrote the paths, for the episodes' keys.
+        ends: see `Ends`.
         seed, recipe, iteration, collecting: see `collect`.
 
     Returns:
@@ -139,7 +145,7 @@ def execute(
     twins: dict[tuple[str, int], int] = {}
     policies: dict[str, RecitedPolicy] = {}
     for place, splice in enumerate(splices):
-        said, start = lines(splice, store, conversation), start_of(splice, store)
+        said, start = lines(splice, store, conversation, ends), start_of(splice, store)
         twin = twins[start.id, len(said)] = twins.get((start.id, len(said)), -1) + 1
         name = f"splice:{len(said)}:{twin}"  # one key an episode, though several go on from one step
         policy = policies.setdefault(name, RecitedPolicy(name=name, version=version))
@@ -167,14 +173,23 @@ def execute(
     return done
 
 
-def lines(splice: Splice, store: EpisodeStore, conversation: Conversation) -> list[str]:
-    """What the agent says after the steps that are kept."""
-    rest = store.path(splice.good).turns[splice.resumes :]
-    said = [turn.completion for turn in rest]
+def lines(splice: Splice, store: EpisodeStore, conversation: Conversation, ends: Ends) -> list[Completion]:
+    """What the agent says after the steps that are kept; what was cut at `max_tokens` stays unfinished.
+
+    Recited as a whole answer it would get an end-of-turn that nobody wrote, and be learnt with it.
+    """
+    good = store.path(splice.good)
+    rest = good.turns[splice.resumes :]
+    whole = [turn.tokens is None or ends(turn.tokens.completion) for turn in rest]
+    said = [
+        Completion(turn.completion, finished=ended and step not in good.half)
+        for step, (turn, ended) in enumerate(zip(rest, whole, strict=True), splice.resumes)
+    ]
     if splice.thought and splice.place == "turn":
-        return [conversation.write("wait", splice.thought), *said]
+        return [Completion(conversation.write("wait", splice.thought)), *said]
     if splice.thought:
-        said[0] = conversation.write(rest[0].action, f"{splice.thought} {rest[0].thought or ''}".strip())
+        text = conversation.write(rest[0].action, f"{splice.thought} {rest[0].thought or ''}".strip())
+        said[0] = replace(said[0], text=text)
     return said
 
 
@@ -184,26 +199,29 @@ def start_of(splice: Splice, store: EpisodeStore) -> Start:
     return Start(task=path.episode.start.task, parent=path.origins[splice.kept - 1], fork_step=splice.kept)
 
 
-def spliced(splice: Splice, store: EpisodeStore, conversation: Conversation) -> Path:
+def spliced(splice: Splice, store: EpisodeStore, conversation: Conversation, ends: Ends) -> Path:
     """The path of a splice: as executed, or, where it never was, as joined texts."""
-    return store.path(splice.episode) if splice.episode else pasted(splice, store, conversation)
+    return store.path(splice.episode) if splice.episode else pasted(splice, store, conversation, ends)
 
 
-def pasted(splice: Splice, store: EpisodeStore, conversation: Conversation) -> Path:
+def pasted(splice: Splice, store: EpisodeStore, conversation: Conversation, ends: Ends) -> Path:
     """The path as joined texts that nobody executed: after its first action the good path's observations stand where
     they may not hold. Where the paths join stands what the last kept step of the bad one led to.
 
     It is what the released code of Agent-R trains on, and here a control; it is never stored.
     """
     bad, good = store.path(splice.bad), store.path(splice.good)
-    said = lines(splice, store, conversation)
+    said = lines(splice, store, conversation, ends)
     seen = [bad.observations()[splice.kept], *(turn.observation for turn in good.turns[splice.resumes + 1 :])]
     if len(said) > len(seen):  # the released code answers the reflection's "wait" with "ok."
         seen = [seen[0], "ok.", *seen[1:]]
     turns = tuple(
-        Turn(observation=before, completion=line, action=conversation.read(line).action)
+        Turn(observation=before, completion=line.text, action=conversation.read(line.text).action)
         for before, line in zip(seen, said, strict=True)
     )
-    episode = good.episode.model_copy(update={"start": start_of(splice, store), "turns": turns, "labels": {}})
+    half = [step for step, line in enumerate(said) if not line.finished]
+    labels = {"unfinished_turns": half} if half else {}
+    episode = good.episode.model_copy(update={"start": start_of(splice, store), "turns": turns, "labels": labels})
     origins = (*bad.origins[: splice.kept], *([splice.good] * len(turns)))
-    return Path(episode=episode, turns=(*bad.turns[: splice.kept], *turns), origins=origins)
+    before = tuple(sorted(step for step in bad.half if step < splice.kept))
+    return Path(episode=episode, turns=(*bad.turns[: splice.kept], *turns), origins=origins, unfinished=before)

@@ -125,7 +125,8 @@ class AgentR(Recipe[AgentRConfig]):
             path = self.store.path(id)
             agent += self.samples_of(path, range(len(path.turns)), kind="good")
         for splice in (splice for splice in found.splices if splice.accepted):
-            agent += self.samples_of(spliced(splice, self.store, self.config.conversation), kind="revision")
+            path = spliced(splice, self.store, self.config.conversation, self.acting.template.ends)
+            agent += self.samples_of(path, kind="revision")
         return agent
 
     # -- collecting: search, judge, splice ---------------------------------------------------------------------------
@@ -146,7 +147,8 @@ class AgentR(Recipe[AgentRConfig]):
         if config.splice == "textual":
             splices = [splice.model_copy(update={"accepted": True}) for splice in splices]
         else:
-            splices = execute(splices, self.store, version=policy.version, iteration=number, **self.collecting())
+            by = {"ends": self.acting.template.ends, "version": policy.version, "iteration": number}
+            splices = execute(splices, self.store, **by, **self.collecting())
         ends = [end.head.id for tree in report.trees for end in tree.ends() if end.head is not None]
         good = [id for id in ends if (head := self.store.head(id)).score >= alpha and head.score > 0]
         record = Reflection(good=tuple(good), splices=tuple(splices), verdicts=verdicts)

@@ -140,7 +140,8 @@ def _alike(each: Contestant, settings: Mapping[str, Any], own: Mapping[str, Any]
     if kept := {key for key in each.fixed if key in settings and settings[key] != each.fixed[key]}:
         key = min(kept)
         raise BadInput(f"{key}: {each.name} is this method with {key}={each.fixed[key]!r}; give it to others by name")
-    measured, mine = settings.get("evaluation") or {}, own.get("evaluation") or {}
+    measured = _group(settings, "evaluation", "samples=2")
+    mine = _group(own, "evaluation", "samples=2", f"{each.name}.")
     apart = [key for key in _SAME if key in own and own[key] != settings.get(key)]
     apart += [f"evaluation.{key}" for key in ("split", "tasks") if key in mine and mine[key] != measured.get(key)]
     if apart:
@@ -162,9 +163,13 @@ def _flat(settings: Mapping[str, Any], at: str = "") -> list[tuple[str, Any]]:
 
 def objective_given(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the settings say of the objective. Raises BadInput where that is no group of keys."""
-    given = settings.get("objective", {})
+    return _group(settings, "objective", "tokens=200000")
+
+
+def _group(settings: Mapping[str, Any], name: str, such: str, whose: str = "") -> Mapping[str, Any]:
+    given = settings.get(name, {})
     if not isinstance(given, Mapping):
-        raise BadInput(f"objective is a group of keys, as in objective.tokens=200000, got {given!r}")
+        raise BadInput(f"{whose}{name} is a group of keys, as in {whose}{name}.{such}, got {given!r}")
     return given
 
 

@@ -1,10 +1,10 @@
 """Recorded expert episodes: what of a file can be learnt from, and what cannot and why.
 
-A record is left out that is malformed, of another environment or of a task that is not for training, whose answers are
-in another style than the run reads, that forks what is not used, or that does not replay: its actions, taken in the
-environment, must show what the record says was seen, and end as it says. The score of an episode that was exported here
-must be the environment's, too; those of others' conversations may be of another protocol (`docs/evaluation.md`).
-Everything else of the file is used.
+A record is left out that is malformed, of another environment or of a task that is not for training, that forks what
+is not used, or that does not replay: its actions, taken in the environment, must show what the record says was seen,
+and end as it says. The score of an episode that was exported here must be the environment's, too; those of others'
+conversations may be of another protocol (`docs/evaluation.md`). Everything else of the file is used; an answer that was
+written in another style is learnt in the run's own (`Conversation.shown_completion`).
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ def read_experts(
     Args:
         env: where records are replayed, if `replay`.
         splits: the training splits; allowed: ids of the training tasks, whatever a record states.
-        conversation: how answers are read: those of conversations, and those of episodes must have been written so;
-            score: of conversations that name none.
+        conversation: how answers of conversations are read; score: of those that name none.
         progress: how the replaying is shown; its faults are records that are left out.
 
     Returns:
@@ -73,7 +72,7 @@ def read_experts(
     with Counted(progress, f"{'replay' if replay else 'read'} {file.name}", "episodes", len(recorded)) as count:
         for episode in recorded:
             problem = _foreign(episode, spec, splits, allowed) or _fault(episode)
-            problem = problem or _other_style(episode, conversation) or _no_fork(episode, good)
+            problem = problem or _no_fork(episode, good)
             if problem is None and replay:
                 problem = _differs(episode, good, env, scored=ours)
             if problem is None:
@@ -130,14 +129,6 @@ def _foreign(episode: Episode, spec: EnvSpec, splits: Sequence[str], allowed: Co
             f"file says split {task.split!r}; it may not be trained on"
         )
     return None
-
-
-def _other_style(episode: Episode, conversation: Conversation) -> str | None:
-    """What was written in another style would be learnt word for word, and then be read as something else."""
-    style = episode.provenance.conversation.get("style", conversation.style)
-    if style == conversation.style:
-        return None
-    return f"was written in style {style!r}, and this run reads answers in style {conversation.style!r}"
 
 
 def _no_fork(episode: Episode, known: dict[str, Episode]) -> str | None:

@@ -154,7 +154,6 @@ def sample_of(
     if outside := [step for step in chosen if not 0 <= step < count]:
         raise BadInput(f"episode {episode.id} has turns 0..{count - 1}, so turn {outside[0]} cannot be trained")
     records = tokenise(path.turns, conversation, template, instructions)
-    cut = {*path.unfinished, *(path.own + step for step in episode.labels.get("unfinished_turns", ()))}
     samples: list[Sample] = []
     ids: list[int] = []
     weights: list[float] = []
@@ -165,7 +164,7 @@ def sample_of(
             samples += _whole(ids, weights, origins, episode, kind, sampled if logprobs else [])
             ids, weights, origins, sampled = [], [], [], []
         worth = (chosen[step] if isinstance(chosen, Mapping) else 1.0) * weight if step in chosen else 0.0
-        if step in cut:  # its end-of-turn is of our making, and half an answer teaches stopping in the middle
+        if step in path.half:  # its end-of-turn is of our making, and half an answer teaches stopping in the middle
             worth = 0.0
         ids += [*record.context, *record.completion]
         weights += [0.0] * len(record.context) + [worth] * len(record.completion)

@@ -16,6 +16,7 @@ import lamps
 import numpy as np
 import pytest
 
+from palaestra.agents.collect import collect
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.judge import Case, Verdict, judge
 from palaestra.agents.policies.hf import HFPolicy
@@ -130,6 +131,11 @@ def splice_of(found: dict[str, Any], bad: str, good: str, kept: int, resumes: in
 
 
 QUIET: dict[str, Any] = {"progress": "quiet", "recipe": "agent-r", "iteration": 1}
+
+
+def WHOLE(ids: Sequence[int]) -> bool:
+    """Every answer ends with its end-of-turn."""
+    return True
 
 
 def trained(agent: AgentR, sample: Any) -> str:
@@ -322,7 +328,7 @@ def test_a_splice_goes_through_the_environment_and_only_what_holds_is_kept(tmp_p
     store, found = ends(tmp_path, "x undo a b c", "x a stop")
     agent = method(tmp_path / "run", model)
     splices = [splice_of(found, "x a stop", "x undo a b c", kept, 1) for kept in (1, 2)]
-    done = execute(splices, store, agent.config.conversation, version="v", **QUIET)
+    done = execute(splices, store, agent.config.conversation, ends=WHOLE, version="v", **QUIET)
     assert [splice.accepted for splice in done] == [True, False]
     assert [splice.score for splice in done] == [1.0, 0.0]
     path = store.path(done[0].episode or "")
@@ -341,7 +347,7 @@ def test_several_splices_may_go_on_from_one_step(tmp_path: Path, model: Path) ->
         splice_of(found, "x stop", "a b c", 1, 0),
         splice_of(found, "x stop", "a b c", 1, 0, wanted=0.0),
     ]
-    done = execute(splices, store, agent.config.conversation, version="v", **QUIET)
+    done = execute(splices, store, agent.config.conversation, ends=WHOLE, version="v", **QUIET)
     assert [splice.accepted for splice in done] == [True, False, True]
     assert len({splice.episode for splice in done}) == 3
 
@@ -350,7 +356,7 @@ def test_the_textual_control_joins_texts_and_stores_nothing(tmp_path: Path, mode
     store, found = ends(tmp_path, "x undo a b c", "x a stop")
     agent = method(tmp_path / "run", model)
     before = len(store)
-    path = pasted(splice_of(found, "x a stop", "x undo a b c", 2, 1), store, agent.config.conversation)
+    path = pasted(splice_of(found, "x a stop", "x undo a b c", 2, 1), store, agent.config.conversation, WHOLE)
     assert path.actions == ("x", "a", "undo", "a", "b", "c")
     assert [turn.observation for turn in path.turns[1:3]] == ["Written: x.", "Written: xa."]  # of the bad path
     assert [turn.observation for turn in path.turns[3:]] == ["Written: .", "Written: a.", "Written: ab."]  # of the good
@@ -358,18 +364,57 @@ def test_the_textual_control_joins_texts_and_stores_nothing(tmp_path: Path, mode
     assert trained(agent, sample) == "undoabc"
     assert len(store) == before
     turn = splice_of(found, "x a stop", "x undo a b c", 2, 1, thought="I go back.")
-    path = pasted(turn.model_copy(update={"place": "turn"}), store, Conversation(style="react"))
+    path = pasted(turn.model_copy(update={"place": "turn"}), store, Conversation(style="react"), WHOLE)
     assert [turn.completion for turn in path.turns[2:4]] == ["Thought: I go back.\nAction: wait", "undo"]
     assert [turn.observation for turn in path.turns[2:5]] == ["Written: xa.", "ok.", "Written: ."]
+
+
+def test_a_half_answer_of_the_good_path_is_context_in_the_splice_too(tmp_path: Path, model: Path) -> None:
+    """A server cuts "b" in the middle of a second line and gives no ids. Recited as a whole answer it would be learnt,
+    with an end-of-turn that nobody wrote. Of the good path a, b, c both splices teach a and c."""
+
+    class Cut(Paths):
+        def act(self, requests: Sequence[Request]) -> list[Completion]:
+            told = [each.text for each in super().act(requests)]
+            return [Completion("b\nand the", finished=False) if text == "b" else Completion(text) for text in told]
+
+    store = EpisodeStore(tmp_path / "episodes.sqlite")
+    plan = Search(strategy="beam", beam=9, width=40)
+    (tree,) = search([TASK], Cut("x stop", "a b c"), store, plan).trees
+    found = {" ".join(store.path(end.head.id).actions): end for end in tree.ends() if end.head}
+    agent = method(tmp_path / "run", model)
+    good = store.path(found["a b c"].head.id)
+    assert sorted(good.half) == [1]
+    splice = splice_of(found, "x stop", "a b c", 1, 0, wanted=0.0)
+    (done,) = execute([splice], store, Conversation(), ends=agent.acting.template.ends, version="v", **QUIET)
+    assert done.episode is not None
+    for path in (store.path(done.episode), pasted(splice, store, Conversation(), agent.acting.template.ends)):
+        assert "b\nand the" in [turn.completion for turn in path.turns]
+        (sample,) = agent.samples_of(path, kind="revision")
+        assert trained(agent, sample) == "ac"
+
+
+def test_an_answer_whose_ids_have_no_end_is_recited_as_half_an_answer(tmp_path: Path, model: Path) -> None:
+    """A local model with room for one id: nearly all of its answers are cut."""
+    agent, policy = method(tmp_path / "run", model), HFPolicy(model, sampling=Sampling(temperature=1.0, max_tokens=1))
+    with EpisodeStore(tmp_path / "episodes.sqlite") as store:
+        collect([TASK], policy, store, **QUIET)
+        (path,) = store.paths()
+        ended = [agent.acting.template.ends(turn.tokens.completion) for turn in path.turns if turn.tokens]
+        assert len(ended) == len(path.turns)
+        assert not all(ended)
+        splice = Splice(task=TASK.id, bad=path.episode.id, good=path.episode.id, kept=1, resumes=0, wanted=0.0)
+        said = lines(splice, store, Conversation(), agent.acting.template.ends)
+        assert [answer.finished for answer in said] == ended
 
 
 def test_a_revision_stands_before_the_next_action_or_is_a_turn_of_its_own(tmp_path: Path) -> None:
     store, found = ends(tmp_path, "a b c", "x stop")
     splice, react = splice_of(found, "x stop", "a b c", 1, 0, thought="I go back."), Conversation(style="react")
-    assert lines(splice, store, react)[0] == "Thought: I go back.\nAction: a"
+    assert lines(splice, store, react, WHOLE)[0].text == "Thought: I go back.\nAction: a"
     turn = splice.model_copy(update={"place": "turn"})
-    assert lines(turn, store, react)[0] == "Thought: I go back.\nAction: wait"
-    assert len(lines(turn, store, react)) == 4
+    assert lines(turn, store, react, WHOLE)[0].text == "Thought: I go back.\nAction: wait"
+    assert len(lines(turn, store, react, WHOLE)) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lamps
 import pytest
 
 from palaestra.agents.collect import collect
+from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Episode
 from palaestra.agents.export import write_episodes
+from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
 from palaestra.agents.store import EpisodeStore
+from palaestra.agents.tiny import env_texts, make_tiny
 from palaestra.envs import BadInput, find
 from palaestra.trainers.config import config_of
 from palaestra.trainers.phases import Collected
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.rundir import read_record
+from palaestra.trainers.sample import Sample
 
 
 @pytest.fixture(scope="module")
@@ -189,27 +194,42 @@ def test_another_episode_under_an_id_that_was_read_before_is_left_out(
     assert f"episode {records[0]['id']} has the id of another episode of the file" in problem
 
 
-def test_what_was_written_in_another_style_is_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
-    """Its thought would be learnt as the first line, which this run reads as the action; replaying cannot see it."""
-    file = tmp_path / "experts.jsonl"
-    records = list(lines(file, recorded))
-    assert {record["provenance"]["conversation"]["style"] for record in records} == {"action"}
-    for turn in records[0]["turns"]:
-        turn["completion"] = f"Thought: I take the next step.\nAction: {turn['action']}"
-    records[0]["provenance"]["conversation"]["style"] = "react"
-    del records[1]["provenance"]["conversation"]["style"]  # does not say: taken
-    file.write_text("\n".join(json.dumps(record) for record in records))
-    trained(tmp_path / "run", model, file)
-    assert used(tmp_path / "run") == 5
-    (problem,) = problems(tmp_path / "run")
-    assert (
-        f"episode {records[0]['id']} was written in style 'react', and this run reads answers in style 'action'"
-        in problem
+@pytest.mark.parametrize(
+    ("written", "read", "learnt"),
+    [
+        ("react", "action", "press red"),
+        ("action", "react", "Thought: I take the next step.\nAction: press red"),
+    ],
+)
+def test_what_was_written_in_another_style_is_learnt_in_the_runs_own(
+    tmp_path: Path, written: Literal["react", "action"], read: str, learnt: str
+) -> None:
+    """An oracle's episodes of one style, cloned by a run of the other: the thought is left out, or put in."""
+    spec, file = find("toy/Lamps-v0"), tmp_path / "experts.jsonl"
+    tasks = spec.split("train")[:3]
+    with EpisodeStore(":memory:") as store:
+        collect(tasks, OraclePolicy(spec), store, conversation=Conversation(style=written), progress="quiet")
+        write_episodes(store.episodes(), file)
+    model = make_tiny(env_texts("toy/Lamps-v0", episodes=20), tmp_path / "model", vocab=400, context=512, seed=0)
+    settings = lamps.settings(
+        model,
+        tasks=[task.name for task in tasks],
+        experts={"file": str(file)},
+        budget=0,
+        constrain=False,
+        conversation={"style": read},
+        evaluation={"tasks": 1},
+        objective={"epochs": 1},
     )
-    file.write_text(json.dumps(records[0]))
-    with pytest.raises(BadInput, match="was written in style"):
-        trained(tmp_path / "all", model, file)
-    assert not (tmp_path / "all").exists()
+    run = RFT(config_of(RFTConfig, settings), tmp_path / "run", progress="quiet")
+    run.train()
+    with gzip.open(tmp_path / "run/iteration-0/samples.jsonl.gz", "rt") as samples:
+        found = [Sample.model_validate_json(line) for line in samples]
+    decode = HFPolicy(model).template.decode
+    said = [decode([id for id, w in zip(s.ids, s.weights, strict=True) if w]) for s in found]
+    assert len(said) == 3
+    assert any(text.startswith(learnt) for text in said)
+    assert all(text.startswith("press ") == (read == "action") for text in said)
 
 
 def test_a_fault_is_listed_and_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:

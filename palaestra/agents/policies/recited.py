@@ -21,22 +21,22 @@ class RecitedPolicy(PolicyBase):
 
     def __init__(self, *, name: str, version: str = "0", actor: Actor = Actor.SPLICED) -> None:
         super().__init__(name=name, version=version, actor=actor)
-        self._lines: dict[int, str] = {}
+        self._lines: dict[int, Completion] = {}
 
-    def learn(self, key: str, first: int, lines: Sequence[str], seed: int) -> None:
+    def learn(self, key: str, first: int, lines: Sequence[Completion], seed: int) -> None:
         """Take in the lines of one planned episode.
 
         Args:
             key: of the episode (`planned_keys`); `first`: the step of its first own turn.
-            lines: its completions; seed: that `collect` will be given.
+            lines: its answers, half ones marked as such; seed: that `collect` will be given.
         """
         self._lines |= {turn_seed(seed, key, first + place): line for place, line in enumerate(lines)}
 
     def act(self, requests: Sequence[Request]) -> list[Completion]:
         """The line that is due; an error for an episode that goes on after its last line."""
-        lines: Mapping[int, str] = self._lines
+        lines: Mapping[int, Completion] = self._lines
         return [
-            Completion(lines[request.seed])
+            lines[request.seed]
             if request.seed in lines
             else Completion("", error=f"{self.name} has no line for this turn")
             for request in requests
