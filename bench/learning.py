@@ -31,6 +31,7 @@ from learning_page import page, parts, section
 from learning_start import judged, write_attempts, write_experts, write_judgements
 from learning_studies import IMPROVED, IMPROVEMENTS, JUDGES, JUDGING, MODEL, REHEARSING, START, STUDIES, Study
 
+from palaestra.agents.conversation import Conversation
 from palaestra.agents.policy import Sampling
 from palaestra.agents.tiny import env_texts, make_tiny
 from palaestra.envs import find
@@ -100,8 +101,9 @@ def shown_attempts(study: Study, out: Path, cloned: Path) -> Path:
     if not file.is_file():
         sampling = Sampling(**study.settings["sampling"])
         policy = HFPolicy(cloned / "model", sampling=sampling, constrain=True)
+        shown = Conversation(**{"style": find(study.env).style, **study.settings.get("conversation", {})})
         recall = study.settings["evaluation"]["recall"]
-        write_attempts(study.env, study.settings["env_settings"], study.attempted, policy, recall, file)
+        write_attempts(study.env, study.settings["env_settings"], study.attempted, policy, shown, recall, file)
     experts, fitted = {"file": str(file)}, {**JUDGING, "tokens": study.shown}
     return clones(study, cloned / "model", study.attempted, experts, fitted, out / "shown")
 

@@ -63,12 +63,18 @@ def rightly(cases: Sequence[tuple[Case, str]], policy: Policy) -> float:
 
 
 def write_attempts(
-    env: str, env_settings: Mapping[str, Any], tasks: Sequence[str], policy: Policy, recall: int, file: Path
+    env: str,
+    env_settings: Mapping[str, Any],
+    tasks: Sequence[str],
+    policy: Policy,
+    conversation: Conversation,
+    recall: int,
+    file: Path,
 ) -> None:
-    """Two attempts of an agent at each task, what the oracle does where the agent is asked to improve on them, and the
+    """Attempts of an agent, what the oracle does where the agent is asked to improve on them, and its way alone.
 
-    oracle's way without an attempt. ExIt's models read an earlier answer before they are trained; a model that begins
-    with nothing has to be shown what such a request is. Attempts that won are among them, and are good experts too.
+    There are two attempts a task; those that won are experts too. ExIt's models read an earlier answer before they are
+    trained; a model that begins with nothing has to be shown what such a request is.
 
     Args:
         recall: turns of an attempt that are shown at the most.
@@ -76,20 +82,17 @@ def write_attempts(
     world, oracle = make(env, **env_settings), OraclePolicy(find(env))
     starts = [Start(task=task) for task in world.tasks("train") if task.name in set(tasks)]
     world.close()
-    conversation = Conversation(style=find(env).style)
-    found: list[Episode] = []
     with EpisodeStore(":memory:") as store:
 
         def played(by: Policy, at: Sequence[Start], samples: int, recipe: str) -> list[Episode]:
             told = {"env_settings": env_settings, "conversation": conversation, "progress": "quiet", "recipe": recipe}
             collect(at, by, store, samples=samples, concurrency=32, **told)
             keys = planned_keys([(start, samples) for start in at], by, recipe=recipe)
-            return [store.get(episode_id(key)) for key in keys]
+            return [store.get(episode_id(key)) for key in keys if store.has(key)]
 
-        attempts = played(policy, starts, 2, "attempts")
+        attempts = [episode for episode in played(policy, starts, 2, "attempts") if episode.turns]
         asked = [again(store.path(episode.id), 0, "improve", conversation, recall) for episode in attempts]
-        found = [*attempts, *played(oracle, asked, 1, "improved"), *played(oracle, starts, 1, "experts")]
-    write_episodes(found, file)
+        write_episodes([*attempts, *played(oracle, asked, 1, "improved"), *played(oracle, starts, 1, "experts")], file)
 
 
 def write_experts(

@@ -123,7 +123,10 @@ def complete(settings: dict[str, Any], sandbox: str | None) -> EnvSpec:
             raise BadInput(f"configuration key {key!r} is a text, got {settings[key]!r}")
     spec = find(settings["env"])
     if sandbox is not None:
-        settings["env_settings"] = with_sandbox(spec, dict(settings.get("env_settings", {})), sandbox)
+        inside = settings.get("env_settings", {})
+        if not isinstance(inside, dict):
+            raise BadInput(f"configuration key 'env_settings' is a group of keys, got {inside!r}")
+        settings["env_settings"] = with_sandbox(spec, dict(inside), sandbox)
     if spec.style != "action":  # where an action has several lines, its first one is no answer
         for group, key, usual in (
             ("conversation", "style", spec.style),
@@ -235,7 +238,9 @@ def evaluate(
     tasks: Tasks = None,
     samples: Annotated[int, typer.Option(help="Episodes a task.")] = 1,
     improve: Annotated[int, typer.Option(min=0, help="Ask so often to improve on each episode.")] = 0,
-    recall: Annotated[int, typer.Option(min=1, help="Turns of the latest attempt that --improve shows.")] = 8,
+    recall: Annotated[
+        int | None, typer.Option(min=1, help="Turns of the latest attempt that --improve shows; without this 8.")
+    ] = None,
     beside: Annotated[
         Path | None,
         typer.Option(
@@ -277,6 +282,7 @@ def evaluate(
     from palaestra.trainers.live import watched
     from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
+    from palaestra.trainers.self_iteration import RECALLED
 
     load_environments(load)
     spec = find(env)
@@ -289,6 +295,8 @@ def evaluate(
         split = split or usual_split(made)
         chosen = choose_tasks(held_out(spec, made, split), wanted, f"split {split!r} of {spec.id}")
         tokens = spec.answer_tokens if max_tokens is None else max_tokens
+        if recall is not None and not improve:
+            raise BadInput("--recall says how many turns of an attempt --improve shows; give --improve, too")
         where = out or Path("runs") / f"eval-{spec.short}"
         if dry_run:
             asked = ("held-out episodes", "evaluate", (strategy, calls))
@@ -315,7 +323,7 @@ def evaluate(
             tasks=wanted,
             samples=samples,
             improve=improve,
-            recall=recall,
+            recall=recall or RECALLED,
             protocol=protocol,
             env_settings=env_settings,
             conversation=conversation,

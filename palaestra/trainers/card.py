@@ -31,7 +31,7 @@ class EvaluationCard(BaseModel):
         protocol: name of the evaluation protocol, where the environment knows several.
         split: never a training split.
         split_tasks: tasks of the split; `tasks`: how many of them were evaluated; `task_names`: which.
-        samples: episodes a task.
+        samples: episodes a task. improve: how often each was then improved on; `recall`: turns of it that were shown.
         step_cap: actions until an episode is truncated; None: no limit; "15 to 120, by task" where tasks differ.
         instructions: what the agent is told first (of the first task); `conversation`: how turns are shown.
         sampling: temperature, top_p, max_tokens, seed, and whether only admissible actions could be written.
@@ -55,6 +55,8 @@ class EvaluationCard(BaseModel):
     tasks: int
     task_names: tuple[str, ...]
     samples: int
+    improve: int = 0
+    recall: int | None = None
     step_cap: int | str | None
     instructions: str
     conversation: dict[str, Any]

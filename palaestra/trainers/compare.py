@@ -112,6 +112,8 @@ def recipes_of(
         raise BadInput("a comparison needs at least two different methods")
     if settings.get("budget") is None or settings.get("samples") is not None:
         raise BadInput("a comparison is at equal rollouts: give 'budget', not 'samples'")
+    if type(settings["budget"]) is not int or settings["budget"] < 1:
+        raise BadInput(f"budget is a number of rollouts, 1 or more, got {settings['budget']!r}")
     if not objective_given(settings).get("tokens"):
         raise BadInput("a comparison is at equal training tokens: give 'objective.tokens' (ids of each fit)")
     if settings.get("seed") is not None:
@@ -129,8 +131,10 @@ def recipes_of(
     return recipes
 
 
-_SAME = ("env", "env_settings", "protocol", "model", "tasks", "samples", "experts")
+_SAME = ("env", "env_settings", "protocol", "model", "tasks", "samples", "experts", "iterations")
 """What makes a comparison one of methods: nobody has these to themselves."""
+_MEASURED = ("split", "tasks", "temperature", "recall")
+"""Nor these, of how they are measured."""
 
 
 def _alike(each: Contestant, settings: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -143,7 +147,14 @@ def _alike(each: Contestant, settings: Mapping[str, Any], own: Mapping[str, Any]
     measured = _group(settings, "evaluation", "samples=2")
     mine = _group(own, "evaluation", "samples=2", f"{each.name}.")
     apart = [key for key in _SAME if key in own and own[key] != settings.get(key)]
-    apart += [f"evaluation.{key}" for key in ("split", "tasks") if key in mine and mine[key] != measured.get(key)]
+    apart += [f"evaluation.{key}" for key in _MEASURED if key in mine and mine[key] != measured.get(key)]
+    tokens = _group(own, "objective", "tokens=200000", f"{each.name}.").get("tokens")
+    if each.share and tokens is not None and tokens != objective_given(settings)["tokens"]:  # else it has one fit alone
+        apart.append("objective.tokens")
+    for group in ("policy", "preference"):
+        for given, whose in ((settings, ""), (own, f"{each.name}.")):
+            if _group(given, group, "learning_rate=1e-5", whose).get("tokens") is not None:
+                raise BadInput(f"{whose}{group}.tokens follows from objective.tokens in a comparison; leave it out")
     if apart:
         raise BadInput(f"{each.name}.{apart[0]}: it is the same for all in a comparison; give it without a name")
 

@@ -14,6 +14,7 @@ from palaestra.envs import BadInput
 from palaestra.trainers.evaluate import Cluster
 from palaestra.trainers.experts import Experts
 from palaestra.trainers.objective import CrossEntropy, Objective, objective_of
+from palaestra.trainers.self_iteration import RECALLED
 
 
 class _Config(BaseModel):
@@ -41,7 +42,7 @@ class HeldOut(_Config):
     between: bool = True
     recovery: bool = False
     improve: int = Field(default=0, ge=0)
-    recall: int = Field(default=8, ge=1)
+    recall: int = Field(default=RECALLED, ge=1)
 
 
 class RecipeConfig(_Config):

@@ -195,7 +195,8 @@ def of_recipe(recipe: Recipe[Any], typical: Typical | None) -> Estimate:
     rounds = _rollouts(recipe)
     learning = [number for number, count in enumerate(rounds, 1) if count != 0]
     after = recipe.afterwards()
-    measured = 1 + (config.experts is not None) + sum(recipe.measures(number) for number in learning) + after.measured
+    between = sum(recipe.measures(number, last=number == learning[-1]) for number in learning)
+    measured = 1 + (config.experts is not None) + between + after.measured
     held, tasks = _held_out(recipe)
     parts = []
     if config.experts is not None:

@@ -24,6 +24,7 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvSpec, Task, TextEnv, find, make
 from palaestra.trainers.card import EvaluationCard
 from palaestra.trainers.improvement import Improvement, improvements
+from palaestra.trainers.self_iteration import RECALLED
 from palaestra.trainers.statistics import DRAWS, Interval, interval, paired
 
 Cluster = Literal["task", "type"]
@@ -244,7 +245,7 @@ def evaluate(
     seed: int = 0,
     cluster: Cluster = "task",
     improve: int = 0,
-    recall: int = 8,
+    recall: int = RECALLED,
     label: str = "",
     concurrency: int = 8,
     progress: Progress | Literal["auto", "bar", "lines", "quiet"] = "auto",
@@ -329,6 +330,8 @@ def evaluate(
             tasks=len(chosen),
             task_names=tuple(task.name for task in chosen),
             samples=samples,
+            improve=improve,
+            recall=recall if improve else None,
             step_cap=step_cap(instance, chosen),
             # JSON has no place for lone surrogates, so the card has them written out
             instructions=instance.instructions(chosen[0]).encode("utf-8", "backslashreplace").decode(),

@@ -31,7 +31,7 @@ from pydantic import Field, model_validator
 from palaestra.agents.episode import Episode
 from palaestra.trainers.embed import diversity, embedder_of
 from palaestra.trainers.grpo import GRPO, Grade, Group, GRPOConfig
-from palaestra.trainers.self_iteration import Again, again
+from palaestra.trainers.self_iteration import RECALLED, Again, again
 from palaestra.trainers.task_buffer import Played, TaskBuffer
 
 
@@ -59,7 +59,7 @@ class ExItConfig(GRPOConfig):
     gain: Literal["improvement", "task"] = "improvement"
     embedder: str | None = "minilm"
     floor: float = Field(default=0.1, gt=0.0)
-    recall: int = Field(default=8, ge=1)
+    recall: int = Field(default=RECALLED, ge=1)
 
     @model_validator(mode="after")
     def _reachable(self) -> ExItConfig:

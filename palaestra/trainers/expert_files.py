@@ -151,11 +151,11 @@ def _no_fork(episode: Episode, known: dict[str, Episode]) -> str | None:
 def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any], *, scored: bool) -> str | None:
     """Where the environment shows something else than the record; None where it shows the same."""
     before: list[str] = []
-    start = episode.start
-    while start.parent is not None:
+    start, until = episode.start, episode.start.fork_step
+    while start.parent is not None:  # which may be forked at a step of its own parent
         parent = known[start.parent]
-        before[:0] = parent.actions[: start.fork_step - parent.start.fork_step]
-        start = parent.start
+        before[:0] = parent.actions[: max(0, until - parent.start.fork_step)]
+        start, until = parent.start, min(until, parent.start.fork_step)
     seen, info = env.reset(options={"task": episode.start.task})
     over = False
     for action in before:

@@ -139,6 +139,9 @@ class GRPO(Online[G], Generic[G]):
         self.run.save(f"iteration-{iteration}/grades.json", Grades(grades=tuple(grades), reward=reward, alike=same))
         self.run.log("graded", iteration=iteration, reward=reward, alike=same)
         self.played(iteration, grades)
+        if self.spent(iteration):
+            self.run.log("no ids left", iteration=iteration)
+            return []
         return (
             samples if any(isinstance(s, Graded) and (s.advantage or self.config.policy.beta) for s in samples) else []
         )

@@ -15,7 +15,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Episode, Start, episode_id
 from palaestra.agents.policy import Policy
 from palaestra.agents.store import EpisodeStore
-from palaestra.trainers.self_iteration import again
+from palaestra.trainers.self_iteration import RECALLED, again
 from palaestra.trainers.statistics import Interval, interval, paired
 
 
@@ -48,7 +48,7 @@ def improvements(
     *,
     conversation: Conversation,
     recipe: str,
-    recall: int = 8,
+    recall: int = RECALLED,
     **collecting: Any,
 ) -> tuple[Improvement, ...]:
     """Ask `times` times to improve on each episode, always on the latest attempt.

@@ -27,7 +27,8 @@ class OnlineConfig(RecipeConfig):
         prompts: starts an iteration. The budget then says how many iterations there are; None shares it out over
             `iterations` as other methods do.
         policy: the objective of all rounds after the experts'. Its `tokens` follow from `objective.tokens` where that
-            is set (as in a comparison): all fits together then see no more ids than `iterations` fits of `objective`.
+            is set (as in a comparison): all fits together then see as many ids as `iterations` fits of `objective`, and
+            no more than the last step beyond. A round whose share earlier ones have taken learns nothing.
         refresh, rate: every so many iterations the reference becomes rate * policy + (1 - rate) * reference.
         keep_models: keep the weights of all iterations.
     """
@@ -65,11 +66,11 @@ class Online(Recipe[O], Generic[O]):
         group, prompts = self.config.group, self.config.prompts
         return min(left, group * (prompts or -(-super().share(number, left) // group)))
 
-    def measures(self, number: int) -> bool:
+    def measures(self, number: int, *, last: bool) -> bool:
         """About four times, and the last weights."""
         if number == 0 or (self.config.evaluation.between and number % -(-self.iterations // 4) == 0):
             return True
-        return self.last(number)
+        return last
 
     def base(self, iteration: int) -> str:
         return self.config.model if iteration == 0 else self.model(iteration - 1)
@@ -78,22 +79,31 @@ class Online(Recipe[O], Generic[O]):
         config, policy = self.config, self.config.policy
         if iteration == 0:
             return config.objective
-        tokens = policy.tokens
-        if tokens is None and isinstance(config.objective, CrossEntropy) and config.objective.tokens is not None:
-            tokens = self._ids(iteration, config.objective.tokens * config.iterations // self.iterations)
+        room = self._room(iteration)
+        tokens = policy.tokens if room is None else max(1, room)
         reference = self.reference(iteration) if policy.beta and hasattr(self, "run") else None  # no run, no fit
         temperature = config.sampling.temperature
         return policy.model_copy(update={"temperature": temperature, "reference": reference, "tokens": tokens})
 
-    def _ids(self, iteration: int, share: int) -> int:
-        """The ids of a round's fit: its share, less what earlier rounds took beyond theirs."""
-        over = 0
+    def spent(self, iteration: int) -> bool:
+        """Are the ids gone that a round may see, as earlier ones had to see more than their share."""
+        room = self._room(iteration)
+        return room is not None and room < 1
+
+    def _room(self, iteration: int) -> int | None:
+        """The ids of a round's fit: its share, less what earlier rounds took beyond theirs; None without a limit."""
+        config = self.config
+        if config.policy.tokens is not None:
+            return None
+        if not isinstance(config.objective, CrossEntropy) or config.objective.tokens is None:
+            return None
+        share, over = config.objective.tokens * config.iterations // self.iterations, 0
         for earlier in range(1, iteration):
             file = f"iteration-{earlier}/fit.json"
             if hasattr(self, "run") and self.run.has(file):
                 report = self.run.load(file, Fitted).report
                 over = max(0, over + (report.tokens_seen if report else 0) - share)
-        return max(1, share - over)
+        return share - over
 
     def reference(self, iteration: int) -> str:
         """The reference of an iteration's fit: made when the policy was last followed."""

@@ -164,9 +164,9 @@ class Recipe(ABC, Generic[C]):
         """Rollouts of an iteration of those that are left: evenly over the iterations that are left."""
         return -(-left // (self.iterations - number + 1))
 
-    def measures(self, number: int) -> bool:
+    def measures(self, number: int, *, last: bool) -> bool:
         """Are an iteration's weights measured on held-out tasks. The last ones always are."""
-        return self.config.evaluation.between or number == 0 or self.last(number)
+        return self.config.evaluation.between or number == 0 or last
 
     def last(self, number: int) -> bool:
         """Does an iteration spend what is left of the budget."""
@@ -340,7 +340,7 @@ class Recipe(ABC, Generic[C]):
             self.run.log("mined", iteration=number, samples=len(mined))
         if not self.run.has(f"{folder}/fit.json"):
             self._fit(number)
-        if self.measures(number):
+        if self.measures(number, last=self.last(number)):
             self._evaluate(number, label)
 
     @contextmanager

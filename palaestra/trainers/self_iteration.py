@@ -19,9 +19,11 @@ _WHAT: dict[Again, str] = {
 }
 _THINK = " In your thought, sum up the earlier approach in a few words, name a different one, and take that."
 _CHARACTERS = 160
+RECALLED = 8
+"""Turns of an attempt that are shown at the most, where nobody says a number."""
 
 
-def again(path: Path, step: int, kind: Again, conversation: Conversation, recall: int = 8) -> Start:
+def again(path: Path, step: int, kind: Again, conversation: Conversation, recall: int = RECALLED) -> Start:
     """A start that takes the turn at `step` of a path again.
 
     Args:

@@ -164,6 +164,22 @@ def test_a_dry_run_counts_rollouts_measurements_and_fits_of_a_method(told: Told)
     assert "budget" in err
 
 
+@pytest.mark.parametrize(
+    ("method", "changes", "episodes"),
+    [
+        ("grpo", ("budget=96", "group=4", "prompts=2"), {"rollouts": 96, "held-out episodes": 20}),  # of 12 rounds four
+        ("rft", ("budget=24", "iterations=3", "evaluation.between=false"), {"rollouts": 24, "held-out episodes": 8}),
+    ],
+)
+def test_a_dry_run_counts_the_rounds_that_are_measured(
+    told: Told, method: str, changes: tuple[str, ...], episodes: dict[str, int]
+) -> None:
+    """The start model and the last weights always; GRPO some four times, other methods each time or the last alone."""
+    settings = [word for each in (*changes, "evaluation.tasks=4") for word in ("--set", each)]
+    plan = json.loads(told("train", method, "--env", "bandit", "--model", "tiny", *settings, "--dry-run", "--json")[0])
+    assert {part["what"]: part["episodes"] for part in plan["parts"]} == episodes
+
+
 def test_a_dry_run_of_carrying_counts_forks_with_their_parents_what_is_there_and_the_bytes(told: Told) -> None:
     from tests.agents.store_cases import episode
 

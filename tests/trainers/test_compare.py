@@ -115,6 +115,9 @@ def test_what_a_contestant_is_by_its_name_cannot_be_set(tmp_path: Path, model: P
         ({"env_settings": {"max_steps": 3}}, "env_settings"),
         ({"experts": {"oracle": "solve"}}, "experts"),
         ({"evaluation": {"tasks": 4}}, "evaluation.tasks"),
+        ({"evaluation": {"temperature": 1.0}}, "evaluation.temperature"),
+        ({"objective": {"tokens": 30000}}, "objective.tokens"),
+        ({"iterations": 9}, "iterations"),
     ],
 )
 def test_what_must_be_the_same_for_all_cannot_be_a_contestants_own(
@@ -124,6 +127,15 @@ def test_what_must_be_the_same_for_all_cannot_be_a_contestants_own(
     with pytest.raises(BadInput, match=rf"eef\.{says}: it is the same for all in a comparison"):
         compare_methods(chosen, settings(model), tmp_path / "c", seeds=[0], own={"eef": own}, progress="quiet")
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(("name", "group"), [("grpo", "policy"), ("eto", "preference")])
+def test_the_ids_of_all_fits_follow_from_those_of_all_contestants(
+    tmp_path: Path, model: Path, name: str, group: str
+) -> None:
+    chosen, own = [contestant("rft"), contestant(name)], {name: {group: {"tokens": 9000}}}
+    with pytest.raises(BadInput, match=rf"{name}\.{group}\.tokens follows from objective\.tokens"):
+        compare_methods(chosen, settings(model), tmp_path / "c", seeds=[0], own=own, progress="quiet")
 
 
 def test_a_common_key_that_makes_a_control_what_it_is_is_refused(tmp_path: Path, model: Path) -> None:

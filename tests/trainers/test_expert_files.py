@@ -11,9 +11,9 @@ from typing import Any, Literal
 import lamps
 import pytest
 
-from palaestra.agents.collect import collect
+from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Episode
+from palaestra.agents.episode import Episode, Start, episode_id
 from palaestra.agents.export import write_episodes
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.oracle import OraclePolicy, flawed
@@ -230,6 +230,26 @@ def test_what_was_written_in_another_style_is_learnt_in_the_runs_own(
     assert len(said) == 3
     assert any(text.startswith(learnt) for text in said)
     assert all(text.startswith("press ") == (read == "action") for text in said)
+
+
+def test_a_fork_may_begin_before_its_parent_does(tmp_path: Path, model: Path) -> None:
+    """The parent is itself a fork, at step 1; a fork of it at step 0 begins with nothing done."""
+    spec, file = find("toy/Lamps-v0"), tmp_path / "experts.jsonl"
+    task, policy = spec.split("train")[0], OraclePolicy(spec)
+    with EpisodeStore(":memory:") as store:
+
+        def made(start: Start) -> Episode:
+            (key,) = planned_keys([(start, 1)], policy)
+            collect([start], policy, store, progress="quiet")
+            return store.get(episode_id(key))
+
+        root = made(Start(task=task))
+        fork = made(root.fork(1))
+        again = made(Start(task=task, parent=fork.id, fork_step=0))
+        assert again.actions == root.actions != fork.actions
+        write_episodes([root, fork, again], file)
+    trained(tmp_path / "run", model, file)
+    assert used(tmp_path / "run") == 3
 
 
 def test_a_fault_is_listed_and_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:

@@ -224,6 +224,23 @@ def test_what_a_round_took_beyond_its_share_the_next_ones_go_without(tmp_path: P
             method.run.save(f"iteration-{number}/fit.json", fitted)
             left.append(method.objective(number + 1).model_dump()["tokens"])
         assert left == [550, 590, 600, 600]
+        assert not method.spent(5)
+
+
+def test_a_round_whose_share_is_gone_learns_nothing(tmp_path: Path, model: Path) -> None:
+    """A round takes a whole transcript at least, however small its share is; the next ones pay it back.
+
+    Ten rounds share 300 ids. Without that each of them would take a step of its own.
+    """
+    few = {"budget": 80, "prompts": 1, "iterations": 1, "objective": {"tokens": 300}, "evaluation": {"between": False}}
+    method = grpo(tmp_path / "run", model, **(LEARNING | few | {"policy": {"beta": 0.01, "batch": 1}}))
+    method.train()
+    with RunDir.open(tmp_path / "run", "grpo", method.config) as run:
+        fits = [run.load(f"iteration-{n}/fit.json", Fitted).report for n in range(1, 11)]
+    seen = [fit.tokens_seen if fit else 0 for fit in fits]
+    steps = [fit.tokens_seen / max(1, len(fit.losses)) for fit in fits if fit]
+    assert 0 in seen
+    assert 300 - max(steps) < sum(seen) <= 300 + max(steps)
 
 
 # -- the whole loop ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import lamps
 import pytest
 
+from palaestra.agents.conversation import Conversation
 from palaestra.agents.export import read_episodes
 from palaestra.agents.judge import question
 from palaestra.agents.policies.hf import HFPolicy
@@ -75,7 +76,7 @@ def test_attempts_that_a_start_model_is_shown_are_improved_by_the_oracle(tmp_pat
     tasks, file = learning_studies.crafting((2,), range(2), ("bakery",)), tmp_path / "attempts.jsonl"
     env = learning_worlds.BAKERY
     agent = flawed(OraclePolicy(find(env)), 0.9)
-    learning_start.write_attempts(env, {"recipes": "theme", "max_steps": 12}, tasks, agent, 3, file)
+    learning_start.write_attempts(env, {"recipes": "theme", "max_steps": 12}, tasks, agent, Conversation(), 3, file)
     found = {episode.id: episode for episode in read_episodes(file)}
     improved = [episode for episode in found.values() if episode.start.note]
     rest = [episode for episode in found.values() if not episode.start.note]
