@@ -323,8 +323,12 @@ STUDIES = {
         crafting((2, 3), range(200, 260), ("bakery",)),
         200_000,
         again_settings(100),
-        {**{name: {**BUFFER, "recall": 16} for name in ("exit", "exit-improve")}, "grpo": ONLINE},
-        ("rft", "grpo", "exit", "exit-improve"),
+        {
+            **{name: {**BUFFER, "recall": 16} for name in ("exit", "exit-improve")},
+            "exit-whole": {**BUFFER, "recall": 16, "minimum": 8},  # a group gives one entry, and not some ten
+            "grpo": ONLINE,
+        },
+        ("rft", "grpo", "exit", "exit-improve", "exit-whole"),
         onward="crafting-book",
         attempted=crafting((2, 3), range(200, 350), ("bakery",)),
         shown=2_500_000,

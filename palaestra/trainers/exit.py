@@ -48,6 +48,9 @@ class ExItConfig(GRPOConfig):
         embedder: of the diversity bonus (see `embedder_of`); None gives no bonus.
         floor: least spread of distances that the bonus divides by.
         recall: turns of the earlier attempt that are shown at the most.
+        entries: what of a rollout goes into the buffer: each of its turns ("turns"), or its first turn alone ("whole"),
+            so that whole attempts are taken again, as in the paper's domains of a single turn, and as K-step
+            self-improvement asks (`improvements`).
     """
 
     capacity: int = Field(default=640, ge=1)
@@ -60,6 +63,7 @@ class ExItConfig(GRPOConfig):
     embedder: str | None = "minilm"
     floor: float = Field(default=0.1, gt=0.0)
     recall: int = Field(default=RECALLED, ge=1)
+    entries: Literal["turns", "whole"] = "turns"
 
     @model_validator(mode="after")
     def _reachable(self) -> ExItConfig:
@@ -123,9 +127,10 @@ class ExIt(GRPO[ExItConfig]):
             return Played()
         rng = random.Random(f"{self.config.seed}|{iteration}|{place}|iterate")
         chosen = self.store.get(rng.choice(grade.episodes))
+        steps = range(chosen.start.fork_step, chosen.end_step)[: 1 if self.config.entries == "whole" else None]
         return Played(
             entry=grade.group.entry,
             score=statistics.pvariance(grade.rewards),
-            steps=tuple(chosen.fork(step) for step in range(chosen.start.fork_step, chosen.end_step)),
+            steps=tuple(map(chosen.fork, steps)),
             again=grade.group.kind in ("improve", "diverge"),
         )

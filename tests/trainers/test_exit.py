@@ -145,6 +145,28 @@ def test_a_round_by_hand(tmp_path: Path, model: Path) -> None:
     assert all(not entry.start.note for entry in after.entries)
 
 
+@pytest.mark.parametrize(("entries", "steps"), [("turns", [0, 1, 2]), ("whole", [0])])
+def test_what_of_a_rollout_goes_into_the_buffer(tmp_path: Path, model: Path, entries: str, steps: list[int]) -> None:
+    """Of two rollouts of three turns one lives on: each of its turns, or its first, as the whole attempt."""
+    task = Start(task=TASK)
+    made = [episode(task, actions, score, n) for n, (actions, score) in enumerate([("abc", 1.0), ("def", 0.0)])]
+    method = exit_(tmp_path / "run", model, entries=entries)
+    with (
+        EpisodeStore(tmp_path / "episodes.sqlite") as method.store,
+        RunDir.open(tmp_path / "run", "exit", method.config) as method.run,
+    ):
+        method.store.add_all(made)
+        method.run.save(
+            "iteration-1/collected.json", Collected(episodes=tuple(e.id for e in made), successes=1, faults=0)
+        )
+        method.run.save("iteration-1/groups.json", Groups(groups=(Group(start=task, first=0, size=2),)))
+        method.mine(1)
+        found = method.buffer(1).entries
+    assert [entry.start.fork_step for entry in found] == steps
+    assert {entry.start.parent for entry in found} <= {each.id for each in made}
+    assert {entry.score for entry in found} == {0.25}
+
+
 def reward(tmp_path: Path, model: Path, kind: str, old: float, new: float, **more: Any) -> float:
     method = exit_(tmp_path / "run", model, **more)
     before: Episode = episode(Start(task=TASK), "a", old)
