@@ -282,6 +282,7 @@ STUDIES = {
             **own({"width": 4, "iterations": 8, "depth": 12}, 4096, searched=48),
             **dict.fromkeys(("best-of-k", "best-of-k-likely"), ONCE),
         },
+        (*CLAIMED, *(name for name in CONTESTANTS if name not in (*CLAIMED, "exit-whole"))),
         onward="crafting-book",
         failing=0.5,
         mastered=crafting((3,), range(350, 374), ("bakery",)),
