@@ -252,7 +252,7 @@ def write_page(out: Path, docs: Path) -> None:
     for name, study in STUDIES.items():
         found = [trust(out / name), acting(out / name, ARMS)]
         if (out / name / "synthesis").is_dir():
-            env = make(study.env)
+            env = make(study.env, **dict(study.env_settings))  # its tasks are others under other settings
             found.append(synthesis(out / name, study.compared, env))
             env.close()
         if any(found):

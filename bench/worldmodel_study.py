@@ -163,7 +163,7 @@ def rejudge(run: Run, seeds: int) -> None:
     if run.late() or not runs:
         return
     verifier(run)
-    env = make(run.study.env)
+    env = make(run.study.env, **dict(run.study.env_settings))
     made = {each: imagined(each) for each in runs}
     found = verified.rejudged(place, {each: (made[each], true(each, made[each], env)) for each in runs})
     env.close()

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rooms
@@ -16,7 +17,7 @@ from rooms import Draws, Writes, task, true_page, true_worth
 from palaestra.agents.collect import collect
 from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import find, make
+from palaestra.envs import TextEnv, find, make
 from palaestra.trainers.phases import Synthesis
 from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
@@ -106,6 +107,25 @@ def test_parts_that_were_run_elsewhere_stay_on_the_page(tmp_path: Path, monkeypa
     worldmodel_page.write_page(tmp_path / "nothing", docs)
     assert docs.read_text("utf-8") == text
     assert not (tmp_path / "nothing").exists()
+
+
+def test_the_truth_of_what_was_imagined_is_asked_of_the_studys_own_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task's name is another goal with other things under other settings, where what was imagined is never true."""
+    study, asked = STUDIES["crafting-book"], []
+    name = study.trained[0]
+
+    def began(env: TextEnv[Any]) -> str:
+        (wanted,) = [task for task in env.tasks("train") if task.name == name]
+        return env.reset(options={"task": wanted})[0]
+
+    monkeypatch.setattr(worldmodel_page, "SECTION", tmp_path / "section.md")
+    monkeypatch.setattr(worldmodel_page, "synthesis", lambda out, compared, env: asked.append(began(env)))
+    (tmp_path / "crafting-book" / "synthesis").mkdir(parents=True)
+    worldmodel_page.write_page(tmp_path, tmp_path / "results.md")
+    assert asked == [began(make(study.env, **dict(study.env_settings)))]
+    assert asked != [began(make(study.env))]
 
 
 def test_a_judge_tells_imagined_ends_apart_if_the_world_model_does(tmp_path: Path) -> None:
