@@ -340,7 +340,7 @@ class Recipe(ABC, Generic[C]):
             self.run.log("mined", iteration=number, samples=len(mined))
         if not self.run.has(f"{folder}/fit.json"):
             self._fit(number)
-        if self.measures(number, last=self.last(number)):
+        if self.measures(number, last=number > 0 and self.last(number)):
             self._evaluate(number, label)
 
     @contextmanager
