@@ -13,6 +13,8 @@ from learning_worlds import ALL_SHELVES, BAKERY, WEBSHOP, elsewhere, shelved
 
 from palaestra.trainers.methods import CONTESTANTS
 
+OURS = tuple(name for name, each in CONTESTANTS.items() if each.recipe.__module__.startswith("palaestra.trainers."))
+"""Without those that the world model adds (`palaestra.worldmodel.methods`), whoever has imported it."""
 CLAIMED = ("rft", "eef", "agent-r", "direct-revision", "grpo", "exit")
 
 
@@ -63,7 +65,7 @@ class Study:
     @property
     def names(self) -> list[str]:
         """The contestants; RFT, the reference, is the first one, and those that the papers' claims name come next."""
-        return list(self.only) or [*CLAIMED, *(name for name in CONTESTANTS if name not in CLAIMED)]
+        return list(self.only) or [*CLAIMED, *(name for name in OURS if name not in CLAIMED)]
 
 
 MODEL = {"hidden": 128, "layers": 2, "heads": 4}
@@ -282,7 +284,7 @@ STUDIES = {
             **own({"width": 4, "iterations": 8, "depth": 12}, 4096, searched=48),
             **dict.fromkeys(("best-of-k", "best-of-k-likely"), ONCE),
         },
-        (*CLAIMED, *(name for name in CONTESTANTS if name not in (*CLAIMED, "exit-whole"))),
+        (*CLAIMED, *(name for name in OURS if name not in (*CLAIMED, "exit-whole"))),
         onward="crafting-book",
         failing=0.5,
         mastered=crafting((3,), range(350, 374), ("bakery",)),

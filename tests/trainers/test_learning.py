@@ -19,9 +19,9 @@ from palaestra.envs import find
 from palaestra.envs.crafting.books import variation_of
 from palaestra.trainers.chat_data import read_chats
 from palaestra.trainers.improvement import Improvement
-from palaestra.trainers.methods import CONTESTANTS
 from palaestra.trainers.phases import Reflection
 from palaestra.trainers.statistics import Interval
+from palaestra.worldmodel.methods import CONTESTANTS
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import learning
@@ -49,7 +49,10 @@ def test_no_contestant_trains_on_what_the_start_model_was_taught_and_nobody_on_w
         assert set(study.mastered) <= train
         assert study.settings["evaluation"]["split"] != "train"
         assert study.names[0] == "rft"
-    assert {name for study in learning.STUDIES.values() for name in study.names} == set(CONTESTANTS)
+    assert {name for study in learning.STUDIES.values() for name in study.names} == set(learning_studies.OURS)
+    assert set(learning_studies.OURS) < set(
+        CONTESTANTS
+    )  # which has those of the world model
 
 
 def test_experts_win_what_they_master_and_give_up_the_rest(tmp_path: Path) -> None:
