@@ -50,9 +50,7 @@ def test_no_contestant_trains_on_what_the_start_model_was_taught_and_nobody_on_w
         assert study.settings["evaluation"]["split"] != "train"
         assert study.names[0] == "rft"
     assert {name for study in learning.STUDIES.values() for name in study.names} == set(learning_studies.OURS)
-    assert set(learning_studies.OURS) < set(
-        CONTESTANTS
-    )  # which has those of the world model
+    assert set(learning_studies.OURS) < set(CONTESTANTS)  # which has those of the world model
 
 
 def test_experts_win_what_they_master_and_give_up_the_rest(tmp_path: Path) -> None:
