@@ -310,8 +310,9 @@ STUDIES["webshop-site"] = Study(
     why="The shop of the package (50 products) as accessibility trees; a page shows up to 900 characters, which holds "
     "a product with its options but only the first of the products found. The policy begins with the weights of the "
     "policy of WebShop's text pages (`webshop-read`), which read, and has cloned the oracle (two million ids); the "
-    "world model begins with the weights of this policy. It is measured on the split `test`, and the policy plays "
-    "goals of the split `dev`. Further candidates are drawn at temperature 1.",
+    "world model begins with the weights of this policy, and learns from goals that the policy was taught. It is "
+    "measured on the split `test`, and the policy plays goals of the split `dev`. Further candidates are drawn at "
+    "temperature 1.",
     env="palaestra/WebShopSite-v0",
     env_settings={"max_steps": 8},
     schooled="webshop-read",
@@ -341,9 +342,10 @@ STUDIES["miniwob-read"] = replace(
     title="MiniWoB++ in the real browser, a world model and a policy that read",
     why="The twenty pages of the part above. The policy begins with the weights of the policy of WebShop's text pages "
     "(`webshop-read`), which read, and has cloned the oracle on the fifty training seeds of each page; the world model "
-    "begins with the weights of this policy, learns from the same episodes as the one above with half as many ids, and "
-    "is measured on the same. The policy plays seeds of all twenty pages in the split `dev`. Further candidates are "
-    "drawn at temperature 1. The figures of the parts above were seen before this was set up.",
+    "begins with the weights of this policy, learns from the same episodes as the one above (of seeds that the policy "
+    "was taught) with half as many ids, and is measured on the same. The policy plays seeds of all twenty pages in the "
+    "split `dev`. Further candidates are drawn at temperature 1. The figures of the parts above were seen before this "
+    "was set up.",
     schooled="webshop-read",
     lists=False,
     taught=miniwob(range(50), STEPS + FORMS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -45,6 +46,8 @@ def test_nothing_is_measured_on_what_anybody_learnt_from(name: str) -> None:
     assert set(study.measured) <= measured
     assert {*study.tasks, *study.finals} <= splits["dev"]
     assert bool(study.tasks) == bool(study.taught)
+    if learns & set(study.taught):  # the page says so of each such part
+        assert re.search("of these goals|policy was taught", study.why)
     assert not set(study.trained) & (learns | set(study.taught))
     if measured is splits["dev"]:
         assert not set(study.measured) & set(study.tasks)
@@ -107,6 +110,16 @@ def test_parts_that_were_run_elsewhere_stay_on_the_page(tmp_path: Path, monkeypa
     worldmodel_page.write_page(tmp_path / "nothing", docs)
     assert docs.read_text("utf-8") == text
     assert not (tmp_path / "nothing").exists()
+
+
+def test_the_page_holds_what_the_studies_and_the_remarks_say() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    section = page[page.index(worldmodel_page.OPENS) :].partition(worldmodel_page.CLOSES)[0]
+    assert section + worldmodel_page.CLOSES == worldmodel_page.SECTION.read_text().strip()
+    assert worldmodel_page.REMARKS.read_text().strip() in section
+    parts = worldmodel_page.written(section)
+    assert [title for title in parts if title not in {study.title for study in STUDIES.values()}] == []
+    assert [study.title for study in STUDIES.values() if study.why not in parts.get(study.title, study.why)] == []
 
 
 def test_the_truth_of_what_was_imagined_is_asked_of_the_studys_own_environment(
