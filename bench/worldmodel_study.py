@@ -144,7 +144,7 @@ def synthesise(run: Run, seed: int, world: Path) -> None:
         settings,
         run.folder / "synthesis",
         [seed],
-        {"webevolver-untrained": {"world_model": None}},  # nobody was ever trained to imagine: the start model does
+        {},
         {"progress": "quiet", "concurrency": 32},
     )
     for (name, _), recipe in recipes.items():

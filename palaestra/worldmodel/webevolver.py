@@ -43,7 +43,8 @@ class WebEvolverConfig(RFTConfig):
     Attributes:
         iterations: the policy's rounds (the paper's 2); a last one is of synthesis.
         world: what the world model learns and how; its objective may differ from the policy's.
-        world_model: the model that world models begin with; None is the start model (the paper's).
+        world_model: the model that world models begin with; None is the start model (the paper's). With
+            `synthesis=untrained` no world model begins, and the start model imagines whatever is given here.
         synthesis: who imagines: the trained world model, an untrained one, the real environment behind the same
             interface (the upper limit; its steps come on top of the budget), or nobody.
         agent: after which round the policy plays in imagination (the paper's 1; 0 is the start model).
@@ -188,9 +189,8 @@ class WebEvolver(RFT):
             assert config.steps is not None  # see `check`
             return RealWorld(self.spec.id, self.env_settings, factory=self.env_factory), config.steps
         sampling = Sampling(temperature=config.world.temperature, max_tokens=config.world.max_tokens)
-        begins = config.world_model or config.model
         assert config.steps is not None
-        return untrained_world(begins, config.world.page, sampling), config.steps
+        return untrained_world(config.model, config.world.page, sampling), config.steps
 
     def _judge(self, world: World) -> Judge:
         """Who rates what was imagined."""

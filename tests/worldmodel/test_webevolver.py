@@ -15,6 +15,7 @@ import pytest
 import rooms
 
 from palaestra.agents.episode import Actor
+from palaestra.agents.models import version_of
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, find
 from palaestra.trainers.config import config_of
@@ -204,12 +205,14 @@ def test_imagined_episodes_may_begin_inside_failed_ones_and_only_what_was_imagin
 def test_the_controls_differ_in_the_synthesis_alone(run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path) -> None:
     out, found = run
     for name, worlds in (("untrained", 0), ("none", 0)):
-        copy = copied(out, tmp_path / name, "world", synthesis=name)
-        control = train(copy, tiny, synthesis=name)
+        changed = {"synthesis": name, "world_model": str(out / "iteration-2/world/model")}  # as the arm may begin
+        copy = copied(out, tmp_path / name, "world", **changed)
+        control = train(copy, tiny, **changed)
         assert control.unsolved == found.unsolved
         assert len(list(copy.glob("iteration-*/world"))) == worlds
         assert bool(control.episodes) == (name == "untrained")
         if name == "untrained":  # a fresh model writes no page
+            assert control.world == f"{tiny.name} {version_of(tiny)}"  # the start model, whoever else could
             assert control.kept == ()
             assert sum(control.cut.values()) == len(control.episodes)
         assert [s["kind"] for s in samples(copy, 3)] == [s["kind"] for s in samples(out, 1)]
