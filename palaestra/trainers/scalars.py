@@ -27,6 +27,8 @@ TAGS = {
     "held_out/invalid": "share of actions that were not understood",
     "rollouts/success": "share of the iteration's episodes that succeeded",
     "rollouts/score": "mean score of the iteration's episodes",
+    "rollouts/judged_success": "the same of imagined episodes, where a judge says which succeeded",
+    "rollouts/judged_score": "and their mean score, in its words",
     "rollouts/episodes": "how many they were",
     "rollouts/faults": "attempts that ended in a fault",
     "tokens/prompt": "ids that the agent read in the iteration's episodes",
@@ -76,10 +78,10 @@ def _measured(each: Round, time: float) -> Iterator[Scalar]:
 
 
 def _collected(made: Iteration, time: float) -> Iterator[Scalar]:
-    fit = made.fitted.report
+    fit, whose = made.fitted.report, "judged_" if made.collected.judged else ""
     values = {
-        "rollouts/success": made.success,
-        "rollouts/score": made.score,
+        f"rollouts/{whose}success": made.success,
+        f"rollouts/{whose}score": made.score,
         "rollouts/episodes": len(made.collected.episodes),
         "rollouts/faults": made.collected.faults,
         "tokens/prompt": made.prompt_tokens,

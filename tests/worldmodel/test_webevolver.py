@@ -25,6 +25,7 @@ from palaestra.trainers.report import iterations, rounds
 from palaestra.trainers.report_phases import nothing_of, sections
 from palaestra.trainers.report_tables import HEADS, ITERATION, cells, iteration_cells
 from palaestra.trainers.rundir import read_record
+from palaestra.trainers.scalars import TAGS, scalars
 from palaestra.worldmodel.compared import read
 from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
@@ -421,6 +422,10 @@ def test_what_a_recipe_wins_in_imagination_is_told_as_judged(
     (made,) = iterations(tmp_path / "run")
     row = dict(zip(ITERATION, iteration_cells(made), strict=True))
     assert (row["won"], row["score"]) == ("6 (judged)", "1.000 (judged)")
+    logged = {each.tag: each.value for each in scalars(tmp_path / "run") if each.step == 1}
+    assert (logged["rollouts/judged_success"], logged["rollouts/judged_score"]) == (1.0, 1.0)
+    assert not {"rollouts/success", "rollouts/score"} & set(logged)
+    assert {each.tag for each in scalars(tmp_path / "run")} <= set(TAGS)
     page = (tmp_path / "run/report.html").read_text()
     assert "imagined, of which a judge calls won" in page
     assert "6 (judged)" in page
