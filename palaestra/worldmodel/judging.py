@@ -28,9 +28,10 @@ _SAID = re.compile(r"score\s*:\s*(?=\W{0,4}[0-9])", re.IGNORECASE)
 _NUMBER = re.compile(
     r"""[*_`"'(\[\s]{0,4}
     ([01](?:\.[0-9]+)?|\.[0-9]+)
-    (?![.,]?\w)  # it has no more digits, and no comma for a point
-    (?![*_`"')\]]{0,3}\s*(?:[/%]|out\ of\b|of\b|percent\b|[-\u2013]\s*[.0-9]))  # no share, no range""",
-    re.VERBOSE | re.IGNORECASE,
+    [*_`"')\]]{0,4}\.?[*_`"')\]]{0,4}  # marks around it, and a full stop
+    [^\S\n]*$  # it ends its line: "1 to 10", "1 (out of 10)" and "1.0 if it is done" mean something else
+    (?!\s*[/%])""",
+    re.VERBOSE | re.MULTILINE,
 )
 
 
@@ -168,7 +169,8 @@ def verdict(value: float, solved: bool) -> str:
 def reading(text: str) -> float | None:
     """The last number that an answer gives; None where there is none, or where it is not one in [0, 1].
 
-    10, -1, 50 %, 1/10 and 0,5 say nothing on this scale: whatever was meant, it is not read as a success.
+    Only a number that ends its line is one, as it was asked for: 10, -1, 50 %, 1/10, 0,5, "1 (out of 10)" and the rules
+    said back say nothing on this scale. Whatever was meant, it is not read as a success.
     """
     ends = [said.end() for said in _SAID.finditer(text)]
     number = _NUMBER.match(text, ends[-1]) if ends else None

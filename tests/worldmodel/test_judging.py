@@ -19,7 +19,7 @@ from palaestra.cli import run
 from palaestra.envs import BadInput, Task, make
 from palaestra.viewer.table import Shown
 from palaestra.worldmodel.env import ID, WorldModelEnv
-from palaestra.worldmodel.judging import Case, Judge, ModelJudge, TrueScore, question, reading, verdict
+from palaestra.worldmodel.judging import _RULES, Case, Judge, ModelJudge, TrueScore, question, reading, verdict
 from palaestra.worldmodel.page import PageFormat
 from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
 
@@ -86,7 +86,11 @@ def test_a_judge_is_read_by_its_last_number() -> None:
             ("Score:\n1.0", 1.0),
             ("Score: 0.97", 0.97),
         ),
-        *(("Score: 1.0 - it is done", 1.0), ("Score: 0, it is lost", 0.0), ("Score: 0.5 Score: 1.0", 1.0)),
+        *(("Score: 0.5 Score: 1.0", 1.0), ("Score: **1.0**.", 1.0), ("Score: 0.5\nThat is all.", 0.5)),
+        *(("`Score: 1.0`\r\n", 1.0), ('"Score": "0.5".', None), ("Score: 1.0 - it is done", None)),
+        *((text, None) for text in ("Score: 1 (out of 10)", "Score: 1 to 10", "Score: 1:10", "Score: 1 in 10")),
+        *((text, None) for text in ("Score: 1 on a scale from 1 to 10", "Score: 1 point of 10", "Score: 1.0 or 0.0")),
+        *((text, None) for text in ("Score: 1 \u2212 5", "Score: 1\n/10", f"Score: {_RULES.partition('number: ')[2]}")),
         *((text, None) for text in ("Score: 10", "Score: 100", "Score: 2", "Score: 1.5", "Score: 05", "Score: 0.5.1")),
         *((text, None) for text in ("Score: -1", "Score: -0.5", "Score: \u22121", "Score: 0.5-1.0", "Score: 1e-3")),
         *((text, None) for text in ("Score: 15%", "Score: 1 %", "Score: 1 percent", "Score: 0,5", "Score: 1,0")),
