@@ -80,9 +80,10 @@ def train(
     Example: `palaestra worldmodel train --env crafting --model tiny --store runs/rft-crafting --set page.history=4`
     """
     from palaestra.agents.models import need_train
+    from palaestra.trainers.rundir import read_record
     from palaestra.worldmodel.estimate import of_training
     from palaestra.worldmodel.report import write_report
-    from palaestra.worldmodel.training import TrainConfig, train_world
+    from palaestra.worldmodel.training import Learnt, TrainConfig, train_world
 
     load_environments(load)
     spec = find(env)
@@ -105,8 +106,10 @@ def train(
             progress=progress,
         )
     page = write_report(where, report).resolve()
+    elsewhere = read_record(where / "fit.json", Learnt).elsewhere
     if as_json:
-        tell({"run": str(where), "report": str(page), "fidelity": report.model_dump(mode="json") if report else None})
+        measured = report.model_dump(mode="json") if report else None
+        tell({"run": str(where), "report": str(page), "fidelity": measured, "elsewhere": elsewhere})
         return
     console = screen()
     console.print(
@@ -114,7 +117,7 @@ def train(
         if report
         else "no task was set aside, so nothing was measured; see `worldmodel eval`"
     )
-    console.print(plain(f"world model: {(where / 'model').resolve()}"), soft_wrap=True)
+    console.print(plain(f"{_left_out(elsewhere)}world model: {(where / 'model').resolve()}"), soft_wrap=True)
     console.print(plain(f"report: {page}"), soft_wrap=True)
 
 
@@ -144,9 +147,9 @@ def evaluate(
     from palaestra.trainers.evaluate import training_splits
     from palaestra.worldmodel.estimate import of_measuring
     from palaestra.worldmodel.fidelity import fidelity
-    from palaestra.worldmodel.loading import dynamics, load_world, read_card, world_folder
+    from palaestra.worldmodel.loading import load_world, read_card, world_folder
     from palaestra.worldmodel.training import held_out_episodes, store_file
-    from palaestra.worldmodel.transitions import drawn
+    from palaestra.worldmodel.transitions import drawn, played_with
 
     load_environments(load)
     card = read_card(world_folder(world))
@@ -158,8 +161,8 @@ def evaluate(
     made = make(card.env, **card.env_settings)
     try:
         with EpisodeStore(store_file(store), mode="r") as opened:
-            found = held_out_episodes(opened, made, card, card.page)
-            made_with = {s[0].episode: opened.get(s[0].episode).provenance.env_settings for s in found}
+            here, elsewhere = played_with(opened, card.env, made.splits(), card.env_settings)
+            found = held_out_episodes(opened, made, card, card.page, episodes=here)
         if not found:
             raise BadInput(f"{store} holds no real episode of {card.env} in a task that {world} did not learn from")
         found = sorted(found, key=lambda steps: drawn(seed, steps[0].episode))[:episodes]
@@ -179,21 +182,23 @@ def evaluate(
         )
     finally:
         made.close()
-    elsewhere = sum(dynamics(made_with[steps[0].episode]) != dynamics(card.env_settings) for steps in found)
-    saved, why = _save_horizon(world_folder(world), report, elsewhere, replace)
+    saved, why = _save_horizon(world_folder(world), report, replace)
     if as_json:
-        tell({**report.model_dump(mode="json"), "saved": saved})
+        tell({**report.model_dump(mode="json"), "saved": saved, "elsewhere": elsewhere})
         return
     console = screen()
     console.print(Markdown(report.markdown()))
-    console.print(plain(why), soft_wrap=True)
+    console.print(plain(_left_out(elsewhere) + why), soft_wrap=True)
 
 
-def _save_horizon(model: Path, report: Fidelity, elsewhere: int, replace: bool) -> tuple[bool, str]:
+def _left_out(elsewhere: int) -> str:
+    """A line for episodes of other settings, if there are any."""
+    told = f"{elsewhere:,} episodes are" if elsewhere != 1 else "1 episode is"
+    return f"{told} left out: played with other settings of the environment\n" if elsewhere else ""
+
+
+def _save_horizon(model: Path, report: Fidelity, replace: bool) -> tuple[bool, str]:
     """Leave the trusted horizon beside the weights, for who imagines with them and says no number of steps.
-
-    Args:
-        elsewhere: episodes that were played with other settings than the world model's.
 
     Returns:
         Whether it was saved, and what to tell.
@@ -207,11 +212,6 @@ def _save_horizon(model: Path, report: Fidelity, elsewhere: int, replace: bool) 
         return (
             False,
             "no trusted horizon is saved: measure it on training tasks that the world model did not learn from",
-        )
-    if elsewhere:
-        return False, (
-            f"the trusted horizon is not saved: {elsewhere} of {report.episodes} episodes were played with other "
-            "settings of the environment than the world model learnt from"
         )
     if file.is_file() and not replace:
         had = read_record(file, Fidelity).trusted
@@ -260,8 +260,9 @@ def act(
     from palaestra.trainers.live import watched
     from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
-    from palaestra.worldmodel.loading import card_of, dynamics, load_world
+    from palaestra.worldmodel.loading import card_of, load_world
     from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
+    from palaestra.worldmodel.transitions import dynamics
     from palaestra.worldmodel.world import RealWorld
 
     load_environments(load)
@@ -288,7 +289,7 @@ def act(
     if depth is None and world == "real":
         raise BadInput("--world real has no limit of trust: say --depth")
     measured = depth is None and imagining.horizon is not None
-    if measured and dynamics(card_of(world, spec.id).env_settings) != dynamics(env_settings):
+    if measured and dynamics(spec.id, card_of(world, spec.id).env_settings) != dynamics(spec.id, env_settings):
         raise BadInput(f"{world} was measured with other settings of {spec.id}; say how many steps to imagine: --depth")
     ahead = LookAhead(
         acting,

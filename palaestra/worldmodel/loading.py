@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -102,12 +100,6 @@ def template_of(model: str) -> ChatTemplate:
     found = model_policy(model, Sampling()).template
     assert found is not None
     return found
-
-
-def dynamics(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What an environment is made with, as far as pages depend on it: how long episodes may be does not count."""
-    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), default=repr))
-    return {name: value for name, value in plain.items() if name != "max_steps"}
 
 
 def trusted(world: World, asked: int | None) -> int:

@@ -31,6 +31,8 @@ def write_report(run: Path, found: Fidelity | None) -> Path:
     fit = learnt.report
     title = f"World model of {record['config'].get('env', '?')} from {Path(learnt.base).name}"
     lead = f"Learnt from {learnt.transitions:,} transitions and {learnt.judgements:,} judgements."
+    if learnt.elsewhere:
+        lead += f" Of the store {learnt.elsewhere:,} episodes were left out: played with other settings."
     told = found.markdown() if found else "No task was set aside, so nothing was measured.\n"
     write_whole(run / "report.md", f"# {title}\n\n{lead}\n\n{told}".encode("utf-8", "backslashreplace"))
     what = f"{fit.losses[0]:.3f} to {fit.losses[-1]:.3f} in {len(fit.losses)} steps"

@@ -27,7 +27,16 @@ from palaestra.worldmodel.fidelity import Fidelity, fidelity
 from palaestra.worldmodel.judging import question, verdict
 from palaestra.worldmodel.loading import CARD, FIDELITY, WorldCard, load_world, model_policy, read_card, template_of
 from palaestra.worldmodel.page import PageFormat
-from palaestra.worldmodel.transitions import Transition, again, balanced, gather, packed, read, set_aside
+from palaestra.worldmodel.transitions import (
+    Transition,
+    again,
+    balanced,
+    gather,
+    packed,
+    played_with,
+    read,
+    set_aside,
+)
 
 if TYPE_CHECKING:
     from palaestra.agents.template import ChatTemplate
@@ -91,7 +100,13 @@ class TrainConfig(WorldConfig):
 
 
 class Learnt(BaseModel):
-    """What the fit of a world model did: `model` is its folder inside the run directory."""
+    """What the fit of a world model did.
+
+    Attributes:
+        base, model: what it began with, and its folder inside the run directory.
+        transitions, judgements: that it learnt from. report: of the fit.
+        elsewhere: episodes of the store that were left out, since they were played with other settings.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,6 +115,7 @@ class Learnt(BaseModel):
     transitions: int
     judgements: int
     report: FitReport
+    elsewhere: int = 0
 
 
 def train_world(
@@ -116,7 +132,8 @@ def train_world(
         The fidelity on tasks that were set aside; None where none were.
 
     Raises:
-        BadInput: no store, a store without transitions of this environment, or an unknown model; before training.
+        BadInput: no store, a store without transitions of this environment or with none that was played with these
+            settings, or an unknown model; before training.
     """
     from palaestra.agents.models import resolve
     from palaestra.agents.store import EpisodeStore
@@ -130,7 +147,8 @@ def train_world(
     try:
         with EpisodeStore(file, mode="r") as store:
             splits = training_splits(env)
-            next(gather(store, spec.id, splits))  # told before anything is written
+            here, _ = played_with(store, spec.id, splits, env.settings)
+            next(gather(store, spec.id, splits, episodes=here))  # told before anything is written
             with RunDir.open(out, "worldmodel", config, command=command) as run:
                 live = Live(run.path, progress, fitting)
                 learn(run, "", store, env, config, config.model, config.seed, fitting=live.fitted)
@@ -155,7 +173,8 @@ def learn(
     """The phases up to the weights, in `folder` of a run: transitions, samples, model, card.
 
     Args:
-        episodes: learn from these only, by id. policy: writes the rationales; the base model by default.
+        episodes: learn from these only, by id, and from all of them; None are those that were played with the settings
+            of `env`. policy: writes the rationales; the base model by default.
 
     Raises:
         BadInput: no transitions, or none that is left to learn from.
@@ -168,6 +187,11 @@ def learn(
     if config.page.actions and not env.lists_actions:
         raise BadInput(f"{env_id} does not list its admissible actions, so none can be learnt; set page.actions to 0")
     if not run.has(str(place / "fit.json")):
+        elsewhere = 0
+        if episodes is None:
+            episodes, elsewhere = played_with(store, env_id, splits, env.settings)
+        if elsewhere:
+            run.log("episodes of other settings are left out", folder=folder, count=elsewhere)
         if not run.has(str(place / "transitions.jsonl.gz")):
             found = gather(store, env_id, splits, env=env, page=config.page, episodes=episodes)
             known = [t for t in found if t.actions is not None or not config.page.actions]
@@ -224,6 +248,7 @@ def learn(
             transitions=len(chosen),
             judgements=sum(sample.kind == "judgement" for sample in samples),
             report=report,
+            elsewhere=elsewhere,
         )
         run.save(str(place / "fit.json"), made)
         run.log("world model", folder=folder, seconds=round(report.seconds, 1), version=report.version)
@@ -238,11 +263,16 @@ def measure(
     config: WorldConfig,
     seed: int,
     progress: Shown = "quiet",
+    *,
+    episodes: Collection[str] | None = None,
 ) -> Fidelity | None:
     """The phase of the fidelity, on the training tasks that were set aside. None where there is no episode of any.
 
     Tasks of other splits, such as the evaluations of the run whose store this is, are left alone: what is chosen by the
     fidelity (how many steps to imagine) is chosen without the tasks that success is measured on.
+
+    Args:
+        episodes: see `held_out_episodes`.
     """
     from palaestra.trainers.evaluate import training_splits
 
@@ -250,7 +280,8 @@ def measure(
     if not run.has(file):
         model = run.path / folder / "model"
         splits = training_splits(env)
-        found = held_out_episodes(store, env, read_card(model), config.page, splits) if config.held_out else []
+        aside = (store, env, read_card(model), config.page, splits)
+        found = held_out_episodes(*aside, episodes=episodes) if config.held_out else []
         if not found:
             run.log("no held-out episodes", folder=folder)
             return None
@@ -316,7 +347,13 @@ def rationales(transitions: Sequence[Transition], policy: Policy, page: PageForm
 
 
 def held_out_episodes(
-    store: Forest, env: TextEnv[Any], card: WorldCard, page: PageFormat, splits: Collection[str] | None = None
+    store: Forest,
+    env: TextEnv[Any],
+    card: WorldCard,
+    page: PageFormat,
+    splits: Collection[str] | None = None,
+    *,
+    episodes: Collection[str] | None = None,
 ) -> list[list[Transition]]:
     """The real episodes of a store in tasks that a world model did not learn from, as their transitions.
 
@@ -325,13 +362,17 @@ def held_out_episodes(
 
     Args:
         splits: of these splits only.
+        episodes: of these only, by id; None are those that were played with the settings of the world model.
     """
     from palaestra.trainers.evaluate import training_splits
 
     assert env.registration is not None
     trained, learnt = training_splits(env), set(card.tasks)
+    name, wanted = env.registration.id, splits or env.splits()
     try:
-        found = list(gather(store, env.registration.id, splits or env.splits(), env=env, page=page))
+        if episodes is None:
+            episodes, _ = played_with(store, name, wanted, card.env_settings)
+        found = list(gather(store, name, wanted, env=env, page=page, episodes=episodes))
     except BadInput:
         return []
     kept = [

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
+import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path as FilePath
 from statistics import fmean
@@ -21,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palaestra.agents.episode import Actor, Outcome, Path
 from palaestra.agents.forest import Forest
-from palaestra.envs import BadInput, ReplayDiverged, Task, TextEnv
+from palaestra.agents.selection import Head
+from palaestra.envs import BadInput, ReplayDiverged, Task, TextEnv, find
 from palaestra.worldmodel.branch import Branch
 from palaestra.worldmodel.judging import Case
 from palaestra.worldmodel.page import PageFormat, Status
@@ -135,9 +138,7 @@ def gather(
         BadInput: the store holds no transition of this environment and these splits.
     """
     count = 0
-    for head in store.heads(env=env_id, split=list(splits)):
-        if head.actor is Actor.IMAGINED or (episodes is not None and head.id not in episodes):
-            continue
+    for head in _real(store, env_id, splits, episodes):
         for transition in transitions_of(store.path(head.id), env, page):
             count += 1
             yield transition
@@ -147,6 +148,66 @@ def gather(
             f"{store.file} holds no transitions of {env_id} in split {', '.join(splits)}; it has episodes of "
             f"{', '.join(held) or 'nothing'}"
         )
+
+
+def played_with(
+    store: Forest,
+    env_id: str,
+    splits: Collection[str],
+    settings: Mapping[str, Any],
+    episodes: Collection[str] | None = None,
+) -> tuple[list[str], int]:
+    """The real episodes of a store that were played in this very environment.
+
+    Under one name a task may be another one with other settings: what they say of it would be learnt as if it were true
+    here, and measured against.
+
+    Args:
+        env_id, splits: whose episodes, and of which splits.
+        settings: what the environment is made with.
+        episodes: only these, by id; None takes all.
+
+    Returns:
+        Their ids, and how many there are that were played with other settings.
+
+    Raises:
+        BadInput: there are such episodes, and all were played with other settings.
+    """
+    here, there, wanted = list[str](), list[dict[str, Any]](), dynamics(env_id, settings)
+    for head in _real(store, env_id, splits, episodes):
+        made = dynamics(env_id, store.get(head.id).provenance.env_settings)
+        if made == wanted:
+            here.append(head.id)
+        else:
+            there.append(made)
+    if there and not here:
+        names = sorted(name for name in {**wanted, **there[0]} if wanted.get(name) != there[0].get(name))
+        differ = ", ".join(f"{name}={there[0].get(name)!r:.60}, here {wanted.get(name)!r:.60}" for name in names)
+        raise BadInput(
+            f"{store.file} holds {len(there)} episodes of {env_id}, all played with other settings than asked for "
+            f"({differ}); make the environment as it was made there, or collect with these settings"
+        )
+    return here, len(there)
+
+
+def _real(store: Forest, env_id: str, splits: Collection[str], episodes: Collection[str] | None) -> Iterator[Head]:
+    """The episodes that were not imagined; of these only, by id, where it is said."""
+    wanted = None if episodes is None else frozenset(episodes)
+    for head in store.heads(env=env_id, split=list(splits)):
+        if head.actor is not Actor.IMAGINED and (wanted is None or head.id in wanted):
+            yield head
+
+
+def dynamics(env_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What an environment is made with, as far as pages depend on it: how long episodes may be does not count, nor
+    at which address a server is found.
+
+    A setting that is not given stands with its default.
+    """
+    parameters = inspect.signature(find(env_id).load()).parameters.values()
+    usual = {p.name: p.default for p in parameters if p.default is not p.empty}
+    plain: dict[str, Any] = json.loads(json.dumps({**usual, **settings}, default=repr))
+    return {name: value for name, value in plain.items() if name not in ("max_steps", "url")}
 
 
 def balanced(

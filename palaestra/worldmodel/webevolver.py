@@ -33,7 +33,7 @@ from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
 from palaestra.worldmodel.judging import Judge, ModelJudge
 from palaestra.worldmodel.loading import card_of, load_world, model_policy, untrained_world
 from palaestra.worldmodel.training import WorldConfig, learn, measure
-from palaestra.worldmodel.transitions import drawn
+from palaestra.worldmodel.transitions import drawn, played_with
 from palaestra.worldmodel.world import RealWorld, World
 
 
@@ -172,10 +172,14 @@ class WebEvolver(RFT):
             return
         self.acting.release()
         episodes = [id for round in range(1, number + 1) for id in self.collected(round).episodes] + self.experts()
+        if config.experts is not None and not config.experts.replay:  # nobody has seen them in this environment
+            episodes, elsewhere = played_with(self.store, self.spec.id, self.splits, self.env_settings, episodes)
+            if elsewhere:
+                self.run.log("experts of other settings teach the world model nothing", count=elsewhere)
         seed = config.seed * 1000 + 500  # the same tasks are set aside in every round
         shared = (self.run, folder, self.store, self.env, config.world)
         learn(*shared, config.world_model or config.model, seed, episodes=episodes, fitting=self.fitting)
-        report = measure(*shared, seed)
+        report = measure(*shared, seed, episodes=episodes)
         self.run.write(f"{folder}/done.json", json.dumps({"trusted": report.trusted if report else None}).encode())
 
     def _imagining(self) -> tuple[World, int | None]:

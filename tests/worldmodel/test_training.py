@@ -25,7 +25,9 @@ from palaestra.worldmodel.fidelity import Fidelity
 from palaestra.worldmodel.loading import load_world, read_card, template_of
 from palaestra.worldmodel.page import Status
 from palaestra.worldmodel.training import TrainConfig, held_out_episodes, rationales, samples_of, train_world
-from palaestra.worldmodel.transitions import again, gather, packed, read, set_aside
+from palaestra.worldmodel.transitions import again, gather, packed, played_with, read, set_aside
+
+QUICK = {"epochs": 1, "learning_rate": 1e-4, "batch": 64, "micro_tokens": 4096}
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +147,16 @@ def test_the_horizon_that_is_measured_later_is_the_default_from_then_on(
             changed.add(episode.model_copy(update={"provenance": there}))
     found = measured(tested)
     assert (found["tasks"], found["trusted"], found["deciding"], found["saved"]) == (6, None, 0, False)
-    assert not measured(other)["saved"]
+    assert run(["worldmodel", "eval", str(copy), "--store", str(other), "--quiet"]) != 0
+    assert "all played with other settings than asked for (colour='red', here None)" in capsys.readouterr().err
     assert not kept.exists()
     with EpisodeStore(tested) as store, EpisodeStore(file, mode="r") as training:
         store.add_all(training.episodes())
+        (elsewhere, *_) = store.episodes(split="train")
+        renamed = elsewhere.provenance.model_copy(update={"env_settings": {"colour": "red"}})
+        store.add(elsewhere.model_copy(update={"id": "red", "sample": 99, "provenance": renamed}))
     found = measured(tested)
+    assert (found["saved"], found["elsewhere"]) == (True, 1)
     assert (found["saved"], found["deciding"], found["tasks"]) == (True, trained[1].tasks, trained[1].tasks + 6)
     assert found["trusted"] == trained[1].trusted == load_world(copy).horizon
     assert not measured(file)["saved"]
@@ -186,6 +193,46 @@ def test_a_store_without_transitions_is_an_error_before_anything_is_written(
     with pytest.raises(BadInput, match="unknown model 'huge'"):
         train_world(config(file, Path("huge")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_episodes_of_another_environment_under_the_same_name_teach_nothing(
+    file: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same tasks are others where recipes are made otherwise. How long episodes may be is no matter."""
+    place, out, name = tmp_path / "crafting.sqlite", tmp_path / "run", "palaestra/Crafting-v0"
+    tasks, theme = list(make("crafting").tasks("train")[:2]), {"recipes": "theme"}
+    with EpisodeStore(place) as store:
+        collect(tasks, RandomPolicy(), store, env_settings={**theme, "max_steps": 3}, progress="quiet")
+        assert played_with(store, name, ("train",), theme) == ([e.id for e in store.episodes()], 0)
+        for given in ({}, {"recipes": "task"}):
+            with pytest.raises(BadInput, match="holds 2 episodes of palaestra/Crafting-v0, all played") as no:
+                played_with(store, name, ("train",), given)
+            assert "(recipes='theme', here 'task')" in str(no.value)
+            assert "\n" not in str(no.value)
+        with pytest.raises(BadInput, match="all played with other settings"):
+            train_world(config(place, tiny, env="crafting"), out)
+        assert not out.exists()
+        collect(tasks[:1], RandomPolicy(), store, recipe="again", progress="quiet")
+        (plain,) = [e.id for e in store.episodes() if not e.provenance.env_settings]
+        assert played_with(store, name, ("train",), {"recipes": "task"}) == ([plain], 2)
+
+    mixed = tmp_path / "mixed.sqlite"
+    with EpisodeStore(file, mode="r") as training, EpisodeStore(mixed) as store:
+        for number, episode in enumerate(training.episodes()):
+            settings = {"colour": "red"} if number < 3 else {"max_steps": 8}
+            made = episode.provenance.model_copy(update={"env_settings": settings})
+            store.add(episode.model_copy(update={"provenance": made}))
+        red = {e.id for e in store.episodes() if "colour" in e.provenance.env_settings}
+    given = config(mixed, tiny, per_start=None, per_kind=None, held_out=0.0, objective=QUICK).model_dump(mode="json")
+    (tmp_path / "config.json").write_text(json.dumps(given))
+    words = ["worldmodel", "train", "--env", "toy/Rooms-v0", "--model", str(tiny), "--store", str(mixed), "--quiet"]
+    assert run([*words, "--config", str(tmp_path / "config.json"), "--out", str(out)]) == 0
+    assert "3 episodes are left out: played with other settings of the environment" in capsys.readouterr().out
+    learnt = {t.episode for t in read(out / "transitions.jsonl.gz")}
+    assert learnt
+    assert not learnt & red
+    assert json.loads((out / "fit.json").read_text())["elsewhere"] == 3
+    assert "3 episodes were left out" in (out / "report.md").read_text()
 
 
 def test_training_writes_a_world_model_that_knows_what_it_is(trained: tuple[Path, Fidelity]) -> None:
