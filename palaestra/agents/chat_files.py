@@ -84,7 +84,7 @@ def _record(episode: Episode, form: str, said: Sequence[_Said]) -> Record:
     task = episode.start.task
     about: Record = {"id": episode.id, "task": task.model_dump(), "reward": episode.score}
     if episode.provenance.actor is Actor.IMAGINED:
-        about |= {"imagined": True, "rewards": episode.labels.get("rewards", "judged")}
+        about |= {"imagined": True, "rewards": "judged" if episode.judged else "true"}
     if form == "messages":
         weights = [{"weight": 0} if s.message["role"] == "assistant" and not s.trained else {} for s in said]
         return {"messages": [{**s.message, **weight} for s, weight in zip(said, weights, strict=True)], **about}

@@ -324,7 +324,7 @@ class Driver:
         if self._store.add(episode, attempt.kept):
             self.tally.episodes += 1
             self.tally.successes += episode.success
-            self.tally.judged += episode.labels.get("rewards") == "judged"
+            self.tally.judged += episode.judged
             self.tally.scores += episode.score
             self.tally.out_of_context += not (attempt.over or attempt.enough)
         else:

@@ -243,6 +243,11 @@ class Episode(_Record):
         """This episode's own actions."""
         return tuple(turn.action for turn in self.turns)
 
+    @property
+    def judged(self) -> bool:
+        """Are success and score a judge's word: it was imagined, and no real environment scored it."""
+        return self.provenance.actor is Actor.IMAGINED and self.labels.get("rewards") != "true"
+
     def fork(self, step: int) -> Start:
         """The start of a fork after `step` actions, counted from the root's reset.
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from palaestra.agents.counted import Counted
 from palaestra.agents.episode import Path, Turn
 from palaestra.agents.message import Message
-from palaestra.agents.policy import Policy, Request
+from palaestra.agents.policy import Policy, Request, ask
 from palaestra.agents.progress import Shown
 from palaestra.envs import Task
 
@@ -25,7 +25,7 @@ _VERDICT = re.compile(r"judge?ment\s*:\s*\W*(good|bad|uncertain)", re.IGNORECASE
 
 
 class Verdict(StrEnum):
-    """What a judge says of an action. What cannot be read is uncertain; a question that failed is unanswered."""
+    """What a judge says of an action. What cannot be read is uncertain; a question that does not fit is unanswered."""
 
     GOOD = "good"
     BAD = "bad"
@@ -69,23 +69,21 @@ def judge(cases: Sequence[Case], policy: Policy, *, shown: int = 6, seed: int = 
         cases: what to judge.
         policy: the judge; its `sampling.max_tokens` must leave room for a reason and a verdict. One that only writes
             what is listed (`constrain`) is given the verdicts to choose among, and has no room for a reason.
-        shown: how many turns before the action the judge reads, besides the first observation. A question that fails
-            (it may be too long) is asked again with half as many, down to none.
+        shown: how many turns before the action the judge reads, besides the first observation. A question that is too
+            long for the policy's window is asked again with half as many, down to none.
         seed: each case adds its number.
 
     Returns:
         One judgement a case. An answer without a verdict is uncertain; words of an unanswered one say what went wrong.
+
+    Raises:
+        PolicyFault: see `ask`.
     """
     found: dict[int, Judgement] = {}
     turns, asked = shown, list(range(len(cases)))
     while asked:
         requests = [_request(cases[number], policy, turns, seed + number) for number in asked]
-        answers = [
-            answer
-            for first in range(0, len(requests), policy.batch_size)
-            for answer in policy.act(requests[first : first + policy.batch_size])
-        ]
-        for number, answer in zip(asked, answers, strict=True):
+        for number, answer in zip(asked, ask(policy, requests), strict=True):
             verdict = Verdict.UNANSWERED if answer.error else _verdict(answer.text)
             found[number] = Judgement(verdict, answer.error or answer.text)
         asked = [number for number in asked if turns and found[number].verdict is Verdict.UNANSWERED]
@@ -118,6 +116,9 @@ def first_bad(
 
     Returns:
         One number a path, and how often each verdict was given.
+
+    Raises:
+        PolicyFault: see `ask`.
     """
     found, at = list(limits), list(begin)
     said: dict[tuple[str, int], Verdict] = {}

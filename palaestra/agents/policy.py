@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Turn
 from palaestra.agents.message import Message
-from palaestra.envs import BadInput, Task, TextEnv
+from palaestra.envs import BadInput, PalaestraError, Task, TextEnv
 
 if TYPE_CHECKING:
     from palaestra.agents.template import ChatTemplate
@@ -113,6 +113,7 @@ class Completion:
             the completion in the conversation's style, and `text` is not looked at.
         error: why this one request could not be answered (a prompt longer than the model's context), in one line. The
             collector ends that episode as `policy_error`; the others of the batch go on.
+        too_long: the error is that the prompt does not fit into the policy's window: a shorter one would be answered.
         calls: model calls that it took: more than one, or none, where a strategy answers.
         certainty: mean over the ids of KL(uniform || p), in nats, p being the model's own distribution (Kang et al.,
             arXiv 2502.18581); None where the policy does not tell it.
@@ -127,6 +128,7 @@ class Completion:
     completion_tokens: int = 0
     action: str | None = None
     error: str | None = None
+    too_long: bool = False
     calls: int = 1
     certainty: float | None = None
     version: str = ""
@@ -183,3 +185,38 @@ class PolicyBase:
     wants_actions: bool = False
     looks_inside: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+class PolicyFault(PalaestraError):
+    """A policy whose word decides something did not answer, and not because what it was asked is too long."""
+
+
+def ask(policy: Policy, requests: Sequence[Request], *, retries: int = 2) -> list[Completion]:
+    """Ask a policy whose word decides something (a judge, a world model), as many requests at once as it takes.
+
+    Args:
+        policy: who is asked.
+        requests: what; retries: how often each is asked again that got no answer, though it was not too long.
+
+    Returns:
+        One answer a request, in order. One with an error is `too_long`.
+
+    Raises:
+        PolicyFault: one of them still has no answer. What the engine raises.
+    """
+    answers: dict[int, Completion] = {}
+    for _ in range(retries + 1):
+        left = [n for n in range(len(requests)) if n not in answers or _failed(answers[n])]
+        for first in range(0, len(left), policy.batch_size):
+            some = left[first : first + policy.batch_size]
+            answers |= zip(some, policy.act([requests[n] for n in some]), strict=True)
+    if failed := [answer for answer in answers.values() if _failed(answer)]:
+        raise PolicyFault(
+            f"{policy.name} left {len(failed)} of {len(requests)} questions without an answer, asked {retries + 1} "
+            f"times; the last one: {failed[-1].error}"
+        )
+    return [answers[n] for n in range(len(requests))]
+
+
+def _failed(answer: Completion) -> bool:
+    return answer.error is not None and not answer.too_long

@@ -437,7 +437,7 @@ class Recipe(ABC, Generic[C]):
     def _judged(self, ids: Sequence[str]) -> bool:
         """Is it a judge's word which of these succeeded. One world imagines all of them."""
         imagined = next((id for id in ids if self.store.head(id).actor is episodes.Actor.IMAGINED), None)
-        return imagined is not None and self.store.get(imagined).labels.get("rewards") != "true"
+        return imagined is not None and self.store.get(imagined).judged
 
     def _left_out(self, wrong: Sequence[str]) -> None:
         """List the expert records that cannot be used."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from palaestra.agents.message import Message
-from palaestra.agents.policy import Completion, Policy, Request
+from palaestra.agents.policy import Completion, Policy, Request, ask
 from palaestra.envs import BadInput, Task
 from palaestra.worldmodel.page import PageFormat
 from palaestra.worldmodel.together import Together
@@ -75,8 +75,7 @@ class ModelJudge:
     """A policy judges: what it says is a word, never the true score.
 
     Shown the actions alone (`page.judged`), it is told all of them: what solved the task may lie at the beginning. A
-    question that fails (it may be too long for the policy's window) is then asked again with the latest half of them,
-    down to none.
+    question that is too long for the policy's window is then asked again with the latest half of them, down to none.
 
     Args:
         policy: who is asked; its `sampling.max_tokens` must leave room for a reason and a number.
@@ -96,7 +95,11 @@ class ModelJudge:
         self._together, self._lock = Together(), threading.Lock()
 
     def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
-        """Ask about all cases. What several threads ask at the same time goes to the policy together."""
+        """Ask about all cases. What several threads ask at the same time goes to the policy together.
+
+        Raises:
+            PolicyFault: the policy failed: see `palaestra.agents.policy.ask`.
+        """
         found: dict[int, Completion] = {}
         shown: dict[int, int | None] = dict.fromkeys(range(len(cases)))
         while shown:
@@ -118,10 +121,8 @@ class ModelJudge:
         return Request(said, seed, prompt)
 
     def _act(self, requests: Sequence[Request]) -> list[Completion]:
-        answers: list[Completion] = []
-        for first in range(0, len(requests), self.policy.batch_size):
-            self.batches += 1
-            answers += self.policy.act(requests[first : first + self.policy.batch_size])
+        answers = ask(self.policy, requests)
+        self.batches += -(-len(requests) // self.policy.batch_size)
         self.prompt_tokens += sum(answer.prompt_tokens for answer in answers)
         self.completion_tokens += sum(answer.completion_tokens for answer in answers)
         return answers

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from palaestra.agents.policy import Completion, Policy, Request
+from palaestra.agents.policy import Completion, Policy, Request, ask
 from palaestra.envs import Fidelity, ReplayDiverged, Snapshot, Task, TextEnv, find, make
 from palaestra.worldmodel.bounded import SECONDS, bounded
 from palaestra.worldmodel.judging import Judge, ModelJudge, TrueScore
@@ -101,7 +101,11 @@ class LearnedWorld:
         self._together = Together()
 
     def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
-        """Ask the model. What is no page comes back as a `problem`."""
+        """Ask the model. What is no page comes back as a `problem`.
+
+        Raises:
+            PolicyFault: the model failed: see `palaestra.agents.policy.ask`.
+        """
         said = [self.page.messages(step) for step in steps]
         keys = [(step.seed, *(m["content"] for m in each)) for step, each in zip(steps, said, strict=True)]
         with self._lock:
@@ -125,10 +129,8 @@ class LearnedWorld:
         return found
 
     def _act(self, requests: Sequence[Request]) -> list[Completion]:
-        answers: list[Completion] = []
-        for first in range(0, len(requests), self.policy.batch_size):
-            self.batches += 1
-            answers += self.policy.act(requests[first : first + self.policy.batch_size])
+        answers = ask(self.policy, requests)
+        self.batches += -(-len(requests) // self.policy.batch_size)
         self.calls += len(answers)
         self.prompt_tokens += sum(answer.prompt_tokens for answer in answers)
         self.completion_tokens += sum(answer.completion_tokens for answer in answers)

@@ -161,6 +161,7 @@ def test_a_prompt_that_is_too_long_fails_alone(tiny: LoadedModel) -> None:
     answers = policy.act([good, Request([], 1, [5] * 512), good])
     assert answers[1].error is not None
     assert "512" in answers[1].error
+    assert answers[1].too_long
     assert "\n" not in answers[1].error
     assert answers[0].ids == answers[2].ids
     assert answers[0].error is None
@@ -171,6 +172,7 @@ def test_a_constrained_request_without_actions_fails_alone(tiny: LoadedModel) ->
     prompt = requests(policy.template)[0].prompt_ids
     bad, good = policy.act([Request([], 0, prompt, None), Request([], 0, prompt, ["wait"])])
     assert bad.error is not None
+    assert not bad.too_long
     assert (good.text, good.error) == ("wait", None)
 
 

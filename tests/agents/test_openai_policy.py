@@ -229,6 +229,7 @@ def test_a_request_that_is_not_answered_properly_fails_alone(policy: OpenAIPolic
     assert good.error is None
     assert bad.error is not None
     assert message in bad.error
+    assert bad.too_long == (text == "long")
     assert "\n" not in bad.error
     assert bad.text == ""
 

@@ -267,6 +267,7 @@ def test_a_prompt_that_is_too_long_fails_alone_and_says_what_to_do(policy: VLLMP
     right, wrong, edge = policy.act([good, long, Request(good.messages, 0, [5] * (served.CONTEXT - 1))])
     assert right.error is None
     assert f"the prompt has {served.CONTEXT} ids" in str(wrong.error)
+    assert wrong.too_long
     assert "show fewer turns" in str(wrong.error)
     assert "\n" not in str(wrong.error)
     assert edge.error is None

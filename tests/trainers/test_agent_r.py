@@ -18,10 +18,11 @@ import pytest
 
 from palaestra.agents.collect import collect
 from palaestra.agents.conversation import Conversation
+from palaestra.agents.episode import Actor
 from palaestra.agents.judge import Case, Verdict, judge
 from palaestra.agents.policies.hf import HFPolicy
 from palaestra.agents.policies.scripted import ScriptedPolicy
-from palaestra.agents.policy import Completion, PolicyBase, Request, Sampling
+from palaestra.agents.policy import Completion, PolicyBase, PolicyFault, Request, Sampling
 from palaestra.agents.search import Search, search
 from palaestra.agents.splice import Contrast, Splice, execute, lines, pasted
 from palaestra.agents.store import EpisodeStore
@@ -243,7 +244,8 @@ class Short(PolicyBase):
     def act(self, requests: Sequence[Request]) -> list[Completion]:
         lines = [len(str(request.messages[-1]["content"]).splitlines()) for request in requests]
         self.asked += lines
-        return [Completion("", error="too long") if n > self.most else Completion("Judgement: Good") for n in lines]
+        long = Completion("", error="too long", too_long=True)
+        return [long if n > self.most else Completion("Judgement: Good") for n in lines]
 
 
 def test_a_question_that_is_too_long_is_asked_again_with_fewer_turns(tmp_path: Path) -> None:
@@ -287,6 +289,56 @@ def test_a_judge_whose_questions_are_all_too_long_is_told_of_in_the_progress_and
         page = (tmp_path / "run" / name).read_text()
         assert f"Iteration 1: the judge answered none of the {count} questions" in page
         assert "steps unanswered" in page
+
+
+class Gone(PolicyBase):
+    """Answers so many questions, then is gone for so many, as a server is that is started again."""
+
+    def __init__(self, answers: int, lost: int) -> None:
+        super().__init__(name="gone", batch_size=1)
+        self.left, self.lost = answers, lost
+
+    def act(self, requests: Sequence[Request]) -> list[Completion]:
+        (_,) = requests
+        if self.left or not self.lost:
+            self.left = max(0, self.left - 1)
+            return [Completion("Judgement: Good")]
+        self.lost -= 1
+        return [Completion("", error="connection failed")]
+
+
+def test_a_judge_that_is_gone_for_a_moment_is_asked_again_and_one_that_stays_away_is_a_fault(tmp_path: Path) -> None:
+    """Three questions; the second and the third are lost, and asked twice more each."""
+    store, found = ends(tmp_path, "a b x stop")
+    path = store.path(found["a b x stop"].head.id)
+    cases = [Case("Write abc.", path.turns[:n], path.turns[n], path.observations()[n + 1]) for n in range(3)]
+    assert [each.verdict for each in judge(cases, Gone(1, 4))] == [Verdict.GOOD] * 3
+    with pytest.raises(PolicyFault, match=r"gone left 1 of 3 questions without an answer, asked 3 times; .*connection"):
+        judge(cases, Gone(1, 5))
+
+
+def test_a_judge_that_is_gone_stops_the_round_before_anything_is_spliced_or_learnt(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its silence is no judgement: the bad paths would be kept to their ends. Resuming goes on with the same trees."""
+    wide = {"strategy": "best", "width": 24, "iterations": 12}
+    settings = {"search": wide, "alpha": [0.3], "beta": 0.1, "budget": 60, "iterations": 1}
+    agent = method(tmp_path / "run", model, **settings)
+    asked = agent.acting.policy
+    gone = Gone(0, 1_000_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.acting, "policy", lambda m, s, **k: gone if s.max_tokens == 200 else asked(m, s, **k))
+        with pytest.raises(PolicyFault, match=r"gone left .* connection failed"):
+            agent.train()
+    assert not (tmp_path / "run/iteration-1/reflection.json").exists()
+    with EpisodeStore(tmp_path / "run/episodes.sqlite") as store:
+        searched = len(store)
+        assert not [head for head in store.heads() if head.actor is Actor.SPLICED]
+    assert searched > 0
+    AgentR(agent.config, tmp_path / "run").train()
+    found = Reflection.model_validate_json((tmp_path / "run/iteration-1/reflection.json").read_text())
+    assert found.splices
+    assert found.verdicts["unanswered"] == 0
 
 
 def test_the_judge_reads_observations_as_the_agent_does(tmp_path: Path, model: Path) -> None:

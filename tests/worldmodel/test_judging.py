@@ -45,7 +45,11 @@ def test_a_judge_of_actions_is_shown_all_of_them_as_far_as_they_fit() -> None:
         """What a judge says that takes so many lines, and how many actions it was shown each time."""
 
         def write(prompt: str) -> Completion:
-            return Completion("", error="too long") if prompt.count("\n") >= most else Completion("Score: 0.5")
+            return (
+                Completion("", error="too long", too_long=True)
+                if prompt.count("\n") >= most
+                else Completion("Score: 0.5")
+            )
 
         policy = Writes(write)
         judge = ModelJudge(policy, form)

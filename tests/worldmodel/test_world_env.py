@@ -26,7 +26,7 @@ from palaestra.agents.conversation import Conversation
 from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start
 from palaestra.agents.export import write_episodes
 from palaestra.agents.policies.random import RandomPolicy
-from palaestra.agents.policy import Completion, Request
+from palaestra.agents.policy import Completion, PolicyFault, Request
 from palaestra.agents.search import Search, search
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, EnvFault, Fidelity, ReplayDiverged, Reply, Task, find, make, specs
@@ -119,7 +119,7 @@ def test_the_last_step_is_told_and_judged_though_nothing_ended() -> None:
 NONSENSE = {
     Problem.MALFORMED: "bla bla",
     Problem.ENDLESS: Completion(f"{page(1, 2)}\n== going", finished=False),
-    Problem.UNANSWERED: Completion("", error="the prompt is too long"),
+    Problem.UNANSWERED: Completion("", error="the prompt is too long", too_long=True),
     Problem.STUCK: f"{page(1, 2)}\n== going",
 }
 
@@ -139,6 +139,18 @@ def test_a_model_that_writes_nonsense_is_cut_scored_zero_and_counted(problem: Pr
     assert info["problem"] == problem
     assert world.problems == {problem: 1}
     assert judge.calls == 0
+
+
+@pytest.mark.parametrize("who", ["world", "judge"])
+def test_a_model_that_is_gone_is_a_fault_and_no_page_and_no_score(who: str) -> None:
+    gone, there = Writes(lambda _: Completion("", error="connection failed")), Writes(true_page)
+    judge = ModelJudge(gone if who == "judge" else Writes(lambda _: "Score: 1.0"))
+    world = LearnedWorld(gone if who == "world" else there, FORM, judge=judge)
+    env = imagined(world, max_steps=1)
+    env.reset(options={"task": wish("0-3")})
+    with pytest.raises(PolicyFault, match=r"left 1 of 1 questions without an answer, asked 3 times; .* failed"):
+        env.step("right")
+    assert (judge.calls, judge.unreadable, world.problems) == (0, 0, {})
 
 
 def test_the_first_repeat_of_a_page_that_is_too_long_to_be_shown_whole_counts() -> None:

@@ -124,8 +124,8 @@ class HFPolicy:
             jobs: list[tuple[int, _Job]] = []
             for index, request in enumerate(requests):
                 job = self._job(request)
-                if isinstance(job, str):
-                    answers[index] = Completion("", error=job)
+                if isinstance(job, Completion):
+                    answers[index] = job
                 else:
                     jobs.append((index, job))
             self._share([job.prompt for _, job in jobs])
@@ -140,19 +140,21 @@ class HFPolicy:
 
     # -- one request -------------------------------------------------------------------------------------------------
 
-    def _job(self, request: Request) -> _Job | str:
+    def _job(self, request: Request) -> _Job | Completion:
         prompt = list(request.prompt_ids) or self.template.opening(request.messages)
         if self.prompt_limit is not None and len(prompt) >= self.prompt_limit:
-            return (
+            why = (
                 f"the prompt has {len(prompt)} ids, {self.name} takes {self.prompt_limit}; show fewer turns (window) "
                 "or shorter observations (max_observation)"
             )
+            return Completion("", error=why, too_long=True)
         room = self.sampling.max_tokens if self.prompt_limit is None else self.prompt_limit - len(prompt)
         limit = min(self.sampling.max_tokens, request.max_tokens or self.sampling.max_tokens, room)
         job = _Job(prompt, limit, random.Random(f"{self.sampling.seed}:{request.seed}"))
         if self.constrain:
             if not request.actions:
-                return "no admissible actions are listed here, so the answer cannot be constrained to them"
+                why = "no admissible actions are listed here, so the answer cannot be constrained to them"
+                return Completion("", error=why)
             job.node = action_tree(self._encoded(action) for action in request.actions)
         return job
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import random
+import re
 import threading
 import time
 from collections import deque
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     import httpx
 
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+_NOT_THIS = {400, 413, 422}
+_TOO_LONG = re.compile(r"context[ _](length|size|window)|prompt is too long|too many tokens", re.IGNORECASE)
+"""How servers say that a prompt does not fit (vLLM, OpenAI, llama.cpp, Anthropic)."""
 _LONGEST_PAUSE = 30.0
 _IDLE = 5.0
 """Seconds after which a connection's thread ends that has nothing to do."""
@@ -206,7 +210,9 @@ class OpenAIPolicy:
         if reply.status_code in (401, 403):
             raise BadInput(self._refused())
         if reply.status_code != 200:
-            return Completion("", error=f"{self.url} refused: status {reply.status_code}: {_message(reply)}")
+            why = _message(reply)
+            too_long = reply.status_code in _NOT_THIS and bool(_TOO_LONG.search(why))
+            return Completion("", error=f"{self.url} refused: status {reply.status_code}: {why}", too_long=too_long)
         try:
             answer = reply.json()
             choice = answer["choices"][0]

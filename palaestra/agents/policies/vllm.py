@@ -222,6 +222,14 @@ class VLLMPolicy:
         from palaestra.agents.policies.vllm_prefixes import Job
 
         prompt = tuple(request.prompt_ids) or tuple(self.template.opening(request.messages))
+        limit = self.prompt_limit
+        if limit is not None and len(prompt) >= limit:
+            why = (
+                f"the prompt has {len(prompt)} ids, {self.name} takes {limit} with the answer; show fewer turns "
+                "(window) or shorter observations (max_observation), or start the engine with a longer context"
+            )
+            done(Completion("", error=why, too_long=True))
+            return
         body = self._body(request, len(prompt))
         if isinstance(body, str):
             done(Completion("", error=body))
@@ -239,11 +247,6 @@ class VLLMPolicy:
     def _body(self, request: Request, length: int) -> dict[str, Any] | str:
         """What the server is asked, or why it cannot be."""
         limit, sampling = self.prompt_limit, self.sampling
-        if limit is not None and length >= limit:
-            return (
-                f"the prompt has {length} ids, {self.name} takes {limit} with the answer; show fewer turns (window) or "
-                "shorter observations (max_observation), or start the engine with a longer context"
-            )
         room = sampling.max_tokens if limit is None else limit - length
         body: dict[str, Any] = {
             "max_tokens": min(sampling.max_tokens, request.max_tokens or sampling.max_tokens, room),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palaestra.agents.episode import Actor
 from palaestra.agents.message import Message
-from palaestra.agents.policy import Completion, Policy, Request, Sampling, Situation
+from palaestra.agents.policy import Completion, Policy, Request, Sampling, Situation, ask
 from palaestra.agents.template import ChatTemplate
 from palaestra.envs import BadInput
 
@@ -189,10 +189,13 @@ class Strategy(Generic[P]):
         Args:
             requests: what is asked; places: for which decision each of them is.
             bills: of the decisions.
+
+        Raises:
+            PolicyFault: the judge failed: see `palaestra.agents.policy.ask`.
         """
         if not requests:
             return []
-        answers = list((self.judge if judge else self.policy).act(requests))
+        answers = ask(self.judge, requests) if judge else list(self.policy.act(requests))
         self.spent.batches += 1
         self.spent.calls += sum(answer.calls for answer in answers)
         for place, request, answer in zip(places, requests, answers, strict=True):
