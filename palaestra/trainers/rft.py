@@ -24,7 +24,7 @@ class RFTConfig(RecipeConfig):
     """What is RFT's own.
 
     Attributes:
-        threshold: keep episodes with at least this final score; None keeps successes.
+        threshold: keep episodes with at least this final score, the experts' too; None keeps successes.
         data: learn from all iterations so far, or from the experts and the latest one only.
         start: fit from pi_0 each time (ReST-EM, less drift) or from the weights of the iteration before (as ETO does).
         per_task: at most so many of the agent's own episodes of a task are kept; None keeps all, as the papers do.
