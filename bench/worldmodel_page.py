@@ -107,8 +107,12 @@ def trust(folder: Path) -> str:
     losses = ", ".join(f"{each.report.losses[0]:.2f} to {each.report.losses[-1]:.2f}" for each in learnt)
     judges = learnt[0].judgements > 0
     ends = {row.steps: row.reward.text() for row in found[0].horizons if row.reward is not None and judges}
+    listed = {row.steps: row.actions.text() for row in found[0].horizons if row.actions is not None}
     for cells in rows:
         cells.append(ends.get(int(cells[0]), "-"))
+        cells += [listed.get(int(cells[0]), "-")] if listed else []
+    heads = ["steps", "pages", "cut", *measures, "ends seen", "false ends", "score of ends (first one)"]
+    heads += ["actions (first one)"] if listed else []
     file = runs[0] / FILE
     fresh = Path(learnt[0].base).name.startswith("fresh")
     begun = "from fresh weights" if fresh else "from the weights named above"
@@ -119,9 +123,11 @@ def trust(folder: Path) -> str:
         f"{learnt[0].report.tokens_seen:,} ids through it in {learnt[0].report.seconds / 60:.0f} minutes (loss "
         f"{losses}). Measured on "
         f"{found[0].episodes} real episodes of {found[0].tasks} tasks that it did not learn from:\n\n"
-        + table(["steps", "pages", "cut", *measures, "ends seen", "false ends", "score of ends (first one)"], rows)
+        + table(heads, rows)
         + f"\n\nTrusted for {', '.join(str(of.trusted) for of in found)} steps (similarity of at least 0.5 and a gain "
-        f"over copying, at the lower ends). Of ends, a judged score within 0.25 of the real one is right.{said}"
+        "over copying, at the lower ends). Of ends, a judged score within 0.25 of the real one is right."
+        + (" Actions: |both| / |either| of what can be done, mean over pages." if listed else "")
+        + said
     )
 
 

@@ -293,6 +293,26 @@ STUDIES["webshop-read-more"] = replace(
     trained=(),
     verifier=(),
 )
+STUDIES["webshop-read-lists"] = replace(
+    STUDIES["webshop-read"],
+    title="WebShop's text pages, with what can be done on them",
+    why="The world model of the part before last writes pages alone, so that from the second imagined step on the "
+    "policy goes on freely. This one goes on from its weights, for four million ids more, and also writes what can be "
+    "done on a page (up to 40 actions). Policy and held-out goals are those of that part; further candidates are drawn "
+    "at temperature 1. All figures above were seen before this was set up.",
+    begins="webshop-read",
+    onward="webshop-read",
+    oracle=goals(range(2300, 3300)),
+    random=goals(range(2300, 2600)),
+    policy=goals(range(2300, 3300)),
+    page={"max_page": 450, "rules": False, "history": 4, "actions": 40},
+    tokens=4_000_000,
+    max_tokens=640,
+    explored=1.0,
+    arms=tuple(ARMS[number] for number in (0, 1, 2, 3, 5, 6, 7, 9)),
+    trained=(),
+    verifier=(),
+)
 STUDIES["miniwob-more"] = replace(
     STUDIES["miniwob"],
     title="MiniWoB++ in the real browser, more to learn from",
