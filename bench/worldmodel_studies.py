@@ -298,8 +298,8 @@ STUDIES["webshop-read-lists"] = replace(
     title="WebShop's text pages, with what can be done on them",
     why="The world model of the part before last writes pages alone, so that from the second imagined step on the "
     "policy goes on freely. This one goes on from its weights, for four million ids more, of goals that the policy was "
-    "taught, and also writes what can be done on a page (up to 40 actions). Policy and held-out goals are those of that "
-    "part; further candidates are drawn at temperature 1. All figures above were seen before this was set up.",
+    "taught, and also writes what can be done on a page (up to 40 actions). Policy and held-out goals are those of "
+    "that part; further candidates are drawn at temperature 1. All figures above were seen before this was set up.",
     begins="webshop-read",
     onward="webshop-read",
     oracle=goals(range(2300, 3300)),
