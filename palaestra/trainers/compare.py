@@ -59,7 +59,7 @@ def compare_methods(
     """
     own = own or {}
     recipes = recipes_of(contestants, settings, out, seeds, own, rest)
-    _check([recipes[each.name, seed] for seed in seeds[:1] for each in contestants])
+    _check([recipes[each.name, seed] for seed in seeds for each in contestants], seeds[0])
     ends: dict[str, dict[int, Path]] = {each.name: {} for each in contestants}
     standings: list[Standing] = []
     for seed in seeds:
@@ -71,11 +71,19 @@ def compare_methods(
     return standings
 
 
-def _check(recipes: Sequence[Recipe[Any]]) -> None:
-    """Have those that were never begun look at what they were given, before any of them begins. Raises BadInput."""
+def _check(recipes: Sequence[Recipe[Any]], first: int) -> None:
+    """Have those that were never begun look at what they were given, before any of them begins. Raises BadInput.
+
+    Args:
+        first: a seed; what differs from seed to seed alone is looked at of the others.
+    """
     models: set[str] = set()
     for recipe in recipes:
-        if not (recipe.out / "run.json").exists():
+        if (recipe.out / "run.json").exists():
+            continue
+        if recipe.config.seed != first:
+            recipe.check_seed()
+        else:
             recipe.check(template=recipe.config.model not in models)
             recipe.acting.release()
             models.add(recipe.config.model)

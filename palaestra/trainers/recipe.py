@@ -315,6 +315,10 @@ class Recipe(ABC, Generic[C]):
         if template:
             _ = self.acting.template
 
+    def check_seed(self) -> None:
+        """Refuse what one seed rules out and another does not. `check` asks of its own, a comparison of all. Raises
+        BadInput."""
+
     def _must_rewind(self) -> None:
         """Refuse what begins inside earlier episodes where the environment cannot go back."""
         plan = self.config.evaluation

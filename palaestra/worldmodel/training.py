@@ -81,6 +81,13 @@ class WorldConfig(BaseModel):
     def _by_kind(cls, value: object) -> object:
         return objective_of(value) if isinstance(value, Mapping) else value
 
+    @field_validator("objective")
+    @classmethod
+    def _of_samples(cls, value: Objective) -> Objective:
+        if value.learns_from is not Sample:
+            raise ValueError(f"kind {value.kind!r} learns from {value.learns_from.__name__} data, not from pages")
+        return value
+
 
 class TrainConfig(WorldConfig):
     """A world model that is trained by itself.
@@ -184,8 +191,7 @@ def learn(
     place = Path(folder)
     assert env.registration is not None
     splits, env_id = training_splits(env), env.registration.id
-    if config.page.actions and not env.lists_actions:
-        raise BadInput(f"{env_id} does not list its admissible actions, so none can be learnt; set page.actions to 0")
+    must_list(env, config.page)
     if not run.has(str(place / "fit.json")):
         elsewhere = 0
         if episodes is None:
@@ -304,6 +310,19 @@ def measure(
         run.save(file, report)
         run.log("fidelity", folder=folder, trusted=report.trusted)
     return run.load(file, Fidelity)
+
+
+def must_list(env: TextEnv[Any], page: PageFormat, name: str = "page.actions") -> None:
+    """Raises BadInput where a world model is to write admissible actions and the environment lists none.
+
+    Args:
+        name: of that setting.
+    """
+    if page.actions and not env.lists_actions:
+        assert env.registration is not None
+        raise BadInput(
+            f"{env.registration.id} does not list its admissible actions, so none can be learnt; set {name} to 0"
+        )
 
 
 def samples_of(

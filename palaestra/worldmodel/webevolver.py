@@ -25,15 +25,16 @@ from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Start, episode_id
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.envs import BadInput, Task
+from palaestra.trainers.evaluate import choose_tasks
 from palaestra.trainers.phases import Collected, Plan, Synthesis
 from palaestra.trainers.recipe import Afterwards
 from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.sample import Sample, sample_of
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
 from palaestra.worldmodel.judging import Judge, ModelJudge
-from palaestra.worldmodel.loading import card_of, load_world, model_policy, untrained_world
-from palaestra.worldmodel.training import WorldConfig, learn, measure
-from palaestra.worldmodel.transitions import drawn, played_with
+from palaestra.worldmodel.loading import card_of, load_world, model_policy, template_of, untrained_world
+from palaestra.worldmodel.training import WorldConfig, learn, measure, must_list
+from palaestra.worldmodel.transitions import drawn, played_with, set_aside
 from palaestra.worldmodel.world import RealWorld, World
 
 
@@ -86,23 +87,76 @@ class WebEvolver(RFT):
     growable = ()
 
     def check(self, *, template: bool = True) -> None:
-        """Refuse what is refused of every method, and an unknown `world_model` or `judge`. Raises BadInput."""
+        """Refuse what is refused of every method, and whatever the world models, who imagines and who judges would be
+        refused for after a round was played. Raises BadInput."""
         from palaestra.agents.models import resolve
 
-        if self.config.world_model is not None:
-            resolve(self.config.world_model)
-        if self.config.judge not in ("world", "start"):
-            card_of(self.config.judge, self.spec.id)
-        if self.config.synthesis in ("untrained", "real") and self.config.steps is None:
+        config = self.config
+        if config.world_model is not None:
+            resolve(config.world_model)
+        if config.judge not in ("world", "start"):
+            card_of(config.judge, self.spec.id)
+        if config.synthesis in ("untrained", "real") and config.steps is None:
             raise BadInput(
-                f"synthesis {self.config.synthesis!r} has no trained world model that says how far to imagine: set "
+                f"synthesis {config.synthesis!r} has no trained world model that says how far to imagine: set "
                 "'steps' (the paper's 7), and the same for what it is compared with"
             )
-        if self.config.real == "all" and self.config.data == "latest":
+        if config.real == "all" and config.data == "latest":
             raise BadInput(
                 "real 'all' learns from all real rounds and data 'latest' from one; set one of them otherwise"
             )
+        if config.synthesis != "none" and self.spec.imagined:
+            raise BadInput(f"{self.spec.id} is imagined itself; a world model imagines a real environment")
+        if config.synthesis in ("world", "untrained"):
+            must_list(self.env, config.world.page, "world.page.actions")
         super().check(template=template)
+        if (self.out / "run.json").exists():  # whatever it lacks cannot be changed any more
+            return
+        self.check_seed()
+        if template and config.world_model is not None and config.synthesis == "world":
+            template_of(config.world_model)
+
+    def check_seed(self) -> None:
+        """Refuse world models without a task to learn from, or without two to be measured on where that decides.
+
+        Experts of a file may bring tasks of their own, so nothing is known of theirs before they are read.
+        """
+        config = self.config
+        if config.synthesis != "world" or config.budget == 0 or (config.experts and config.experts.file is not None):
+            return
+        shown: list[Task] = []
+        if config.experts is not None:
+            shown = choose_tasks(self.tasks, config.experts.tasks, f"the training tasks of {self.spec.id}")
+        first, last = ({*shown, *self._played(rounds)} for rounds in (1, config.iterations))
+        share = config.world.held_out
+        aside = [{task for task in tasks if set_aside(task, share, self._apart)} for tasks in (first, last)]
+        drawn_by = f"world.held_out={share:g} and seed {config.seed} set"
+        if aside[0] == first:
+            raise BadInput(
+                f"{drawn_by} aside all {len(first)} tasks that are played up to the first world model, which would "
+                "have nothing to learn from: play more of them (tasks, budget), or lower world.held_out"
+            )
+        if config.steps is None and len(aside[1]) < 2:
+            raise BadInput(
+                f"{drawn_by} aside {len(aside[1])} of {len(last)} tasks, and how far a world model can be trusted is "
+                "measured on two or more: set 'steps' (the paper's 7), play more tasks, or raise world.held_out"
+            )
+
+    def _played(self, rounds: int) -> list[Task]:
+        """The tasks that so many rounds have played."""
+        config = self.config
+        if config.samples is not None:
+            many = config.samples * len(self.tasks) * rounds
+            many = many if config.budget is None else min(many, config.budget)
+        else:
+            assert config.budget is not None
+            many = config.budget if rounds == self.iterations else self.share(rounds, config.budget)
+        return self.tasks[:many]
+
+    @property
+    def _apart(self) -> int:
+        """The seed that says which tasks no world model learns from: the same ones in every round."""
+        return self.config.seed * 1000 + 500
 
     @property
     def rounds(self) -> int:
@@ -176,7 +230,7 @@ class WebEvolver(RFT):
             episodes, elsewhere = played_with(self.store, self.spec.id, self.splits, self.env_settings, episodes)
             if elsewhere:
                 self.run.log("experts of other settings teach the world model nothing", count=elsewhere)
-        seed = config.seed * 1000 + 500  # the same tasks are set aside in every round
+        seed = self._apart
         shared = (self.run, folder, self.store, self.env, config.world)
         learn(*shared, config.world_model or config.model, seed, episodes=episodes, fitting=self.fitting)
         report = measure(*shared, seed, episodes=episodes)

@@ -17,7 +17,8 @@ import rooms
 from palaestra.agents.episode import Actor
 from palaestra.agents.models import version_of
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, find
+from palaestra.envs import BadInput, TextEnv, find, register
+from palaestra.trainers.compare import compare_methods
 from palaestra.trainers.config import config_of
 from palaestra.trainers.estimate import of_recipe
 from palaestra.trainers.phases import Collected, Synthesis
@@ -31,6 +32,7 @@ from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.methods import CONTESTANTS, METHODS
+from palaestra.worldmodel.transitions import set_aside
 from palaestra.worldmodel.webevolver import WebEvolver, WebEvolverConfig
 from palaestra.worldmodel.world import LearnedWorld
 
@@ -353,16 +355,51 @@ def test_where_a_model_imagines_there_is_no_oracle_and_it_says_what_there_is() -
         find(ID).oracle("flawed")
 
 
+class Silent(rooms.Rooms):
+    """Rooms that list no actions."""
+
+    admissible = TextEnv.admissible
+
+
+register("toy/SilentRooms-v0", Silent, splits=find("toy/Rooms-v0").splits, max_steps=8)
+
+
 def test_what_cannot_be_meant_is_refused_before_anything_is_done(tiny: Path, tmp_path: Path) -> None:
+    def world(**more: Any) -> dict[str, Any]:
+        return {"world": {**rooms.settings(tiny)["world"], **more}}
+
     refused: list[tuple[dict[str, Any], str]] = [
         ({"synthesis": "untrained", "steps": None}, "'untrained' has no trained world model .* set 'steps'"),
         ({"synthesis": "real", "steps": None}, "'real' has no trained world model .* set 'steps'"),
         ({"real": "all", "data": "latest"}, "learns from all real rounds and data 'latest' from one"),
+        ({"env": "toy/SilentRooms-v0", "constrain": False}, "lists? its admissible actions, .* set world.page.actions"),
+        ({"env": ID, "env_settings": {"env": "toy/Rooms-v0"}}, "is imagined itself"),
+        (world(held_out=0.9999), "aside all 15 tasks that are played up to the first world model"),  # half the budget
+        ({**world(held_out=0.9999), "samples": 1}, "aside all 25 tasks"),
+        ({**world(held_out=0.9999), "budget": 1}, "aside all 1 tasks"),
+        ({**world(held_out=0.0), "steps": None}, "set aside 0 of 25 tasks, .* set 'steps'"),
+        ({**world(held_out=0.9999), "experts": {"oracle": "solve", "tasks": 2}, "budget": 1}, "aside all [23] tasks"),
+        (world(objective={"kind": "preference"}), "learns from Pair data, not from pages"),
     ]
     for more, why in refused:
         with pytest.raises(BadInput, match=why):
             train(tmp_path / "run", tiny, **more)
     assert not (tmp_path / "run").exists()
+    for more in ({"synthesis": "none"}, {"synthesis": "real"}):  # they train no world model
+        config = config_of(WebEvolverConfig, rooms.settings(tiny, **world(held_out=0.9999), **more))
+        WebEvolver(config, tmp_path / "run", progress="quiet").check()
+
+
+def test_a_comparison_looks_at_what_every_seed_sets_aside_before_anybody_begins(tiny: Path, tmp_path: Path) -> None:
+    def aside(seed: int) -> int:
+        return sum(set_aside(rooms.task(pair), 0.2, seed * 1000 + 500) for pair in rooms.PAIRS)
+
+    good, bad = next(s for s in range(99) if aside(s) > 1), next(s for s in range(999) if aside(s) < 2)
+    settings = rooms.settings(tiny, steps=None, objective={"tokens": 1000})
+    chosen = [CONTESTANTS[name] for name in ("webevolver", "self-improve")]
+    with pytest.raises(BadInput, match=f"held_out=0.2 and seed {bad} set aside {aside(bad)} of 25 tasks"):
+        compare_methods(chosen, settings, tmp_path / "compared", seeds=[good, bad], progress="quiet")
+    assert not (tmp_path / "compared").exists()
 
 
 def test_a_run_that_is_killed_ends_as_an_undisturbed_one(
