@@ -69,6 +69,7 @@ class Seen:
         warm: a fork began without a reset: the instance stood on its way.
         kept: what the environment kept of this step, to be stored.
         judged: scores are a judge's word, where what happens is imagined.
+        cap: actions from the root's reset until the episode is truncated, told at its beginning; None for no limit.
     """
 
     observation: str
@@ -85,6 +86,7 @@ class Seen:
     warm: bool = False
     kept: bytes | None = None
     judged: bool = False
+    cap: int | None = None
 
 
 Ask = Beginning | str | Request
@@ -153,6 +155,7 @@ class Instance:
             warm=way is not None,
             kept=self._keep_end(env, asked) if start.parent is None else None,
             judged=bool(info.get("judged")),
+            cap=env.max_steps,
         )
 
     def step(self, action: str) -> Seen:

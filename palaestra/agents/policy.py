@@ -66,6 +66,7 @@ class Situation:
         conversation: how the episode is shown, and answers are read.
         actions: the admissible actions, where somebody wanted them.
         key: of the episode, so that what was thought out for it at an earlier turn is found again; empty for none.
+        cap: turns from the root's reset until the episode is truncated; None for no limit.
     """
 
     task: Task
@@ -75,6 +76,7 @@ class Situation:
     conversation: Conversation
     actions: Sequence[str] | None = None
     key: str = ""
+    cap: int | None = None
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,7 @@ class Attempt:
                 conversation,
                 seen.actions,
                 self.item.key,
+                self._first.cap,
             ),
         )
         room = policy.sampling.max_tokens if policy.sampling is not None else 0

@@ -61,10 +61,11 @@ class WorldModelEnv(TextEnv[Imagined]):
     """An environment that a model imagines. What happens in it is made up, and its score is what a judge says.
 
     The first page is the real environment's; of a fork of a real episode all pages up to there are. From there on a
-    world model writes every page, until it says that the episode is over or the step limit is reached (counted from
-    there, but never past the real one); then the judge rates it in [0, 1], and 1 is a success. A model that
-    writes nonsense, does not stop or repeats the page ends the episode with a score of 0 (`info["problem"]`). Episodes
-    are marked `imagined` and are never evaluated. Tasks are those of the real environment, under this one's id.
+    world model writes every page, until it says that the episode is over or the step limit is reached: `max_steps`,
+    counted from there, or the real one if that comes first. Then the judge rates it in [0, 1], and 1 is a success. A
+    model that writes nonsense, does not stop or repeats the page ends the episode with a score of 0
+    (`info["problem"]`). Episodes are marked `imagined` and are never evaluated. Tasks are those of the real
+    environment, under this one's id.
 
     Args:
         env: the real environment, by id or short name. env_settings: what that is made with.
@@ -133,16 +134,11 @@ class WorldModelEnv(TextEnv[Imagined]):
 
     @property
     def max_steps(self) -> int | None:
-        """Actions until the episode is truncated, those before a real fork included; without a limit of its own as
-        many as the real environment gives the task."""
+        """Actions until the episode is truncated, those before a real fork included: as many as the real environment
+        gives the task, or fewer where a limit was asked for; that one counts from the fork."""
         if self._now is None:
             return self._most
-        real, cap = self._now.state.real, self._real_env().step_cap(self.real_task(self._now.task))
-        if not self._asked_for:
-            return cap
-        if self._most is None or not real:
-            return self._most
-        return self._most + real if cap is None else max(self._most, min(self._most + real, cap))
+        return self._capped(self._now.task, self._now.state.real)
 
     @max_steps.setter
     def max_steps(self, most: int | None) -> None:
@@ -167,8 +163,8 @@ class WorldModelEnv(TextEnv[Imagined]):
             raise BadInput(f"what was kept of an imagined step of {task.id} is damaged") from error
 
     def step_cap(self, task: Task) -> int | None:
-        """The limit that was asked for, else the real environment's of that task."""
-        return self._most if self._asked_for else self._real_env().step_cap(self.real_task(task))
+        """The limit that was asked for, but never more than the real environment's of that task."""
+        return self._capped(task, 0)
 
     def replay(
         self, task: Task, actions: Sequence[str], observations: Sequence[str] | None = None
@@ -216,7 +212,7 @@ class WorldModelEnv(TextEnv[Imagined]):
             state.page,
             short,
             lately=state.lately,
-            last=last and self.world.learned,
+            last=last,
             seed=_seed(task, state.done, short),
         )
         (found,) = self.world.predict([asked])
@@ -313,6 +309,12 @@ class WorldModelEnv(TextEnv[Imagined]):
             self._inner = make(self.real[0], **self.real[1])
         return self._inner
 
+    def _capped(self, task: Task, real: int) -> int | None:
+        """The step limit of an episode that begins after so many real steps."""
+        asked = self._most + real if self._asked_for and self._most is not None else None
+        caps = (asked, self._real_env().step_cap(self.real_task(task)))
+        return min((cap for cap in caps if cap is not None), default=None)
+
     def _first_actions(self, actions: Sequence[str] | None) -> tuple[str, ...] | None:
         if actions is None:
             return None
@@ -321,7 +323,7 @@ class WorldModelEnv(TextEnv[Imagined]):
     def _worth(self, state: Imagined, found: Prediction, asked: Asked, last: bool) -> tuple[float | None, bool]:
         """The score from now on and whether the task is solved: the judge's word, given once, at the end."""
         if found.score is not None and self.judge.true:
-            return found.score, found.over and found.score >= 1.0
+            return found.score, found.success
         if not (found.over or last):
             return None, False
         case = Case(asked.task, asked.instructions, state.first, tuple(state.done), state.page, found.over, found.score)

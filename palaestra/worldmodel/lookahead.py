@@ -2,7 +2,8 @@
 
     from the third step on: k candidates, the first as the policy would answer, the others at a higher temperature
     equal ones (letter for letter) count once; if one is left it is taken
-    each: d steps of world model and policy; a judge rates where they end; what was cut is worth nothing
+    each: d steps of world model and policy, none past the episode's step limit
+    a judge rates where they end; what was cut is worth nothing
     the best candidate is taken, the first of equal ones
 
 With `RealWorld` for a world it looks ahead in the real environment, by rewinding an instance of its own: the upper
@@ -13,6 +14,7 @@ to the policy, the world and the judge together.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -92,7 +94,8 @@ class Spent:
 
 @dataclass
 class _Option:
-    """One candidate of one request, and where it leads: `said` and `action` are what is done next there."""
+    """One candidate of one request, and where it leads: `said` and `action` are what is done next there, and `left`
+    how many steps the episode may still have."""
 
     place: int
     number: int
@@ -101,6 +104,7 @@ class _Option:
     action: str
     branch: Branch
     turns: list[Turn]
+    left: float = math.inf
     worth: float = 0.0
 
 
@@ -228,10 +232,10 @@ class LookAhead:
     # -- imagination -------------------------------------------------------------------------------------------------
 
     def _imagine(self, options: Sequence[_Option], requests: Sequence[Request], bill: Counter[tuple[int, str]]) -> None:
-        """Take every option `depth` steps on, all together."""
+        """Take every option `depth` steps on, all together; none past the episode's step limit."""
         going = list(options)
         for ahead in range(self.depth):
-            going = [option for option in going if not option.branch.over]
+            going = [option for option in going if not option.branch.over and option.left > ahead]
             if ahead:
                 going = self._go_on(going, requests, ahead, bill)
             if not going:
@@ -315,7 +319,8 @@ def _option(place: int, number: int, answer: Completion, request: Request) -> _O
     done = tuple(turn.action for turn in at.turns)
     action = _action(at.conversation, answer)
     branch = Branch(at.task, at.instructions, first, done, at.observation)
-    return _Option(place, number, answer, answer.text or action, action, branch, list(at.turns))
+    left = math.inf if at.cap is None else at.cap - len(at.turns)
+    return _Option(place, number, answer, answer.text or action, action, branch, list(at.turns), left)
 
 
 def _distinct(at: Situation, found: Sequence[Completion]) -> list[Completion]:

@@ -99,6 +99,7 @@ class Prediction:
         actions: the admissible actions there; None where they were not predicted.
         lately: digests of the pages before this one, as they are shown to a model.
         score: the score there, in [0, 1], where the real environment said it; a model only imagines, so None.
+        success: did the real environment say that the task is solved.
         problem: why there is no page.
         text: what was written, word for word.
         prompt_tokens, completion_tokens: what it cost.
@@ -109,6 +110,7 @@ class Prediction:
     actions: tuple[str, ...] | None = None
     lately: tuple[str, ...] = ()
     score: float | None = None
+    success: bool = False
     problem: Problem | None = None
     text: str = ""
     prompt_tokens: int = 0

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from palaestra.agents.policy import Completion, Policy, Request, ask
-from palaestra.envs import Fidelity, ReplayDiverged, Snapshot, Task, TextEnv, find, make
+from palaestra.envs import BadInput, Fidelity, ReplayDiverged, Snapshot, Task, TextEnv, find, make
 from palaestra.worldmodel.bounded import SECONDS, bounded
 from palaestra.worldmodel.judging import Judge, ModelJudge, TrueScore
 from palaestra.worldmodel.page import Asked, PageFormat, Prediction, Problem, Status, digest
@@ -160,8 +160,10 @@ class LearnedWorld:
 class RealWorld:
     """The real environment behind the interface of a world model: the upper limit of every imagination.
 
-    It goes where it is asked to by rewinding an instance of its own, never the agent's. Where that means starting
-    again, what came of a step is remembered: many episodes of a task take the same ones.
+    It goes where it is asked to by rewinding an instance of its own, never the agent's, and ends where that one ends:
+    at its step limit, counted from the episode's start, or at the step that is said to be the last. What an environment
+    judges there (code that nobody submitted) is judged. Where going back means starting again, what came of a step is
+    remembered: many episodes of a task take the same ones.
 
     Args:
         env: id or short name; settings: what it is made with.
@@ -192,11 +194,10 @@ class RealWorld:
         self.judge: Judge = TrueScore()
         self.calls = self.replayed = 0
         self._env: TextEnv[Any] = factory(spec.id) if factory else make(spec.id, **(settings or {}))
-        self._env.max_steps = None  # how long an agent may go on is not for the world to say
         self.lists = self._env.lists_actions
         self._kept: OrderedDict[tuple[str, tuple[str, ...]], Snapshot] = OrderedDict()
         self._most = kept if self._env.fidelity is Fidelity.EXACT else 0
-        self._seen: OrderedDict[tuple[str, tuple[str, ...], str], Prediction] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, tuple[str, ...], str, bool], Prediction] = OrderedDict()
         self._lock, self._deadline = threading.Lock(), deadline
 
     def predict(self, steps: Sequence[Asked]) -> list[Prediction]:
@@ -204,6 +205,7 @@ class RealWorld:
 
         Raises:
             ReplayDiverged: it did not come back to the page that was seen there. And what the environment raises.
+            BadInput: it has ended there by its own step limit, and the agent's episode goes on.
         """
         with self._lock:
             return [self._step(step) for step in steps]
@@ -217,19 +219,31 @@ class RealWorld:
 
     def _step(self, step: Asked) -> Prediction:
         taken = (step.task.id, (*step.done, step.action))
-        known = (*taken, digest(step.page))
+        known = (*taken, digest(step.page), step.last)
         if known in self._seen:
             return self._seen[known]
         came = self._go(step.task, step.done)
         if came != step.page:
             raise ReplayDiverged(step.task.env, len(step.done), step.page, came)
-        with bounded(self._env, 1, self._deadline):
-            page, _, over, cut, info = self._env.step(step.action)
+        cap = self._env.max_steps
+        if cap is not None and len(step.done) >= cap:
+            raise BadInput(
+                f"{step.task.id} ends after {cap} steps in the real environment behind imagination, and goes on where "
+                "it is played; make both with the same max_steps"
+            )
+        if step.last:  # the real environment as it is with this step limit: some judge what is there
+            self._env.max_steps = len(taken[1])
+        try:
+            with bounded(self._env, 1, self._deadline):
+                page, _, over, cut, info = self._env.step(step.action)
+        finally:
+            self._env.max_steps = cap
         self.calls += 1
-        self._keep(step.task, taken[1])
-        status = Status.OVER if over or cut else Status.GOING if info["valid"] else Status.REFUSED
+        if not cut:  # from there nothing goes on, also where this step is not the last one
+            self._keep(step.task, taken[1])
+        status = Status.OVER if over else Status.GOING if info["valid"] else Status.REFUSED
         actions = None if info["actions"] is None else tuple(info["actions"])
-        found = Prediction(page, status, actions, score=info["score"])
+        found = Prediction(page, status, actions, score=info["score"], success=info["success"])
         if not self._most:
             self._seen[known] = found
             while len(self._seen) > KEPT:
@@ -240,15 +254,21 @@ class RealWorld:
         """Stand where these actions lead; what is seen there."""
         snapshot = self._kept.get((task.id, done))
         if snapshot is not None:
-            return self._env.restore(snapshot)[0]
+            return self._stand(snapshot)
         near = next((n for n in range(len(done), 0, -1) if (task.id, done[:n]) in self._kept), 0)
         if near:
-            self._env.restore(self._kept[task.id, done[:near]])
+            self._stand(self._kept[task.id, done[:near]])
         way = self._env.distance(task, done)
         steps = len(done) if way is None else way
         self.replayed += steps
         with bounded(self._env, steps + 1, self._deadline):
             return self._env.replay(task, done)[0]
+
+    def _stand(self, snapshot: Snapshot) -> str:
+        """Go back to a step that was kept, under the step limit of its task: some set it with every reset."""
+        page = self._env.restore(snapshot)[0]
+        self._env.max_steps = self._env.step_cap(snapshot.task)
+        return page
 
     def _keep(self, task: Task, done: tuple[str, ...]) -> None:
         if self._most:

@@ -29,8 +29,9 @@ from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, PolicyFault, Request
 from palaestra.agents.search import Search, search
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, EnvFault, Fidelity, ReplayDiverged, Reply, Task, find, make, specs
+from palaestra.envs import BadInput, EnvFault, Fidelity, ReplayDiverged, Reply, Task, TextEnv, find, make, specs
 from palaestra.envs.check import check
+from palaestra.envs.code.oracle import steps
 from palaestra.trainers.evaluate import evaluate, measured, summarise
 from palaestra.trainers.expert_files import read_experts
 from palaestra.worldmodel.bounded import bounded
@@ -173,9 +174,9 @@ def test_the_first_repeat_of_a_page_that_is_too_long_to_be_shown_whole_counts() 
 def told(write: Callable[[int], str], steps: int, max_steps: int | None = None) -> list[str | None]:
     """What is wrong after each step with what a world model writes as its first, second, ... page."""
     said = itertools.count(1)
-    env = imagined(LearnedWorld(Writes(lambda _: write(next(said))), judge=ModelJudge(Writes(lambda _: "Score: 1.0"))))
+    world = LearnedWorld(Writes(lambda _: write(next(said))), judge=ModelJudge(Writes(lambda _: "Score: 1.0")))
+    env = WorldModelEnv.of(world, "toy/Rooms-v0", {"max_steps": max_steps} if max_steps else {})
     env.reset(options={"task": wish("1-2")})
-    env.max_steps = max_steps
     return [env.step(f"try {number}")[4].get("problem") for number in range(steps)]
 
 
@@ -291,7 +292,63 @@ def test_without_a_limit_of_its_own_a_task_has_the_real_one() -> None:
         env.reset(options={"task": wish(pair)})
         assert [env.step("left" if n % 3 else "right")[3] for n in range(cap)] == [False] * (cap - 1) + [True]
     env.max_steps = 3
+    assert [env.step_cap(wish(pair)) for pair in ("0-3", "1-3")] == [2, 3]
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_a_limit_above_the_real_one_goes_on_no_longer_than_the_real_environment(real: bool) -> None:
+    """At the start, after a real fork, and where the limit is a protocol's."""
+    given = {"max_steps": 3}
+    world = RealWorld("toy/Rooms-v0", given) if real else oracle()
+    env = WorldModelEnv.of(world, "toy/Rooms-v0", given, max_steps=7)
     assert env.step_cap(wish("0-3")) == 3
+    env.reset(options={"task": wish("0-3")})
+    ends = [env.step("right")[2:4] for _ in range(3)]
+    assert ends == [(False, False), (False, False), (False, True)]
+    assert not env._going().success
+    env.replay(wish("0-3"), ["right", "right"], [page(at, 3) for at in range(3)])
+    assert env.step("right")[2:4] == (False, True)
+    webshop = make("worldmodel", env="webshop", env_settings={"protocol": "eto"}, max_steps=1000)
+    limit = make("webshop", protocol="eto").max_steps
+    assert limit is not None
+    assert webshop.step_cap(Task(env=ID, name="1", split="train")) == limit < 1000
+
+
+def test_what_an_environment_judges_at_its_step_limit_is_judged_behind_the_interface_too() -> None:
+    """Code that is never submitted: at the real limit, at a lower one that was asked for, and after a fork."""
+    name, whole = "palaestra/CodeTasks-v0", make("codetasks")
+    start = whole.tasks("train")[0]
+    whole.reset(options={"task": start})
+    *way, submit = steps(whole.state.problem)
+    assert submit == "submit"
+    assert len(way) > 1
+
+    def ends(env: TextEnv[Any], wanted: Task, seen: Sequence[str] = ()) -> list[object]:
+        env.reset(options={"task": wanted})
+        if seen:
+            env.replay(wanted, way[:1], seen)
+        found: list[object] = []
+        for action in way[len(seen[1:]) :]:
+            page, _, over, cut, info = env.step(action)
+            found.append((page, over, cut, info["score"], info["success"]))
+        env.close()
+        return found
+
+    cap = {"max_steps": len(way)}
+    real = ends(make(name, **cap), start)
+    assert [each[1:] for each in real][-1:] == [(False, True, 1.0, True)]  # type: ignore[index]
+    mine = start.model_copy(update={"env": ID})
+    assert ends(make("worldmodel", env=name, env_settings=cap), mine) == real
+    assert ends(make("worldmodel", env=name, **cap), mine) == real
+    first = [whole.reset(options={"task": start})[0], whole.step(way[0])[0]]
+    assert ends(make("worldmodel", env=name, env_settings=cap), mine, first) == real[1:]
+    assert ends(make("worldmodel", env=name, max_steps=len(way) - 1), mine, first) == real[1:]  # counted from there
+    seen = [first[0], *(str(page) for page, *_ in real)]  # type: ignore[misc]
+    (found,) = RealWorld(name, cap).predict([Asked(start, "", seen[0], tuple(way[:-1]), seen[-2], way[-1])])
+    assert (found.page, found.score, found.success) == (seen[-1], 1.0, True)  # as look-ahead asks it
+    with pytest.raises(BadInput, match=f"ends after {len(way)} steps in the real environment behind imagination"):
+        RealWorld(name, cap).predict([Asked(start, "", seen[0], tuple(way), seen[-1], submit)])
+    whole.close()
 
 
 def test_where_the_pages_are_not_real_they_are_imagined_again() -> None:
