@@ -260,7 +260,7 @@ def act(
     from palaestra.trainers.live import watched
     from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
-    from palaestra.worldmodel.loading import card_of, load_world
+    from palaestra.worldmodel.loading import card_of, judging_card, load_world
     from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
     from palaestra.worldmodel.transitions import dynamics
     from palaestra.worldmodel.world import RealWorld
@@ -282,6 +282,8 @@ def act(
         made.close()
     if candidates < 1 or after < 0 or (depth is not None and depth < 1):
         raise BadInput("--candidates and --depth are at least 1, --after at least 0")
+    if judge is not None:
+        judging_card(judge, spec.id)
     plan = LookAheadPlan(candidates=candidates, depth=depth, after=after)
     sampling = sampling_of(temperature, tokens, seed)
     acting = policy_by_name(policy, spec, sampling, constrain=constrain, concurrency=concurrency)

@@ -9,6 +9,7 @@ ReST-EM loop, Singh et al. 2023, arXiv 2312.06585; as an agent baseline in ETO, 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -53,34 +54,44 @@ class RFT(Recipe[RFTConfig]):
         return self.config.model if self.config.start == "base" else self.model(iteration - 1)
 
     def mine(self, iteration: int) -> list[Sample]:
+        chosen = self.chosen(iteration)
+        of_task = Counter(episode.start.task.name for episode, _ in chosen)
+        inverse = self.config.task_weight == "inverse"
+        return [
+            sample
+            for episode, kind in chosen
+            for sample in self.taught(episode, kind, 1 / of_task[episode.start.task.name] if inverse else 1.0)
+        ]
+
+    def chosen(self, iteration: int) -> list[tuple[Episode, str]]:
+        """What is learnt from in an iteration, each with the kind of its samples."""
         config = self.config
         first = iteration if config.data == "latest" else 1
         own = [id for number in range(max(first, 1), iteration + 1) for id in self.collected(number).episodes]
         experts = [self.store.get(id) for id in self.experts() if self._good(id)]  # doubles too, as all methods do
-        chosen = [*experts, *self.kept(own, cap=config.per_task, known=experts)]
-        of_task: dict[str, int] = {}
-        for episode in chosen:
-            task = episode.start.task.id
-            of_task[task] = of_task.get(task, 0) + 1
-        return [
-            sample
-            for episode in chosen
-            for sample in self.samples_of(
-                self.store.path(episode.id),
-                kind="expert" if episode in experts else "positive",
-                weight=1 / of_task[episode.start.task.id] if config.task_weight == "inverse" else 1.0,
-            )
-        ]
+        kept = self.kept(own, cap=config.per_task, known=experts)
+        return [*((episode, "expert") for episode in experts), *((episode, "positive") for episode in kept)]
+
+    def taught(self, episode: Episode, kind: str, weight: float) -> list[Sample]:
+        """What an episode that is learnt from teaches."""
+        return self.samples_of(self.store.path(episode.id), kind=kind, weight=weight)
 
     def kept(self, ids: Sequence[str], cap: int | None, known: Sequence[Episode] = ()) -> list[Episode]:
         """Those that won, without doubles (the same actions in the same task), at most `cap` a task."""
         seen = {self._acted(episode) for episode in known}
-        by_task: dict[str, list[Episode]] = {}
+        found: list[Episode] = []
         for id in filter(self._good, ids):
             episode = self.store.get(id)
             if (acted := self._acted(episode)) not in seen:
                 seen.add(acted)
-                by_task.setdefault(episode.start.task.id, []).append(episode)
+                found.append(episode)
+        return self.capped(found, cap)
+
+    def capped(self, episodes: Sequence[Episode], cap: int | None) -> list[Episode]:
+        """At most `cap` of each task, those that are preferred first."""
+        by_task: dict[str, list[Episode]] = {}
+        for episode in episodes:
+            by_task.setdefault(episode.start.task.id, []).append(episode)
         return [episode for found in by_task.values() for episode in sorted(found, key=self._rank)[:cap]]
 
     def _good(self, id: str) -> bool:
@@ -88,7 +99,11 @@ class RFT(Recipe[RFTConfig]):
         head, least = self.store.head(id), self.config.threshold
         if not (head.success if least is None else head.score >= least):
             return False
-        return not self.config.drop_invalid or all(turn.valid for turn in self.store.get(id).turns)
+        return self.clean(self.store.get(id))
+
+    def clean(self, episode: Episode) -> bool:
+        """Is there no action in it that `drop_invalid` leaves out."""
+        return not self.config.drop_invalid or all(turn.valid for turn in episode.turns)
 
     def _acted(self, episode: Episode) -> tuple[str, tuple[str, ...]]:
         """What makes two episodes doubles: the task and all actions from its reset on."""

@@ -74,7 +74,7 @@ class WorldModelEnv(TextEnv[Imagined]):
         judge: a world model's folder whose model judges; None for the world's own judge.
 
     Raises:
-        BadInput: no such environment or folder, or a model of another environment.
+        BadInput: no such environment or folder, a model of another environment, or a judge that never learnt to.
     """
 
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
@@ -97,11 +97,12 @@ class WorldModelEnv(TextEnv[Imagined]):
         self.registration = find(ID)
         self.real = (spec.id, dict(env_settings or {}))
         self._spec: EnvSpec = spec
-        for folder in (model if model != REAL else None, judge):
-            if folder is not None:
-                from palaestra.worldmodel.loading import card_of  # needs no model code
+        from palaestra.worldmodel.loading import card_of, judging_card  # needs no model code
 
-                card_of(folder, spec.id)
+        if model != REAL:
+            card_of(model, spec.id)
+        if judge is not None:
+            judging_card(judge, spec.id)
         self._model, self._judge_name = model, judge
         self._given: tuple[World, Judge] | None = None
         self._inner: TextEnv[Any] | None = None

@@ -80,6 +80,7 @@ class ModelJudge:
     Args:
         policy: who is asked; its `sampling.max_tokens` must leave room for a reason and a number.
         page: how pages are cut.
+        max_tokens: of an answer, where that is less than the policy's; None for that.
 
     Attributes:
         calls: cases that were rated. unreadable: those whose answer held no number, or that were not answered.
@@ -88,11 +89,15 @@ class ModelJudge:
 
     true = False
 
-    def __init__(self, policy: Policy, page: PageFormat | None = None) -> None:
-        self.policy, self.page = policy, page or PageFormat()
+    def __init__(self, policy: Policy, page: PageFormat | None = None, *, max_tokens: int | None = None) -> None:
+        self.policy, self.page, self.max_tokens = policy, page or PageFormat(), max_tokens
         self.name = f"{policy.name} {policy.version}"
         self.calls = self.unreadable = self.batches = self.prompt_tokens = self.completion_tokens = 0
         self._together, self._lock = Together(), threading.Lock()
+
+    def limited(self, max_tokens: int) -> ModelJudge:
+        """The same judge with shorter answers, which counts anew."""
+        return ModelJudge(self.policy, self.page, max_tokens=max_tokens)
 
     def rate(self, cases: Sequence[Case], seed: int = 0) -> list[float]:
         """Ask about all cases. What several threads ask at the same time goes to the policy together.
@@ -118,7 +123,7 @@ class ModelJudge:
     def _request(self, case: Case, shown: int | None, seed: int) -> Request:
         said = question(case, self.page, shown)
         prompt = self.policy.template.opening(said) if self.policy.template is not None else ()
-        return Request(said, seed, prompt)
+        return Request(said, seed, prompt, max_tokens=self.max_tokens)
 
     def _act(self, requests: Sequence[Request]) -> list[Completion]:
         answers = ask(self.policy, requests)

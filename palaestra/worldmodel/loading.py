@@ -74,6 +74,14 @@ def card_of(folder: str | Path, env_id: str | None) -> WorldCard:
     return card
 
 
+def judging_card(folder: str | Path, env_id: str) -> WorldCard:
+    """What the world model in a folder is, which is to judge others. Raises BadInput where it never learnt to."""
+    card = card_of(folder, env_id)
+    if not card.judges:
+        raise BadInput(f"{folder} never learnt to judge; name a world model that did (trained with judge=true)")
+    return card
+
+
 def world_folder(folder: str | Path) -> Path:
     """The model's folder of a run directory, or the folder itself. Raises BadInput for what cannot be a path."""
     place = Path(folder).expanduser()

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from palaestra.agents.collect import collect, planned_keys
-from palaestra.agents.episode import Start, episode_id
+from palaestra.agents.episode import Episode, Start, episode_id
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.envs import BadInput, Task
 from palaestra.trainers.evaluate import choose_tasks
@@ -32,14 +32,14 @@ from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.sample import Sample, sample_of
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
 from palaestra.worldmodel.judging import Judge, ModelJudge
-from palaestra.worldmodel.loading import card_of, load_world, model_policy, template_of, untrained_world
+from palaestra.worldmodel.loading import judging_card, load_world, model_policy, template_of, untrained_world
 from palaestra.worldmodel.training import WorldConfig, learn, measure, must_list
 from palaestra.worldmodel.transitions import drawn, played_with, set_aside
 from palaestra.worldmodel.world import RealWorld, World
 
 
 class WebEvolverConfig(RFTConfig):
-    """What is WebEvolver's own.
+    """What is WebEvolver's own. RFT's options hold for imagined episodes, too, with `accept` in place of `threshold`.
 
     Attributes:
         iterations: the policy's rounds (the paper's 2); a last one is of synthesis.
@@ -58,7 +58,7 @@ class WebEvolverConfig(RFTConfig):
         temperature: of the policy in imagination.
         judge: who rates imagined episodes: `world`, the world model itself; `start`, the start model (the paper's); or
             the folder of another world model that judges. The real environment has its own score.
-        judge_tokens: tokens of a judgement at the most.
+        judge_tokens: tokens of a judgement at the most; of a world model's never more than it writes a page in.
         accept: least judged score of an imagined episode that is learnt from.
         real: which real rounds the last fit learns from besides: the first (the paper), or all (not with data=latest).
     """
@@ -95,7 +95,9 @@ class WebEvolver(RFT):
         if config.world_model is not None:
             resolve(config.world_model)
         if config.judge not in ("world", "start"):
-            card_of(config.judge, self.spec.id)
+            judging_card(config.judge, self.spec.id)
+        if config.agent > config.iterations:
+            raise BadInput(f"agent {config.agent}: there are {config.iterations} rounds to have played in imagination")
         if config.synthesis in ("untrained", "real") and config.steps is None:
             raise BadInput(
                 f"synthesis {config.synthesis!r} has no trained world model that says how far to imagine: set "
@@ -197,20 +199,23 @@ class WebEvolver(RFT):
             self.run.save(f"{folder}/collected.json", Collected(episodes=(), successes=0, faults=0))
         self._iteration(number, "with synthesis" if self.config.synthesis != "none" else "without synthesis")
 
-    def mine(self, iteration: int) -> list[Sample]:
+    def chosen(self, iteration: int) -> list[tuple[Episode, str]]:
         """What won so far; in the last iteration what won in the real rounds it names, and what was imagined."""
         if iteration <= self.config.iterations:
-            return super().mine(iteration)
-        samples = super().mine(1 if self.config.real == "first" else self.rounds)
+            return super().chosen(iteration)
+        real = super().chosen(1 if self.config.real == "first" else self.rounds)
         found = self.run.load(f"iteration-{iteration}/synthesis.json", Synthesis)
-        for id in found.kept:
-            path = self.store.path(id)
-            real = path.episode.start.task.model_copy(update={"env": self.spec.id})
-            understood = [step for step in range(path.own, len(path.turns)) if path.turns[step].valid]
-            told = self.env.instructions(real)
-            how = (self.config.conversation, self.acting.template, told, understood)
-            samples += sample_of(path, *how, kind="imagined", splits=self.splits)
-        return samples
+        return [*real, *((self.store.get(id), "imagined") for id in found.kept)]
+
+    def taught(self, episode: Episode, kind: str, weight: float) -> list[Sample]:
+        """Of what was imagined the actions that were understood, under the real environment's instructions."""
+        if kind != "imagined":
+            return super().taught(episode, kind, weight)
+        path = self.store.path(episode.id)
+        understood = [step for step in range(path.own, len(path.turns)) if path.turns[step].valid]
+        told = self.env.instructions(episode.start.task.model_copy(update={"env": self.spec.id}))
+        how = (self.config.conversation, self.acting.template, told, understood)
+        return sample_of(path, *how, kind=kind, weight=weight, splits=self.splits)
 
     def _iteration(self, number: int, label: str) -> None:
         super()._iteration(number, label)
@@ -253,12 +258,13 @@ class WebEvolver(RFT):
     def _judge(self, world: World) -> Judge:
         """Who rates what was imagined."""
         config = self.config
-        if config.judge == "world" or not world.learned:
-            return world.judge
-        if config.judge != "start":
-            return load_world(config.judge, self.spec.id).judge
-        by = model_policy(config.model, Sampling(temperature=0.0, max_tokens=config.judge_tokens))
-        return ModelJudge(by, config.world.page)
+        if config.judge == "start" and world.learned:
+            by = model_policy(config.model, Sampling(temperature=0.0, max_tokens=config.judge_tokens))
+            return ModelJudge(by, config.world.page)
+        judge = world.judge
+        if config.judge != "world" and world.learned:
+            judge = load_world(config.judge, self.spec.id).judge
+        return judge.limited(config.judge_tokens) if isinstance(judge, ModelJudge) else judge
 
     def _player(self, model: str, sampling: Sampling, listed: bool) -> Policy:
         """Who plays in imagination: as in the real environment, but freely where the world model lists no actions."""
@@ -305,7 +311,8 @@ class WebEvolver(RFT):
         why = {text: problem.value for problem, text in CUT.items()}
         cut = Counter(why[e.final_observation] for e in made if e.final_observation in why)
         won = sum(e.success for e in made if e.final_observation not in why)
-        kept = [e.id for e in made if e.score >= config.accept and e.final_observation not in why]
+        good = [e for e in made if e.score >= config.accept and e.final_observation not in why and self.clean(e)]
+        kept = [e.id for e in self.capped(good, config.per_task)]
         return Synthesis(
             unsolved=len(tasks),
             steps=steps,

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import rooms
 
-from palaestra.agents.episode import Actor
+from palaestra.agents.episode import Actor, Episode
 from palaestra.agents.models import version_of
+from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import BadInput, TextEnv, find, register
 from palaestra.trainers.compare import compare_methods
@@ -32,6 +33,7 @@ from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.methods import CONTESTANTS, METHODS
+from palaestra.worldmodel.training import TrainConfig, train_world
 from palaestra.worldmodel.transitions import set_aside
 from palaestra.worldmodel.webevolver import WebEvolver, WebEvolverConfig
 from palaestra.worldmodel.world import LearnedWorld
@@ -205,6 +207,44 @@ def test_imagined_episodes_may_begin_inside_failed_ones_and_only_what_was_imagin
         assert sum(weights) == own[id]
 
 
+class Jumps(WebEvolver):
+    """Somebody who tries what there is not plays in imagination."""
+
+    def _player(self, model: str, sampling: Sampling, listed: bool) -> Policy:
+        return rooms.Draws(("jump", "left", "leave"))
+
+
+def test_the_options_of_rft_hold_for_what_was_imagined(run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path) -> None:
+    out, _ = run
+    before: tuple[str, ...] = ()
+    for more in ({}, {"per_task": 2, "prefer": "shortest", "task_weight": "inverse", "drop_invalid": True}):
+        changed: dict[str, Any] = {"synthesis": "real", "imagined": 6, **more}
+        copy = copied(out, tmp_path / str(len(more)), "world", "samples.jsonl.gz", **changed)
+        Jumps(config_of(WebEvolverConfig, rooms.settings(tiny, **changed)), copy, progress="quiet").train()
+        found = read_record(copy / "iteration-3/synthesis.json", Synthesis)
+        with EpisodeStore(copy / "episodes.sqlite", mode="r") as store:
+            of_task: dict[str, list[Episode]] = {}
+            for episode in map(store.get, found.episodes):
+                of_task.setdefault(episode.start.task.name, []).append(episode)
+        learnt = [s for s in samples(copy, 3) if s["kind"] == "imagined"]
+        weights = {s["episodes"][-1]: max(s["weights"]) for s in learnt}
+        if not more:
+            before = found.episodes
+            assert set(found.kept) == set(found.episodes)  # `accept` is 0
+            assert {weight for s in learnt for weight in s["weights"]} == {0.0, 1.0}
+            continue
+        assert found.episodes == before
+        clean = {name: [e for e in of if "jump" not in e.actions] for name, of in of_task.items()}
+        assert sum(map(len, clean.values())) > len(found.kept) > 0
+        for name, of in clean.items():
+            kept = [episode for episode in of if episode.id in found.kept]
+            assert len(kept) == min(2, len(of))
+            assert sorted(len(e.actions) for e in of)[: len(kept)] == sorted(len(e.actions) for e in kept), name
+            assert {weights[episode.id] for episode in kept} <= {1 / len(kept) if kept else 1.0}
+        assert {1.0, 0.5} == set(weights.values())
+        assert {id for of in clean.values() for e in of if (id := e.id) in found.kept} == set(found.kept)
+
+
 def test_the_controls_differ_in_the_synthesis_alone(run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path) -> None:
     out, found = run
     for name, worlds in (("untrained", 0), ("none", 0)):
@@ -291,10 +331,14 @@ def test_the_real_environment_behind_the_interface_plays_and_scores_as_it_does(
 
 def test_the_judge_may_be_another_world_model(run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path) -> None:
     out, before = run
-    first = load_world(out / "iteration-1/world")
-    judge = str(out / "iteration-1/world")
+    with pytest.raises(BadInput, match="iteration-1/world never learnt to judge"):
+        train(tmp_path / "nobody", tiny, judge=str(out / "iteration-1/world"))
+    how = {**rooms.settings(tiny)["world"], "judge": True, "held_out": 0.0, "objective": {"epochs": 1}}
+    learns = config_of(TrainConfig, {**how, "env": "toy/Rooms-v0", "store": str(out), "model": str(tiny)})
+    train_world(learns, tmp_path / "judges")
+    judge = str(tmp_path / "judges")
     found = train(copied(out, tmp_path / "judge", judge=judge), tiny, judge=judge)
-    assert found.judge == first.judge.name != before.judge
+    assert found.judge == load_world(judge).judge.name != before.judge
     assert found.world == before.world
     with pytest.raises(BadInput, match="holds no world model"):
         train(tmp_path / "nobody", tiny, judge="nobody")
@@ -371,6 +415,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(tiny: Path, tmp
     refused: list[tuple[dict[str, Any], str]] = [
         ({"synthesis": "untrained", "steps": None}, "'untrained' has no trained world model .* set 'steps'"),
         ({"synthesis": "real", "steps": None}, "'real' has no trained world model .* set 'steps'"),
+        ({"agent": 3}, "agent 3: there are 2 rounds to have played"),
         ({"real": "all", "data": "latest"}, "learns from all real rounds and data 'latest' from one"),
         ({"env": "toy/SilentRooms-v0", "constrain": False}, "lists? its admissible actions, .* set world.page.actions"),
         ({"env": ID, "env_settings": {"env": "toy/Rooms-v0"}}, "is imagined itself"),
