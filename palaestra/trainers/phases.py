@@ -65,7 +65,10 @@ class Synthesis(Record):
         episodes: ids of the imagined episodes; kept: of those that are learnt from.
         solved: of the episodes, those that the judge calls solved; None: an earlier version did not count them.
         cut: episodes that the world model could not go on with, by what was wrong.
-        world_calls, prompt_tokens, completion_tokens: what imagining cost, in the process that finished it.
+        world_calls, prompt_tokens, completion_tokens: what imagining cost, in the process that finished it: of a run
+            that was killed there, what was imagined before is not counted.
+        judge_calls, judge_prompt_tokens, judge_completion_tokens: likewise what judging cost. unreadable: judgements
+            without a number, or without an answer.
     """
 
     unsolved: int
@@ -79,6 +82,10 @@ class Synthesis(Record):
     world_calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    judge_calls: int = 0
+    judge_prompt_tokens: int = 0
+    judge_completion_tokens: int = 0
+    unreadable: int = 0
 
 
 def together(done: Sequence[tuple[Plan | None, Collected, Fitted]]) -> tuple[Plan | None, Collected, Fitted]:

@@ -189,6 +189,10 @@ class Recipe(ABC, Generic[C]):
         """The model that this iteration's fit begins with: pi_0 unless a method says otherwise."""
         return self.config.model
 
+    def unlearnt(self, number: int) -> str:
+        """The weights after an iteration that has nothing to learn: those before it unless a method says otherwise."""
+        return self.model(number - 1)
+
     def objective(self, iteration: int) -> Objective:
         """What this iteration's fit minimises: the configured objective unless a method says otherwise."""
         return self.config.objective
@@ -336,7 +340,7 @@ class Recipe(ABC, Generic[C]):
 
     def _iteration(self, number: int, label: str) -> None:
         folder = f"iteration-{number}"
-        self._stage = f"iteration {number} of {self.iterations}" if number else "cloned experts"
+        self._stage = f"iteration {number} of {self.iterations}" if 1 <= number <= self.iterations else label
         self._collect(number)
         if not self.run.has(f"{folder}/samples.jsonl.gz"):
             mined = self.mine(number)
@@ -466,7 +470,7 @@ class Recipe(ABC, Generic[C]):
         objective = self.objective(number)
         data = self.run.load_samples(f"{folder}/samples.jsonl.gz", objective.learns_from)
         if not data:
-            before = Path(self.model(number - 1))
+            before = Path(self.unlearnt(number))
             kept = str(before.relative_to(self.run.path)) if before.is_relative_to(self.run.path) else ""
             self.run.log("nothing to learn", iteration=number)
             self.run.save(f"{folder}/fit.json", Fitted(base="", model=kept, samples=0, report=None))

@@ -31,10 +31,11 @@ def sections(made: Sequence[Iteration]) -> list[Section]:
     """The sections that this run has something for."""
     imagined = [(each.label, each.synthesis) for each in made if each.synthesis is not None]
     judged = [(each.label, each.reflection) for each in made if each.reflection is not None]
-    told = {label: nothing_of(found) for label, found in imagined}
+    told = [*_lines({label: nothing_of(found) for label, found in imagined})]
+    told += _lines({label: cost_of(found) for label, found in imagined})
     silent = {label: unanswered(found.verdicts) for label, found in judged}
     found = [
-        Section("Synthesis", _SYNTHESIS, [_imagined(*each) for each in imagined], _lines(told)),
+        Section("Synthesis", _SYNTHESIS, [_imagined(*each) for each in imagined], told),
         Section("Reflection", _REFLECTION, [_reflected(*each) for each in judged], _lines(silent)),
     ]
     return [each for each in found if each.rows]
@@ -53,6 +54,21 @@ def nothing_of(found: Synthesis) -> str:
     if found.steps is None:
         return "nothing was imagined, since nobody measured the world model; set 'steps'"
     return "nothing was imagined, since the world model cannot be trusted for a single step"
+
+
+def cost_of(found: Synthesis) -> str:
+    """What imagining and judging asked for, in words; empty where nothing was asked."""
+    asked = (
+        ("world", found.world_calls, found.prompt_tokens, found.completion_tokens),
+        ("judge", found.judge_calls, found.judge_prompt_tokens, found.judge_completion_tokens),
+    )
+    said = [
+        f"the {who} {calls:,} times ({read:,} ids read, {wrote:,} written)"
+        for who, calls, read, wrote in asked
+        if calls
+    ]
+    unread = f"; {found.unreadable:,} judgements could not be read" if found.unreadable else ""
+    return f"asked {' and '.join(said)}, in the process that finished it{unread}" if said else ""
 
 
 def unanswered(verdicts: Mapping[str, int]) -> str:

@@ -29,18 +29,22 @@ class Mark:
 
 
 def points(marks: Sequence[Mark], *, percent: bool, colour: str = "--one") -> str:
-    """Values between 0 and 1 with their intervals, joined by a line."""
+    """Values of at most 1 with their intervals, joined by a line, over an axis from 0, or -1 where one is below 0."""
     place = _Places(len(marks))
-    line = " ".join(f"{place(k):.1f},{_y(mark.value, 1.0):.1f}" for k, mark in enumerate(marks))
-    parts = [_grid(1.0, percent), f'<polyline points="{line}" fill="none" stroke="var({colour})" stroke-width="1.5"/>']
+    bottom = -1.0 if any(min(mark.value, mark.low or 0.0) < 0 for mark in marks) else 0.0
+    line = " ".join(f"{place(k):.1f},{_y(mark.value, 1.0, bottom):.1f}" for k, mark in enumerate(marks))
+    parts = [
+        _grid(1.0, percent, bottom),
+        f'<polyline points="{line}" fill="none" stroke="var({colour})" stroke-width="1.5"/>',
+    ]
     for k, mark in enumerate(marks):
         x, told = place(k), f"{mark.label}: {_figure(mark.value, percent)}"
         whisker = ""
         if mark.low is not None and mark.high is not None:
             told += f" [{_figure(mark.low, percent)}, {_figure(mark.high, percent)}]"
-            low, high = _y(mark.low, 1.0), _y(mark.high, 1.0)
+            low, high = _y(mark.low, 1.0, bottom), _y(mark.high, 1.0, bottom)
             whisker = _line(x, x, low, high, f"var({colour})", 'stroke-width="5" stroke-opacity=".28"')
-        dot = f'<circle cx="{x:.1f}" cy="{_y(mark.value, 1.0):.1f}" r="4" fill="var({colour})"/>'
+        dot = f'<circle cx="{x:.1f}" cy="{_y(mark.value, 1.0, bottom):.1f}" r="4" fill="var({colour})"/>'
         parts.append(f"<g><title>{text(told)}</title>{whisker}{dot}</g>")
     return _drawing([*parts, *_labels([mark.label for mark in marks])])
 

@@ -57,7 +57,7 @@ def _measures(found: Fidelity) -> list[str]:
     plots = []
     for name in _MEASURES:
         rows = [(row.steps, getattr(row, name)) for row in found.horizons]
-        marks = [Mark(str(steps), max(0.0, v.mean), max(0.0, v.low), v.high) for steps, v in rows if v is not None]
+        marks = [Mark(str(steps), v.mean, v.low, v.high) for steps, v in rows if v is not None]
         if marks:
             plots.append(figure(name.capitalize(), "by imagined steps, 95 % intervals", points(marks, percent=False)))
     return plots

@@ -190,7 +190,7 @@ class WebEvolver(RFT):
         if not self.rounds:
             return
         number = self.config.iterations + 1
-        folder = f"iteration-{number}"
+        folder, self._stage = f"iteration-{number}", "synthesis"
         if not self.run.has(f"{folder}/synthesis.json"):
             self.run.save(f"{folder}/synthesis.json", self._synthesis(number))
             self.acting.release()
@@ -221,6 +221,10 @@ class WebEvolver(RFT):
         super()._iteration(number, label)
         if 1 <= number <= self.config.iterations and self.config.synthesis == "world":
             self._world(number)
+
+    def unlearnt(self, number: int) -> str:
+        """Of nothing the last fit learns nothing: the start model, as it begins with that and not with a round's."""
+        return self.config.model if number > self.config.iterations else super().unlearnt(number)
 
     # -- the world model ---------------------------------------------------------------------------------------------
 
@@ -303,7 +307,7 @@ class WebEvolver(RFT):
         here = {"env_settings": settings, "env_factory": imagined, "cluster": None}  # the world is in this memory
         how: dict[str, Any] = {**self.collecting(), **here}
         how["cluster"] = None  # the world model is in this process, and answers all imagined episodes at once
-        before = _spent(world)
+        before = _spent(world, judge)
         samples = [count for _, count in begins]
         collect([start for start, _ in begins], policy, self.store, samples=samples, iteration=number, **how)
         keys = planned_keys(begins, policy, recipe=self.name, iteration=number)
@@ -322,7 +326,7 @@ class WebEvolver(RFT):
             kept=tuple(kept),
             solved=won,
             cut=dict(cut),
-            **{name: count - before[name] for name, count in _spent(world).items()},
+            **{name: count - before[name] for name, count in _spent(world, judge).items()},
         )
 
     def _beginnings(self, tasks: Sequence[Task], real: Sequence[str]) -> list[tuple[Start, int]]:
@@ -343,7 +347,10 @@ class WebEvolver(RFT):
         return list(found.items())
 
 
-def _spent(world: World) -> dict[str, int]:
-    """What a world has cost so far; the real one reads and writes no ids."""
-    ids = {name: getattr(world, name, 0) for name in ("prompt_tokens", "completion_tokens")}
-    return {"world_calls": getattr(world, "calls", 0), **ids}
+def _spent(world: World, judge: Judge) -> dict[str, int]:
+    """What imagining and judging have cost so far; the real environment reads and writes no ids, nor does its score."""
+    ids = ("prompt_tokens", "completion_tokens")
+    found = {"world_calls": getattr(world, "calls", 0), "judge_calls": getattr(judge, "calls", 0)}
+    found |= {name: getattr(world, name, 0) for name in ids}
+    found |= {f"judge_{name}": getattr(judge, name, 0) for name in ids}
+    return {**found, "unreadable": getattr(judge, "unreadable", 0)}

@@ -189,6 +189,15 @@ def test_many_marks_and_long_names_fit() -> None:
     assert points(marks, percent=True).count('text-anchor="middle"') < 12
 
 
+def test_what_is_negative_is_drawn_below_zero() -> None:
+    drawn = points([Mark("1", -0.4, -0.45, -0.34), Mark("2", 0.5, 0.4, 0.6)], percent=False)
+    assert "1: -0.400 [-0.450, -0.340]" in drawn
+    heights = [float(y) for y in re.findall('<circle [^>]*cy="([0-9.]+)"', drawn)]
+    bottom, zero = (float(y) for y in re.findall('y="([0-9.]+)" text-anchor="end">(?:0|-1)<', drawn))
+    assert heights[1] < zero < heights[0] < bottom
+    assert 'text-anchor="end">-1<' not in points([Mark("1", 0.4, 0.0, 0.6)], percent=False)
+
+
 def test_markdown_cells_stay_cells() -> None:
     assert markdown_table(["a"], [["x|y\nz<b>"]]).splitlines()[2] == "| x\\|y z&lt;b> |"
 

@@ -16,6 +16,7 @@ from palaestra.trainers.statistics import Interval
 from palaestra.worldmodel.fidelity import Fidelity, Horizon, fidelity, similarity, trusted_horizon
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.page import PageFormat, Problem, Status
+from palaestra.worldmodel.report import _measures
 from palaestra.worldmodel.transitions import Transition, transitions_of
 from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
 
@@ -42,6 +43,14 @@ def measured(world: World, episodes: list[list[Transition]], judge: ModelJudge |
 
 def learned(policy: Writes) -> LearnedWorld:
     return LearnedWorld(policy, FORM, judge=ModelJudge(Writes(true_worth)))
+
+
+def test_a_gain_below_zero_is_reported_as_it_is(episodes: list[list[Transition]]) -> None:
+    report = measured(learned(Writes(lambda _: "fog\n== actions\nleft\n== going")), episodes)
+    gain = report.horizons[0].gain
+    assert gain.mean < gain.high < 0
+    drawn = "".join(_measures(report))
+    assert f"1: {gain.mean:.3f} [{gain.low:.3f}, {gain.high:.3f}]" in drawn
 
 
 def test_a_perfect_world_model_is_perfect_at_every_horizon(episodes: list[list[Transition]]) -> None:

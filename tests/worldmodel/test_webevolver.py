@@ -22,7 +22,7 @@ from palaestra.envs import BadInput, TextEnv, find, register
 from palaestra.trainers.compare import compare_methods
 from palaestra.trainers.config import config_of
 from palaestra.trainers.estimate import of_recipe
-from palaestra.trainers.phases import Collected, Synthesis
+from palaestra.trainers.phases import Collected, Fitted, Synthesis
 from palaestra.trainers.report import iterations, rounds
 from palaestra.trainers.report_phases import nothing_of, sections
 from palaestra.trainers.report_tables import HEADS, ITERATION, cells, iteration_cells
@@ -30,9 +30,10 @@ from palaestra.trainers.rundir import read_record
 from palaestra.trainers.scalars import TAGS, scalars
 from palaestra.worldmodel.compared import read
 from palaestra.worldmodel.env import ID, WorldModelEnv
-from palaestra.worldmodel.judging import ModelJudge
-from palaestra.worldmodel.loading import load_world
+from palaestra.worldmodel.judging import Case, ModelJudge
+from palaestra.worldmodel.loading import load_world, untrained_world
 from palaestra.worldmodel.methods import CONTESTANTS, METHODS
+from palaestra.worldmodel.page import PageFormat
 from palaestra.worldmodel.training import TrainConfig, train_world
 from palaestra.worldmodel.transitions import set_aside
 from palaestra.worldmodel.webevolver import WebEvolver, WebEvolverConfig
@@ -108,6 +109,52 @@ def test_the_reports_tell_the_synthesis(run: tuple[Path, Synthesis]) -> None:
     assert "## Synthesis" in markdown
     assert "<h2>Synthesis</h2>" in html
     assert all("judged solved" in page and found.judge in page for page in (markdown, html))
+    # every episode that was not cut is judged once
+    assert (found.judge_calls, found.world_calls > found.judge_calls) == (len(found.episodes) - cut, True)
+    assert found.judge_prompt_tokens > 0
+    for who, calls in (("world", found.world_calls), ("judge", found.judge_calls)):
+        assert all(f"the {who} {calls} times" in page for page in (markdown, html))
+
+
+def test_progress_names_what_comes_after_the_rounds(run: tuple[Path, Synthesis]) -> None:
+    out, _ = run
+    stages = {json.loads(line)["stage"] for line in (out / "live.jsonl").read_text().splitlines()}
+    assert {"iteration 1 of 2, collect", "iteration 2 of 2, collect", "synthesis, collect"} <= stages
+    assert any(stage.startswith("with synthesis") for stage in stages)
+    assert not any(stage.startswith("iteration 3") for stage in stages if " of " in stage)
+
+
+def test_judgements_are_as_short_as_asked_for(tiny: Path, tmp_path: Path) -> None:
+    """A model that nobody trained writes until it is cut."""
+    world = untrained_world(str(tiny), PageFormat(actions=3), Sampling(temperature=0.0, max_tokens=40))
+    cases = [Case(rooms.task(pair), "", "a page", ("left",), "another", True) for pair in rooms.PAIRS[:4]]
+    for wanted in ("world", "start"):
+        config = config_of(WebEvolverConfig, rooms.settings(tiny, judge=wanted, judge_tokens=8))
+        judge = WebEvolver(config, tmp_path / "run", progress="quiet")._judge(world)
+        assert isinstance(judge, ModelJudge)
+        judge.rate(cases)
+        world.judge.rate(cases)
+        assert (judge.calls, judge.completion_tokens) == (4, 4 * 8)
+    assert isinstance(world.judge, ModelJudge)
+    assert (world.judge.calls, world.judge.completion_tokens) == (8, 8 * 40)
+
+
+def test_where_the_last_fit_has_nothing_to_learn_it_ends_with_the_start_model(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    out, _ = run
+    copy = copied(out, tmp_path / "nothing", "world", synthesis="none")
+    collected = read_record(copy / "iteration-1/collected.json", Collected)
+    with EpisodeStore(copy / "episodes.sqlite", mode="r") as store:
+        lost = tuple(id for id in collected.episodes if not store.head(id).success)
+    left = collected.model_copy(update={"episodes": lost, "successes": 0})
+    (copy / "iteration-1/collected.json").write_text(left.model_dump_json())
+    train(copy, tiny, synthesis="none")
+    assert samples(copy, 3) == []
+    start, *_, second, last = rounds(copy)
+    assert last.fitted == Fitted(base="", model="", samples=0, report=None)
+    versions = [each.evaluation.card.model_version for each in (start, second, last)]
+    assert versions[0] == versions[2] != versions[1]
 
 
 @pytest.mark.parametrize(
@@ -463,7 +510,8 @@ def test_a_run_that_is_killed_ends_as_an_undisturbed_one(
     child.wait()
     assert not (again / "iteration-3").exists()
     resumed = train(again, tiny)
-    spent = ("world_calls", "prompt_tokens", "completion_tokens")
+    ids = ("prompt_tokens", "completion_tokens")
+    spent = ("world_calls", "judge_calls", "unreadable", *ids, *(f"judge_{name}" for name in ids))
     assert resumed.model_dump(exclude=set(spent)) == found.model_dump(exclude=set(spent))
     for one, other in zip(rounds(out), rounds(again), strict=True):
         assert one.evaluation.tasks == other.evaluation.tasks
