@@ -230,6 +230,9 @@ def act(
     depth: Annotated[int | None, typer.Option(help="Imagined steps; as far as it is trusted without this.")] = None,
     candidates: Annotated[int, typer.Option(help="Answers to choose from.")] = 3,
     after: Annotated[int, typer.Option(help="Steps of an episode that are taken without thinking.")] = 2,
+    propose: Annotated[
+        str, typer.Option(help="`sampled`: the answers are drawn at once; `asked`: each with words to differ.")
+    ] = "sampled",
     judge: Annotated[
         str | None, typer.Option(help="A world model's folder; with `--world real` the true score without this.")
     ] = None,
@@ -282,9 +285,11 @@ def act(
         made.close()
     if candidates < 1 or after < 0 or (depth is not None and depth < 1):
         raise BadInput("--candidates and --depth are at least 1, --after at least 0")
+    if propose not in ("sampled", "asked"):
+        raise BadInput(f"--propose is sampled or asked, not {propose!r:.40}")
     if judge is not None:
         judging_card(judge, spec.id)
-    plan = LookAheadPlan(candidates=candidates, depth=depth, after=after)
+    plan = LookAheadPlan.model_validate({"candidates": candidates, "depth": depth, "after": after, "propose": propose})
     sampling = sampling_of(temperature, tokens, seed)
     acting = policy_by_name(policy, spec, sampling, constrain=constrain, concurrency=concurrency)
     imagining = RealWorld(spec.id, env_settings) if world == "real" else load_world(world, spec.id)

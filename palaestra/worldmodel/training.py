@@ -28,6 +28,7 @@ from palaestra.worldmodel.judging import question, verdict
 from palaestra.worldmodel.loading import CARD, FIDELITY, WorldCard, load_world, model_policy, read_card, template_of
 from palaestra.worldmodel.page import PageFormat
 from palaestra.worldmodel.transitions import (
+    NoTransitions,
     Transition,
     again,
     balanced,
@@ -233,7 +234,8 @@ def learn(
             progress=(lambda step, steps, loss: fitting(name, step, steps, loss)) if fitting else None,
         )
         # of a world model that learns on, the tasks of its earlier lives too: it is measured on none of them
-        before = read_card(Path(base)).tasks if (Path(base) / CARD).is_file() else ()
+        began = Path(base).expanduser()
+        before = read_card(began).tasks if (began / CARD).is_file() else ()
         card = WorldCard(
             env=env_id,
             env_settings=dict(env.settings),
@@ -382,6 +384,9 @@ def held_out_episodes(
     Args:
         splits: of these splits only.
         episodes: of these only, by id; None are those that were played with the settings of the world model.
+
+    Raises:
+        BadInput: the store is damaged, or all its episodes were played with other settings.
     """
     from palaestra.trainers.evaluate import training_splits
 
@@ -392,7 +397,7 @@ def held_out_episodes(
         if episodes is None:
             episodes, _ = played_with(store, name, wanted, card.env_settings)
         found = list(gather(store, name, wanted, env=env, page=page, episodes=episodes))
-    except BadInput:
+    except NoTransitions:
         return []
     kept = [
         t

@@ -117,6 +117,10 @@ def transitions_of(path: Path, env: TextEnv[Any] | None = None, page: PageFormat
     return found
 
 
+class NoTransitions(BadInput):
+    """A store holds none of those that were asked for."""
+
+
 def gather(
     store: Forest,
     env_id: str,
@@ -135,7 +139,7 @@ def gather(
         episodes: only these, by id; None takes all.
 
     Raises:
-        BadInput: the store holds no transition of this environment and these splits.
+        NoTransitions: the store holds none of this environment and these splits.
     """
     count = 0
     for head in _real(store, env_id, splits, episodes):
@@ -144,7 +148,7 @@ def gather(
             yield transition
     if not count:
         held = sorted({head.env for head in store.heads()})
-        raise BadInput(
+        raise NoTransitions(
             f"{store.file} holds no transitions of {env_id} in split {', '.join(splits)}; it has episodes of "
             f"{', '.join(held) or 'nothing'}"
         )

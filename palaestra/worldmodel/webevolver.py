@@ -23,6 +23,7 @@ from pydantic import Field
 
 from palaestra.agents.collect import collect, planned_keys
 from palaestra.agents.episode import Episode, Start, episode_id
+from palaestra.agents.policies.named import model_name
 from palaestra.agents.policy import Policy, Sampling
 from palaestra.envs import BadInput, Task
 from palaestra.trainers.evaluate import choose_tasks
@@ -32,7 +33,15 @@ from palaestra.trainers.rft import RFT, RFTConfig
 from palaestra.trainers.sample import Sample, sample_of
 from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
 from palaestra.worldmodel.judging import Judge, ModelJudge
-from palaestra.worldmodel.loading import judging_card, load_world, model_policy, template_of, untrained_world
+from palaestra.worldmodel.loading import (
+    CARD,
+    judging_card,
+    load_world,
+    model_policy,
+    template_of,
+    untrained_world,
+    world_folder,
+)
 from palaestra.worldmodel.training import WorldConfig, learn, measure, must_list
 from palaestra.worldmodel.transitions import drawn, played_with, set_aside
 from palaestra.worldmodel.world import RealWorld, World
@@ -44,7 +53,7 @@ class WebEvolverConfig(RFTConfig):
     Attributes:
         iterations: the policy's rounds (the paper's 2); a last one is of synthesis.
         world: what the world model learns and how; its objective may differ from the policy's.
-        world_model: the model that world models begin with; None is the start model (the paper's). With
+        world_model: the model, or the run, that world models begin with; None is the start model (the paper's). With
             `synthesis=untrained` no world model begins, and the start model imagines whatever is given here.
         synthesis: who imagines: the trained world model, an untrained one, the real environment behind the same
             interface (the upper limit; its steps come on top of the budget), or nobody.
@@ -93,7 +102,7 @@ class WebEvolver(RFT):
 
         config = self.config
         if config.world_model is not None:
-            resolve(config.world_model)
+            resolve(self._begins)
         if config.judge not in ("world", "start"):
             judging_card(config.judge, self.spec.id)
         if config.agent > config.iterations:
@@ -116,7 +125,7 @@ class WebEvolver(RFT):
             return
         self.check_seed()
         if template and config.world_model is not None and config.synthesis == "world":
-            template_of(config.world_model)
+            template_of(self._begins)
 
     def check_seed(self) -> None:
         """Refuse world models without a task to learn from, or without two to be measured on where that decides.
@@ -154,6 +163,15 @@ class WebEvolver(RFT):
             assert config.budget is not None
             many = config.budget if rounds == self.iterations else self.share(rounds, config.budget)
         return self.tasks[:many]
+
+    @property
+    def _begins(self) -> str:
+        """The model that world models begin with."""
+        given = self.config.world_model
+        if given is None:
+            return self.config.model
+        place = world_folder(given)
+        return str(place) if (place / CARD).is_file() else model_name(given, self.spec)
 
     @property
     def _apart(self) -> int:
@@ -241,7 +259,7 @@ class WebEvolver(RFT):
                 self.run.log("experts of other settings teach the world model nothing", count=elsewhere)
         seed = self._apart
         shared = (self.run, folder, self.store, self.env, config.world)
-        learn(*shared, config.world_model or config.model, seed, episodes=episodes, fitting=self.fitting)
+        learn(*shared, self._begins, seed, episodes=episodes, fitting=self.fitting)
         report = measure(*shared, seed, episodes=episodes)
         self.run.write(f"{folder}/done.json", json.dumps({"trusted": report.trusted if report else None}).encode())
 

@@ -4,8 +4,10 @@ what comes, so a perfect world model of text can be written by hand.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,9 +188,26 @@ def settings(model: str | Path, **more: Any) -> dict[str, Any]:
     }
 
 
-def main(out: str, model: str) -> None:
-    """Train; for tests that kill it."""
+def main(out: str, model: str, dies_after: str = "") -> None:
+    """Train; for tests that kill it.
+
+    Args:
+        dies_after: so many imagined episodes are stored, and the process kills itself; empty for never.
+    """
+    from palaestra.agents.episode import Actor, Episode
+    from palaestra.agents.store import EpisodeStore
     from palaestra.trainers.config import config_of
     from palaestra.worldmodel.webevolver import WebEvolver, WebEvolverConfig
 
+    stored, left = EpisodeStore.add, int(dies_after or -1)
+
+    def add(self: EpisodeStore, episode: Episode, kept: Mapping[int, bytes] | None = None) -> bool:
+        nonlocal left
+        new = stored(self, episode, kept)
+        left -= episode.provenance.actor is Actor.IMAGINED
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return new
+
+    EpisodeStore.add = add  # type: ignore[method-assign]
     WebEvolver(config_of(WebEvolverConfig, settings(model)), out, progress="quiet").train()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 import rooms
 
 from palaestra.agents.collect import collect
+from palaestra.agents.policies.named import model_name
 from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, PolicyBase, Request
 from palaestra.agents.store import EpisodeStore
 from palaestra.cli import run
-from palaestra.envs import BadInput, make
+from palaestra.envs import BadInput, find, make
 from palaestra.envs.check import check
 from palaestra.trainers.config import config_of
 from palaestra.trainers.rundir import RunDir
@@ -103,11 +106,13 @@ def test_a_rationale_is_written_by_a_policy_and_stands_before_the_page(file: Pat
 
 
 def test_who_learns_on_is_measured_on_nothing_that_it_ever_learnt(
-    trained: tuple[Path, Fidelity], file: Path, tmp_path: Path
+    trained: tuple[Path, Fidelity], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = read_card(trained[0] / "model")
-    quick = {"epochs": 1, "learning_rate": 1e-4, "batch": 64, "micro_tokens": 4096}
-    how = config(file, trained[0] / "model", seed=1, horizons=1, objective=quick)
+    monkeypatch.setenv("HOME", str(trained[0].parent))
+    for run_folder in (trained[0], "~/run"):  # its run stands for it
+        assert model_name(str(run_folder), find("toy/Rooms-v0")) == str(trained[0] / "model")
+    how = config(file, Path("~/run/model"), seed=1, horizons=1, objective=QUICK)
     report = train_world(how, tmp_path / "on")
     second = read_card(tmp_path / "on/model")
     assert set(first.tasks) < set(second.tasks)
@@ -181,6 +186,19 @@ def test_where_no_task_was_set_aside_all_that_it_did_not_learn_from_are_measured
         env = make("toy/Rooms-v0")
         found = held_out_episodes(store, env, card.model_copy(update={"tasks": learnt}), card.page)
     assert {steps[0].task.id for steps in found} == {rooms.task(pair).id for pair in rooms.PAIRS[:3]}
+
+
+def test_a_damaged_store_is_told_and_no_store_without_held_out_episodes(
+    file: Path, trained: tuple[Path, Fidelity], tmp_path: Path
+) -> None:
+    card, env = read_card(trained[0] / "model"), make("toy/Rooms-v0")
+    with EpisodeStore(tmp_path / "empty.sqlite") as store:
+        assert held_out_episodes(store, env, card, card.page) == []
+    damaged = shutil.copy(file, tmp_path / "damaged.sqlite")
+    with closing(sqlite3.connect(damaged)) as connection, connection:
+        assert connection.execute("UPDATE bodies SET body = substr(body, 1, 20)").rowcount
+    with EpisodeStore(damaged, mode="r") as store, pytest.raises(BadInput, match="cannot be unpacked"):
+        held_out_episodes(store, env, card, card.page)
 
 
 def test_a_store_without_transitions_is_an_error_before_anything_is_written(
@@ -334,6 +352,12 @@ def test_look_ahead_from_the_command_line(
         assert told["spent"]["world"] > 0
     assert run(["worldmodel", "act", "toy/Rooms-v0", "-p", "random", "--world", "real", "--out", str(tmp_path)]) == 2
     assert "say --depth" in capsys.readouterr().err
+    asks = ["worldmodel", "act", "toy/Rooms-v0", "-p", "random", "--world", str(out), *shared, str(tmp_path / "asks")]
+    assert run([*asks, "--propose", "asked"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["evaluation"]["card"]["sampling"]["look_ahead"]["propose"] == "asked"
+    assert run([*asks, "--propose", "told"]) == 2
+    assert "--propose is sampled or asked, not 'told'" in capsys.readouterr().err
     assert run(["worldmodel", "eval", str(tmp_path), "--store", str(tmp_path)]) == 2
     assert "holds no world model" in capsys.readouterr().err
 

@@ -31,7 +31,7 @@ from palaestra.trainers.scalars import TAGS, scalars
 from palaestra.worldmodel.compared import read
 from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.judging import Case, ModelJudge
-from palaestra.worldmodel.loading import load_world, untrained_world
+from palaestra.worldmodel.loading import load_world, untrained_world, world_folder
 from palaestra.worldmodel.methods import CONTESTANTS, METHODS
 from palaestra.worldmodel.page import PageFormat
 from palaestra.worldmodel.training import TrainConfig, train_world
@@ -384,6 +384,10 @@ def test_the_judge_may_be_another_world_model(run: tuple[Path, Synthesis], tiny:
     learns = config_of(TrainConfig, {**how, "env": "toy/Rooms-v0", "store": str(out), "model": str(tiny)})
     train_world(learns, tmp_path / "judges")
     judge = str(tmp_path / "judges")
+    for begins in (judge, f"{judge}/model", str(out / "iteration-1/world")):  # a run stands for its world model
+        begun = WebEvolver(config_of(WebEvolverConfig, rooms.settings(tiny, world_model=begins)), tmp_path / "begins")
+        begun.check()
+        assert begun._begins == str(world_folder(begins))
     found = train(copied(out, tmp_path / "judge", judge=judge), tiny, judge=judge)
     assert found.judge == load_world(judge).judge.name != before.judge
     assert found.world == before.world
@@ -517,6 +521,27 @@ def test_a_run_that_is_killed_ends_as_an_undisturbed_one(
         assert one.evaluation.tasks == other.evaluation.tasks
         if one.fit is not None and other.fit is not None:
             assert one.fit.version == other.fit.version
+
+
+def test_a_run_that_is_killed_while_it_imagines_ends_with_the_same_samples(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    out, found = run
+    again = copied(out, tmp_path / "killed")
+    program = "import sys, rooms; rooms.main(*sys.argv[1:])"
+    words = [sys.executable, "-c", program, str(again), str(tiny), "5"]
+    child = subprocess.run(words, cwd=Path(rooms.__file__).parent, timeout=600)
+    assert child.returncode == -signal.SIGKILL
+    assert not (again / "iteration-3/synthesis.json").exists()
+    with EpisodeStore(again / "episodes.sqlite", mode="r") as store:
+        before = {head.id for head in store.heads(actor="imagined")}
+    assert len(before) == 5 < len(found.episodes)
+    resumed = train(again, tiny)
+    assert before < set(resumed.episodes)
+    assert (resumed.episodes, resumed.kept, resumed.cut) == (found.episodes, found.kept, found.cut)
+    assert 0 < resumed.world_calls < found.world_calls  # what the killed process asked for is not counted
+    assert samples(again, 3) == samples(out, 3)
+    assert rounds(again)[-1].evaluation.tasks == rounds(out)[-1].evaluation.tasks
 
 
 def test_any_recipe_trains_in_imagination_and_is_measured_in_the_real_environment(tiny: Path, tmp_path: Path) -> None:

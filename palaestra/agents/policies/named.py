@@ -81,19 +81,22 @@ def policy_by_name(
 def model_name(name: str, spec: EnvSpec) -> str:
     """The name of a model in this process, written out.
 
-    A run directory stands for the newest weights it holds, `tiny` for a tiny model of this environment's own texts;
-    every other name stands for itself. Raises BadInput for a run without weights, and for what is no text.
+    A run directory stands for the newest weights it holds (of `palaestra worldmodel train` its world model), `tiny` for
+    a tiny model of this environment's own texts; every other name stands for itself. Raises BadInput for a run without
+    weights, and for what is no text.
     """
     _is_text(name)
     if name == "tiny":
         return f"tiny:{spec.id}"
-    folder = Path(name)
+    folder = Path(name).expanduser()
     if not (folder / "run.json").is_file():
         return name
     numbered = [
         path for path in folder.glob("iteration-*/model") if re.fullmatch(r"iteration-[0-9]+", path.parent.name)
     ]
     done = [path for path in numbered if (path / "config.json").is_file()]
+    if not numbered and (folder / "model" / "config.json").is_file():
+        return str(folder / "model")
     if not done:
         raise BadInput(f"{name} is a run that has not trained a model yet; name a model, or finish the run")
     return str(max(done, key=lambda path: int(path.parent.name.partition("-")[2])))
