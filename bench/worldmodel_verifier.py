@@ -23,7 +23,8 @@ from palaestra.trainers.rundir import write_whole
 from palaestra.worldmodel.judging import Case
 from palaestra.worldmodel.loading import CARD, WorldCard, load_world, template_of
 from palaestra.worldmodel.page import PageFormat
-from palaestra.worldmodel.training import WorldConfig, samples_of
+from palaestra.worldmodel.samples import samples_of
+from palaestra.worldmodel.training import WorldConfig
 from palaestra.worldmodel.transitions import Transition, transitions_of
 
 FILE, AGAIN = "verified.json", "rejudged.json"

@@ -6,16 +6,15 @@ was killed. The objective is any that learns from samples; the model any causal 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
 
 from palaestra.agents.forest import Forest
-from palaestra.agents.message import Message
-from palaestra.agents.policy import Policy, Request, Sampling
+from palaestra.agents.policy import Policy, Sampling
 from palaestra.agents.progress import Shown
 from palaestra.envs import BadInput, TextEnv, find
 from palaestra.trainers.live import Live
@@ -24,9 +23,9 @@ from palaestra.trainers.rundir import RunDir
 from palaestra.trainers.sample import Sample
 from palaestra.worldmodel import compared
 from palaestra.worldmodel.fidelity import Fidelity, fidelity
-from palaestra.worldmodel.judging import question, verdict
 from palaestra.worldmodel.loading import CARD, FIDELITY, WorldCard, load_world, model_policy, read_card, template_of
 from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.samples import rationales, samples_of
 from palaestra.worldmodel.transitions import (
     NoTransitions,
     Transition,
@@ -38,9 +37,6 @@ from palaestra.worldmodel.transitions import (
     read,
     set_aside,
 )
-
-if TYPE_CHECKING:
-    from palaestra.agents.template import ChatTemplate
 
 
 class WorldConfig(BaseModel):
@@ -327,46 +323,6 @@ def must_list(env: TextEnv[Any], page: PageFormat, name: str = "page.actions") -
         )
 
 
-def samples_of(
-    transitions: Iterable[Transition], config: WorldConfig, template: ChatTemplate, instructions: Mapping[str, str]
-) -> list[Sample]:
-    """One sample a transition, the page with all weight; and one a judgement, if it learns to judge."""
-    found = []
-    for t in transitions:
-        told = instructions[t.task.id]
-        asked = t.branch(told).asked(t.action)
-        answer = config.page.write(t.next, t.status, t.actions, t.thought)
-        found.append(_sample(t, config.page.messages(asked), answer, template, "transition"))
-        if config.judge:
-            said = question(t.case(told), config.page)
-            worth = t.score if config.worth == "score" else t.worth
-            found.append(_sample(t, said, verdict(worth, t.success), template, "judgement"))
-    return found
-
-
-def rationales(transitions: Sequence[Transition], policy: Policy, page: PageFormat) -> list[Transition]:
-    """The transitions with a thought each: why the action leads to that page, in the words of a policy.
-
-    Pages are shown as `page` cuts them. What the policy does not answer (its context is too short) has no thought.
-    """
-    requests = []
-    for number, t in enumerate(transitions):
-        said = [
-            Message(role="system", content="Say in one sentence why the action changes the page as it does."),
-            Message(
-                role="user",
-                content=f"Task: {page.cut(t.first)}\nPage: {page.cut(t.page)}\nAction: {t.action}\n"
-                f"The page that came: {page.cut(t.next)}",
-            ),
-        ]
-        requests.append(Request(said, number, policy.template.opening(said) if policy.template is not None else ()))
-    thoughts: list[str] = []
-    for first in range(0, len(requests), policy.batch_size):
-        answers = policy.act(requests[first : first + policy.batch_size])
-        thoughts += ["" if answer.error else " ".join(answer.text.split()) for answer in answers]
-    return [t.model_copy(update={"thought": thought}) for t, thought in zip(transitions, thoughts, strict=True)]
-
-
 def held_out_episodes(
     store: Forest,
     env: TextEnv[Any],
@@ -420,17 +376,3 @@ def store_file(name: str) -> Path:
     if not found:
         raise BadInput(f"{name} is neither an episode store nor a run directory with one")
     return file
-
-
-def _sample(
-    transition: Transition, messages: Sequence[Message], answer: str, template: ChatTemplate, kind: str
-) -> Sample:
-    prompt, written = template.opening(messages), template.encode_completion(answer)
-    return Sample(
-        ids=(*prompt, *written),
-        weights=(*([0.0] * len(prompt)), *([1.0] * len(written))),
-        episodes=(transition.episode,),
-        task=transition.task.id,
-        split=transition.task.split,
-        kind=kind,
-    )

@@ -27,7 +27,8 @@ from palaestra.worldmodel.env import ID
 from palaestra.worldmodel.fidelity import Fidelity
 from palaestra.worldmodel.loading import load_world, read_card, template_of
 from palaestra.worldmodel.page import Status
-from palaestra.worldmodel.training import TrainConfig, held_out_episodes, rationales, samples_of, train_world
+from palaestra.worldmodel.samples import rationales, samples_of
+from palaestra.worldmodel.training import TrainConfig, held_out_episodes, train_world
 from palaestra.worldmodel.transitions import again, gather, packed, played_with, read, set_aside
 
 QUICK = {"epochs": 1, "learning_rate": 1e-4, "batch": 64, "micro_tokens": 4096}
