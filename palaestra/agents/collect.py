@@ -21,7 +21,7 @@ import palaestra
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.driver import Driver, Limits, TooManyFaults
 from palaestra.agents.episode import Actor, Path, Plain, Provenance, Start, episode_id, episode_key
-from palaestra.agents.fork import kept_for, parent_of
+from palaestra.agents.fork import kept_for, parent_of, recorded_for
 from palaestra.agents.instance import Kept
 from palaestra.agents.places import Crew, LocalCrew
 from palaestra.agents.policy import Policy
@@ -29,7 +29,7 @@ from palaestra.agents.progress import Progress, Tally, progress_of
 from palaestra.agents.runner import Item, Setup
 from palaestra.agents.store import EpisodeStore
 from palaestra.agents.workers import Stop
-from palaestra.envs import BadInput, Task, TextEnv, specs
+from palaestra.envs import BadInput, Recorded, Task, TextEnv, specs
 
 if TYPE_CHECKING:
     from palaestra.agents.ray_cluster import RayCluster
@@ -345,6 +345,7 @@ def _plan(
         start = _start(given)
         parent: Path | None = None
         kept: Kept | None = None
+        recorded: Recorded | None = None
         for sample in range(count):
             version = policy.version  # it may get new weights while episodes are under way
             key = episode_key(start, provenance.model_copy(update={"policy_version": version}), sample)
@@ -352,8 +353,8 @@ def _plan(
                 stored.compare(key)
             elif start.parent is not None and parent is None:
                 parent = parent_of(start, store)
-                kept = kept_for(start, parent, store)
-            yield Item(start, sample, key, parent, kept, version=version)
+                kept, recorded = kept_for(start, parent, store), recorded_for(start, parent, store)
+            yield Item(start, sample, key, parent, kept, version=version, recorded=recorded)
 
 
 class _Stored:

@@ -44,6 +44,10 @@ Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
 """A mapping of what JSON can hold. Tuples become lists, paths texts; anything else that JSON lacks is refused."""
 
 
+LISTED = "listed"
+"""Label of imagined episodes: the admissible actions after each own turn, as they were imagined; None at an end."""
+
+
 class Outcome(StrEnum):
     """How an episode ended. The last three are faults: kept apart, never a zero reward, never trained on."""
 
@@ -275,9 +279,17 @@ def acting(actor: Actor, task: Task) -> Actor:
     return Actor.IMAGINED if imagines(task.env) else actor
 
 
-def imagined_labels(actor: Actor, task: Task, judged: bool) -> dict[str, object]:
-    """Labels that an imagined episode has: who acted, and whether its score is a judge's word; a real one has none."""
-    return {"acted_by": actor.value, "rewards": "judged" if judged else "true"} if imagines(task.env) else {}
+def imagined_labels(
+    actor: Actor, task: Task, judged: bool, listed: Sequence[Sequence[str] | None] = ()
+) -> dict[str, object]:
+    """Labels that an imagined episode has: who acted, whether its score is a judge's word, and the admissible actions
+    that were imagined after each of its own turns, for whoever goes on from there. A real one has none.
+    """
+    if not imagines(task.env):
+        return {}
+    said = [None if each is None else list(each) for each in listed]
+    found: dict[str, object] = {"acted_by": actor.value, "rewards": "judged" if judged else "true"}
+    return {**found, LISTED: said} if any(each is not None for each in said) else found
 
 
 def episode_key(start: Start, provenance: Provenance, sample: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from palaestra.agents.episode import Start
 from palaestra.agents.policy import Completion, Policy, Request
-from palaestra.envs import BadInput, EnvFault, TextEnv
+from palaestra.envs import BadInput, EnvFault, Recorded, TextEnv
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Beginning:
         fingerprint: of the environment that the store's episodes of this plan were made with; None: there are none.
         keep: bytes that may be kept of the steps; the reset and the end may take as many each, to be looked at.
         listing: who wants the admissible actions.
+        recorded: what is stored of the step that is forked, where it was imagined.
     """
 
     start: Start
@@ -58,6 +59,7 @@ class Beginning:
     fingerprint: str | None = None
     keep: int = 0
     listing: Listing = Listing.NOBODY
+    recorded: Recorded | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Seen:
         warm: a fork began without a reset: the instance stood on its way.
         kept: what the environment kept of this step, to be stored.
         judged: scores are a judge's word, where what happens is imagined.
+        listed: the admissible actions here, where a model imagines them: nobody else could say them later.
         cap: actions from the root's reset until the episode is truncated, told at its beginning; None for no limit.
     """
 
@@ -86,6 +89,7 @@ class Seen:
     warm: bool = False
     kept: bytes | None = None
     judged: bool = False
+    listed: tuple[str, ...] | None = None
     cap: int | None = None
 
 
@@ -137,6 +141,11 @@ class Instance:
             observation, info = env.reset(options={"task": start.task})
         else:
             resumed = self._resume(env, asked)
+            if resumed is None and asked.recorded is not None:
+                recorded, here = asked.recorded, (asked.settings, self._fingerprint)
+                same = (recorded.settings, recorded.fingerprint) == here
+                resumed = env.recall(start.task, asked.actions, asked.observations, recorded, same=same)
+                replayed = 0 if same and recorded.real < len(asked.actions) else recorded.real
             if resumed is None:
                 way = env.distance(start.task, asked.actions)
                 replayed = len(asked.actions) if way is None else way
@@ -173,6 +182,7 @@ class Instance:
             truncated=truncated,
             actions=None if over else self._list(info),
             kept=self._keep_end(env, asked) if over else self._keep(env, asked),
+            listed=tuple(info["actions"]) if env.real is not None and env.lists_actions and not over else None,
         )
 
     def choose(self, request: Request) -> Completion:

@@ -44,6 +44,7 @@ class Moment:
     over: bool = False
     truncated: bool = False
     kept: bytes | None = None  # see `TextEnv.keep`
+    listed: tuple[str, ...] | None = None  # see `Seen`
 
 
 class Played:
@@ -112,6 +113,7 @@ class Played:
             over=over,
             truncated=truncated,
             kept=self._kept(),
+            listed=self._imagined_listing(over or truncated),
         )
         self.moments.append(moment)
         return moment
@@ -153,6 +155,7 @@ class Played:
             cost=Cost(env_steps=len(taken) - start.fork_step),
         )
         left: dict[str, object] = {} if self.over else {"truncated_by": "person"}
+        listed = [moment.listed for moment in self.moments[start.fork_step + 1 :]]
         sample = 0
         while store.has(key_of(start, provenance, sample)):
             sample += 1
@@ -165,12 +168,16 @@ class Played:
             outcome=self._outcome(),
             score=self.now.score,
             provenance=provenance,
-            labels={**left, **imagined_labels(Actor.HUMAN, self.task, bool(self._info.get("judged")))},
+            labels={**left, **imagined_labels(Actor.HUMAN, self.task, bool(self._info.get("judged")), listed)},
         )
         kept = {number: moment.kept for number, moment in enumerate(self.moments) if moment.kept is not None}
         store.add(episode, {number: raw for number, raw in kept.items() if number > start.fork_step})
         self._saved.append((episode.id, taken))
         return episode
+
+    def _imagined_listing(self, over: bool) -> tuple[str, ...] | None:
+        listed = self.admissible() if self.env.real is not None and not over else None
+        return None if listed is None else tuple(listed)
 
     def _kept(self) -> bytes | None:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,7 +31,7 @@ from palaestra.agents.policy import Completion, Policy, Request, Situation
 from palaestra.agents.progress import Tally
 from palaestra.agents.transcript import Transcript, resume
 from palaestra.agents.workers import EnvWorker
-from palaestra.envs import BadInput, Task
+from palaestra.envs import BadInput, Recorded, Task
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Item:
         start, sample, key: which one.
         parent: the path of the episode that is forked; None for a start at a task.
         kept: what the environment kept of the step that is forked, if it is still the same environment.
+        recorded: what is stored of that step where it was imagined.
         attempt: 0, then 1, 2, ... after faults.
         version: of the policy's weights when it was planned; empty: those that the collection began with.
     """
@@ -82,6 +83,7 @@ class Item:
     kept: Kept | None = None
     attempt: int = 0
     version: str = ""
+    recorded: Recorded | None = None
 
     @property
     def before(self) -> tuple[Turn, ...]:
@@ -114,6 +116,7 @@ class Attempt:
         self.turns: list[Turn] = []
         self.kept: dict[int, bytes] = {}
         self._unfinished: list[int] = []
+        self._listed: list[Sequence[str] | None] = []
         self._written_by: dict[str, str] = {}
         self._seen = Seen("", 0.0, False)
         self._first: Seen | None = None
@@ -139,6 +142,7 @@ class Attempt:
             setup.fingerprints.get(item.start.task.env),
             setup.keep,
             Listing.NOBODY if not wanted else Listing.INSIDE if inside else Listing.ALL,
+            item.recorded,
         )
 
     def saw(self, seen: Seen) -> bool:
@@ -153,6 +157,7 @@ class Attempt:
             self._spend(replayed_steps=seen.replayed)
         else:
             self.turns.append(self._turn(seen))
+            self._listed.append(seen.listed)
             self._spend(env_steps=1)
         if seen.kept is not None:
             self.kept[self.item.start.fork_step + len(self.turns)] = seen.kept
@@ -309,7 +314,7 @@ class Attempt:
         before = self.setup.provenance
         actor = acting(before.actor, self.item.start.task)
         judged = self._first is None or self._first.judged  # nothing was seen: not a true score either
-        labels = {**labels, **imagined_labels(before.actor, self.item.start.task, judged)}
+        labels = {**labels, **imagined_labels(before.actor, self.item.start.task, judged, self._listed)}
         fingerprint = self._first.fingerprint if self._first else ""
         version = self.item.version or before.policy_version
         changed = {"actor": actor, "policy_version": version, "env_fingerprint": fingerprint, "cost": cost}

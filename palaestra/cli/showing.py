@@ -247,7 +247,8 @@ class Shown:
         spent = ", ".join(f"{count:,} {what}" for count, what in cost if count)
         yield "cost", f"{spent}, {by.cost.seconds:.1f} s" if spent else f"{by.cost.seconds:.1f} s"
         if episode.labels:
-            yield "labels", ", ".join(f"{key}={value}" for key, value in episode.labels.items())
+            labels = {key: value for key, value in episode.labels.items() if key != episodes.LISTED}
+            yield "labels", ", ".join(f"{key}={value}" for key, value in labels.items())
 
     def _end(self) -> Text:
         episode = self.path.episode

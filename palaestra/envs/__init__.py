@@ -2,7 +2,7 @@
 
 from palaestra.envs.actions import Actions, Text
 from palaestra.envs.builtin import register_all
-from palaestra.envs.core import Fidelity, Info, Needs, Reply, Snapshot, Task, TextEnv
+from palaestra.envs.core import Fidelity, Info, Needs, Recorded, Reply, Snapshot, Task, TextEnv
 from palaestra.envs.errors import BadInput, EnvFault, MissingExtra, PalaestraError, ReplayDiverged
 from palaestra.envs.registry import EnvSpec, Oracle, find, imagines, make, register, specs
 
@@ -17,6 +17,7 @@ __all__ = [
     "Needs",
     "Oracle",
     "PalaestraError",
+    "Recorded",
     "ReplayDiverged",
     "Reply",
     "Snapshot",

@@ -152,6 +152,25 @@ class Snapshot:
         return len(self.actions)
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What is stored of a step of an imagined episode beside its actions and pages: see `TextEnv.recall`.
+
+    Attributes:
+        real: how many of the actions were taken in the real environment, before imagination began.
+        score, valid: what the last action came to.
+        listed: the admissible actions that were imagined after it; None where none were.
+        settings, fingerprint: of the environment that imagined it.
+    """
+
+    real: int
+    score: float = 0.0
+    valid: bool = True
+    listed: tuple[str, ...] | None = None
+    settings: Mapping[str, Any] | None = None
+    fingerprint: str = ""
+
+
 @dataclass
 class _Progress(Generic[S]):
     """All that changes during an episode: the environment's own state and what the base class keeps beside it."""
@@ -427,6 +446,22 @@ class TextEnv(gymnasium.Env[str, str], Generic[S]):
             )
         digests = [digest(text) for text in observations] if observations is not None else None
         return self._replay(task, actions, digests, observations)
+
+    def recall(
+        self, task: Task, actions: Sequence[str], observations: Sequence[str], recorded: Recorded, *, same: bool
+    ) -> tuple[str, dict[str, Any]]:
+        """Stand where a stored episode stood that a model imagined; no page of it is imagined again.
+
+        Args:
+            actions, observations: as for `replay`.
+            recorded: what else is stored of that step.
+            same: was it imagined with this instance's settings, code, data and models.
+
+        Raises:
+            ReplayDiverged: the real environment does not show the pages before imagination began.
+            BadInput: nothing is imagined here, or the records do not say all of that step.
+        """
+        raise BadInput(f"{type(self).__name__} imagines nothing")
 
     def distance(self, task: Task, actions: Sequence[str]) -> int | None:
         """How many steps from here to the end of `actions`; None if this instance does not stand on the way."""

@@ -3,8 +3,10 @@
 A record is left out that is malformed, of another environment or of a task that is not for training, that forks what
 is not used, or that does not replay: its actions, taken in the environment, must show what the record says was seen,
 and end as it says. The score of an episode that was exported here must be the environment's, too; those of others'
-conversations may be of another protocol (`docs/evaluation.md`). Everything else of the file is used; an answer that was
-written in another style is learnt in the run's own (`Conversation.shown_completion`).
+conversations may be of another protocol (`docs/evaluation.md`). Where a model imagines what happens, no page is asked
+for again, since it need not write the same: the first one must be the real environment's, and a record must hold what
+was listed on its pages, where the world model lists anything, for somebody to go on from them. Everything else of the
+file is used; an answer that was written in another style is learnt in the run's own (`Conversation.shown_completion`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 
 from palaestra.agents.conversation import Conversation
 from palaestra.agents.counted import Counted
-from palaestra.agents.episode import Actor, Episode
+from palaestra.agents.episode import LISTED, Actor, Episode
 from palaestra.agents.progress import Shown
 from palaestra.envs import BadInput, EnvSpec, TextEnv
 
@@ -150,6 +152,8 @@ def _no_fork(episode: Episode, known: dict[str, Episode]) -> str | None:
 
 def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any], *, scored: bool) -> str | None:
     """Where the environment shows something else than the record; None where it shows the same."""
+    if env.real is not None:
+        return _not_begun(episode, env)
     before: list[str] = []
     start, until = episode.start, episode.start.fork_step
     while start.parent is not None:  # which may be forked at a step of its own parent
@@ -178,6 +182,22 @@ def _differs(episode: Episode, known: dict[str, Episode], env: TextEnv[Any], *, 
     if scored and abs(info["score"] - episode.score) > _ROUNDED:
         return f"does not replay: it says that it is worth {episode.score:.3g}, and the environment {info['score']:.3g}"
     return None
+
+
+def _not_begun(episode: Episode, env: TextEnv[Any]) -> str | None:
+    """Why an imagined episode cannot be gone on from; a fork begins as its parent does, which is looked at, too."""
+    listed = episode.labels.get(LISTED)
+    if env.lists_actions and episode.turns[1:] and not (isinstance(listed, list) and len(listed) == len(episode.turns)):
+        return (
+            "does not hold which actions were listed on its pages, so nobody can go on from them; give the file that "
+            "`palaestra export` wrote, or do without forks: experts.replay=false"
+        )
+    if episode.start.parent is not None or not episode.turns:
+        return None
+    (seen, _), said = env.reset(options={"task": episode.start.task}), episode.turns[0].observation
+    if _plain(seen) == _plain(said):
+        return None
+    return f"does not replay: at turn 1 the environment says {_short(seen)}, not {_short(said)}"
 
 
 def _plain(text: str) -> str:

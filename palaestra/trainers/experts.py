@@ -34,7 +34,8 @@ class Experts(BaseModel):
         score: score in [0, 1] of conversations that name none (published expert sets hold solved tasks only: 1.0);
             None refuses such records.
         replay: leave out episodes of a file that the environment does not show as they are recorded (see
-            `expert_files`). Without it they are believed, which is enough for cloning and not for forks.
+            `expert_files`). Without it they are believed, which is enough for cloning and not for forks. What was
+            imagined is not imagined again: its first page is compared, with the real environment's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

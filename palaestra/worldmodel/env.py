@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
-from palaestra.envs.core import Fidelity, Reply, Task, TextEnv
+from palaestra.envs.core import Fidelity, Recorded, Reply, Task, TextEnv
 from palaestra.envs.errors import BadInput, ReplayDiverged
 from palaestra.envs.fingerprint import code_fingerprint
 from palaestra.envs.registry import EnvSpec, find, make
@@ -52,9 +50,6 @@ class Imagined:
     done: list[str] = field(default_factory=list)
     lately: tuple[str, ...] = ()
     real: int = 0
-
-
-_KEPT = TypeAdapter(Imagined)
 
 
 class WorldModelEnv(TextEnv[Imagined]):
@@ -146,23 +141,6 @@ class WorldModelEnv(TextEnv[Imagined]):
         self._asked_for = self._asked_for or most != self._most  # `make` writes back what it finds
         self._most = most
 
-    def to_bytes(self, state: Imagined, most: int) -> bytes:
-        """All of it, as JSON: a fork goes on from there and has no page imagined again.
-
-        Asked once more, a model need not write the same: its sums are rounded otherwise in another batch.
-        """
-        raw = json.dumps(vars(state)).encode()
-        if len(raw) > most:
-            raise BadInput(f"an imagined step takes {len(raw)} bytes; at most {most} are kept")
-        return raw
-
-    def from_bytes(self, task: Task, raw: bytes) -> Imagined:
-        """What was imagined up to there. Raises BadInput for anything else."""
-        try:
-            return _KEPT.validate_json(raw)
-        except ValidationError as error:
-            raise BadInput(f"what was kept of an imagined step of {task.id} is damaged") from error
-
     def step_cap(self, task: Task) -> int | None:
         """The limit that was asked for, but never more than the real environment's of that task."""
         return self._capped(task, 0)
@@ -190,6 +168,41 @@ class WorldModelEnv(TextEnv[Imagined]):
         # the score of what is imagined is said once, at the end; the real environment's own counts where it goes on
         score, success = (info["score"], info["success"]) if self.judge.true else (0.0, False)
         return self._stand(task, state, actions, observations, score, success, info["valid"])
+
+    def recall(
+        self, task: Task, actions: Sequence[str], observations: Sequence[str], recorded: Recorded, *, same: bool
+    ) -> tuple[str, dict[str, Any]]:
+        """As in `TextEnv`: the stored pages are the state. A model that is asked once more need not write the same.
+
+        Pages of the real environment (the first one, and those before imagination began) are compared with it, unless
+        the records are this environment's own.
+        """
+        if len(observations) != len(actions) + 1:
+            raise BadInput(f"{len(actions)} actions have {len(actions) + 1} observations, got {len(observations)}")
+        real, first, imagined = recorded.real, observations[0], len(actions) > recorded.real
+        if imagined and self.world.lists and recorded.listed is None:
+            raise BadInput(
+                f"nothing says which actions were listed in {task.id} after step {len(actions)}, so nobody can go on "
+                "from there: a world model that lists none imagined it, or it is from a file that does not hold them"
+            )
+        self._pick(task)
+        listed, score, success, valid = recorded.listed, recorded.score, False, recorded.valid
+        if not (imagined and same):
+            with bounded(self._real_env(), real + 1):
+                before = actions[:real], observations[: real + 1]
+                _, info = self._real_env().replay(self.real_task(task), *before)
+            if not imagined:
+                listed = self._first_actions(info["actions"]) if self.world.lists else None
+                score, success, valid = info["score"], info["success"], info["valid"]
+        self._move_on()
+        self._now = None
+        short = [action if not self.world.learned else action[:LONGEST] for action in actions[real:]]
+        lately = self.world.lately(observations[real:-1])
+        state = Imagined(first, observations[-1], listed if self.world.lists else None, [*actions[:real], *short])
+        state.lately, state.real = lately, real
+        if not imagined and not self.judge.true:  # a judge says its score once, at the end
+            score, success = 0.0, False
+        return self._stand(task, state, actions, observations, score, success, valid)
 
     # -- what an environment writes ---------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 CARD = "world.json"
 FIDELITY = "fidelity.json"
+
+_LOADING = threading.Lock()
 
 
 class WorldCard(BaseModel):
@@ -62,7 +65,8 @@ def load_world(folder: str | Path, env_id: str | None = None) -> LearnedWorld:
     card_of(place, env_id)
     # written anew with new weights, and with a new measurement
     stamps = [file.stat().st_mtime_ns if file.is_file() else 0 for file in (place / CARD, place / FIDELITY)]
-    return _loaded(str(place.resolve()), *stamps)
+    with _LOADING:  # many episodes begin at once, each in a thread of its own, and loading weights is for one of them
+        return _loaded(str(place.resolve()), *stamps)
 
 
 def card_of(folder: str | Path, env_id: str | None) -> WorldCard:

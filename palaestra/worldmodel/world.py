@@ -60,6 +60,10 @@ class World(Protocol):
         """What comes of each step, in order. May be called from several threads at once."""
         ...
 
+    def lately(self, pages: Sequence[str]) -> tuple[str, ...]:
+        """`Prediction.lately` after these pages, in order: those on which something was done in imagination."""
+        ...
+
 
 class LearnedWorld:
     """A policy that was trained to be the environment.
@@ -128,6 +132,10 @@ class LearnedWorld:
                 found.append(self._prediction(step, known[key], asked=False))
         return found
 
+    def lately(self, pages: Sequence[str]) -> tuple[str, ...]:
+        """Digests of the last pages, as they are shown to the model: real ones may be longer."""
+        return tuple(digest(self.page.cut(page)) for page in pages[-2 * self._max_same :])
+
     def _act(self, requests: Sequence[Request]) -> list[Completion]:
         answers = ask(self.policy, requests)
         self.batches += -(-len(requests) // self.policy.batch_size)
@@ -145,7 +153,7 @@ class LearnedWorld:
         elif self.lists and not found.over and not found.actions:  # no way on from there, and no end
             found = Prediction("", problem=Problem.MALFORMED, text=answer.text)
         elif found.problem is None:
-            lately = (*step.lately, digest(self.page.cut(step.page)))[-2 * self._max_same :]  # real pages may be longer
+            lately = (*step.lately, *self.lately([step.page]))[-2 * self._max_same :]
             found = replace(found, lately=lately)
             again = lately.count(digest(found.page)) >= self._max_same and not found.over  # an end leads on
             if again or _echoes(found.page):
@@ -209,6 +217,10 @@ class RealWorld:
         """
         with self._lock:
             return [self._step(step) for step in steps]
+
+    def lately(self, pages: Sequence[str]) -> tuple[str, ...]:
+        """None: real pages may repeat."""
+        return ()
 
     def close(self) -> None:
         """Give the instance back."""

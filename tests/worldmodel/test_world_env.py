@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
 import json
@@ -23,25 +24,38 @@ from rooms import Draws, Writes, page, task, true_page, true_worth
 
 from palaestra.agents.collect import TooManyFaults, collect
 from palaestra.agents.conversation import Conversation
-from palaestra.agents.episode import Actor, Episode, Outcome, Provenance, Start
-from palaestra.agents.export import write_episodes
+from palaestra.agents.episode import LISTED, Actor, Episode, Outcome, Provenance, Start
+from palaestra.agents.export import read_episodes, write_episodes
+from palaestra.agents.fork import parent_of, recorded_for
 from palaestra.agents.policies.random import RandomPolicy
 from palaestra.agents.policy import Completion, PolicyFault, Request
 from palaestra.agents.search import Search, search
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import BadInput, EnvFault, Fidelity, ReplayDiverged, Reply, Task, TextEnv, find, make, specs
+from palaestra.envs import (
+    BadInput,
+    EnvFault,
+    Fidelity,
+    Recorded,
+    ReplayDiverged,
+    Reply,
+    Task,
+    TextEnv,
+    find,
+    make,
+    specs,
+)
 from palaestra.envs.check import check
 from palaestra.envs.code.oracle import steps
 from palaestra.trainers.evaluate import evaluate, measured, summarise
 from palaestra.trainers.expert_files import read_experts
 from palaestra.worldmodel.bounded import bounded
 from palaestra.worldmodel.branch import Branch
-from palaestra.worldmodel.env import CUT, ID, WorldModelEnv
+from palaestra.worldmodel.env import CUT, ID, Imagined, WorldModelEnv
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.page import Asked, PageFormat, Problem, Status
 from palaestra.worldmodel.together import Together
 from palaestra.worldmodel.transitions import transitions_of
-from palaestra.worldmodel.world import LearnedWorld, RealWorld
+from palaestra.worldmodel.world import LearnedWorld, RealWorld, World
 
 FORM = PageFormat(actions=3)
 
@@ -419,12 +433,13 @@ with EpisodeStore(file) as store:
 """
 
 
-def test_a_fork_of_an_imagined_episode_takes_its_pages_as_they_are_recorded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_fork_of_an_imagined_episode_takes_its_pages_as_they_are_recorded(tmp_path: Path, imported: bool) -> None:
     """In a new process and from a model that writes something else now: nothing before the fork is asked for again."""
 
-    def run(name: str) -> list[Any]:
+    def run(name: str, store: str = "episodes.sqlite") -> list[Any]:
         there = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(rooms.__file__).parent), *sys.path])}
-        asked = [sys.executable, "-c", FORKS, str(tmp_path / "episodes.sqlite"), name]
+        asked = [sys.executable, "-c", FORKS, str(tmp_path / store), name]
         done = subprocess.run(asked, env=there, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         found: list[Any] = json.loads(done.stdout)
@@ -433,7 +448,11 @@ def test_a_fork_of_an_imagined_episode_takes_its_pages_as_they_are_recorded(tmp_
     faults, replayed, (whole,), prompts = run("one")
     assert (faults, replayed, len(prompts)) == (0, 0, 6)
     assert whole == [page(0, 3), *(f"one {number}." for number in range(1, 7))]
-    faults, replayed, forks, prompts = run("two")
+    if imported:
+        with EpisodeStore(tmp_path / "episodes.sqlite") as store, EpisodeStore(tmp_path / "other.sqlite") as other:
+            write_episodes(store.episodes(), tmp_path / "all.parquet")
+            other.add_all(read_episodes(tmp_path / "all.parquet"))
+    faults, replayed, forks, prompts = run("two", "other.sqlite" if imported else "episodes.sqlite")
     assert (faults, replayed) == (0, 0)
     assert sorted(prompt.count("Done: ") for prompt in prompts) == [3, 4, 5, 5]
     shared = [sum(text in whole for text in pages) for pages in forks]
@@ -443,20 +462,117 @@ def test_a_fork_of_an_imagined_episode_takes_its_pages_as_they_are_recorded(tmp_
         assert all(text.startswith("two ") for text in pages[count:])
 
 
-def test_what_was_kept_of_an_imagined_step_is_all_of_it() -> None:
-    env, other = imagined(oracle(), max_steps=6), imagined(oracle(), max_steps=6)
-    pages = [page(0, 3), page(1, 3), page(2, 3)]
-    env.replay(wish("0-3"), ["right", "right"], pages)  # real pages
-    pages.append(env.step("left")[0])
-    kept = env.keep()
-    assert kept is not None
-    other.resume(wish("0-3"), ["right", "right", "left"], pages, kept)
-    assert other.state == env.state
-    assert (other.state.real, len(other.state.lately), other.max_steps) == (2, 1, 8)
-    with pytest.raises(BadInput, match="is damaged"):
-        other.from_bytes(wish("0-3"), b'{"first": 1}')
-    with pytest.raises(BadInput, match="at most 10 are kept"):
-        env.to_bytes(env.state, 10)
+class Watched(WorldModelEnv):
+    """Remembers where it stood after every step."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.stood: list[tuple[Imagined, int | None, float]] = []
+
+    def step(self, action: str) -> Any:
+        answer = super().step(action)
+        self.stood.append((copy.deepcopy(self.state), self.max_steps, self.score))
+        return answer
+
+
+def odd() -> LearnedWorld:
+    """Its pages have half a surrogate pair, are longer than a model is shown, and never come again."""
+    said = itertools.count(1)
+    pages = Writes(
+        lambda _: f"\ud800 {next(said)} " + " ".join(map(str, range(1000))) + "\n== actions\n\udfff\nleft\n== going",
+        "odd",
+    )
+    return LearnedWorld(pages, FORM, judge=ModelJudge(Writes(lambda _: "Score: 0.5")), max_same=2)
+
+
+@pytest.mark.parametrize("make_world", [oracle, odd, lambda: RealWorld("toy/Rooms-v0")], ids=["true", "odd", "real"])
+@pytest.mark.parametrize("before", [0, 2], ids=["task", "fork"])
+def test_the_records_of_an_imagined_step_are_all_of_it(
+    tmp_path: Path, make_world: Callable[[], World], before: int
+) -> None:
+    """From any store that they came to: what was imagined is what is stored, and is not asked for again."""
+    (tmp_path / "here").mkdir()
+    with EpisodeStore(tmp_path / "here/made.sqlite") as store:
+        begin: Task | Start = wish("0-3")
+        if before:
+            collect([task("0-3")], Draws(("right",)), store, progress="quiet", max_turns=4)
+            begin = next(store.episodes()).fork(before).model_copy(update={"task": wish("0-3")})
+        world = make_world()
+        env = Watched.of(world, "toy/Rooms-v0", max_steps=5)
+        long = "left" + " " * 3000
+        report = collect([begin], Draws(("left", "right", long)), store, env_factory=lambda _: env, progress="quiet")
+        assert (report.episodes, report.faults) == (1, 0)
+        (episode,) = store.episodes(actor="imagined")
+        assert len(episode.turns) == 5
+        write_episodes(store.episodes(), tmp_path / "all.jsonl")
+    asked = len(world.policy.asked) if isinstance(world, LearnedWorld) else 0  # type: ignore[attr-defined]
+    with EpisodeStore(tmp_path / "there.sqlite") as store:
+        store.add_all(read_episodes(tmp_path / "all.jsonl"))
+        for step in range(before + 1, before + 5):
+            start = episode.fork(step)
+            path = parent_of(start, store)
+            recorded = recorded_for(start, path, store)
+            assert recorded is not None
+            assert recorded.real == before
+            for same in (True, False):  # as if by another world model: then its real pages are looked at
+                other = WorldModelEnv.of(world, "toy/Rooms-v0", max_steps=5)
+                pages = path.observations()[: step + 1]
+                assert other.recall(start.task, path.actions[:step], pages, recorded, same=same)[0] == pages[-1]
+                assert (other.state, other.max_steps, other.score) == env.stood[step - before - 1]
+        if isinstance(world, LearnedWorld):
+            assert len(world.policy.asked) == asked  # type: ignore[attr-defined]
+        start = episode.fork(before + 3)
+        report = collect([start], Draws(), store, env_factory=lambda _: Watched.of(world, "toy/Rooms-v0", max_steps=5))
+        assert (report.episodes, report.faults) == (1, 0)
+        (fork,) = store.episodes(parent=episode.id)
+        assert 1 <= len(fork.turns) <= 2
+
+
+def test_a_fork_that_the_records_do_not_lead_to_is_refused_in_one_line(tmp_path: Path) -> None:
+    there: dict[str, Any] = {"env_factory": lambda _: imagined(oracle(), max_steps=5), "progress": "quiet"}
+    with EpisodeStore(tmp_path / "made.sqlite") as store:
+        collect([wish("0-3")], Draws(("left", "right")), store, **there)
+        (episode,) = store.episodes()
+    plain = {name: value for name, value in episode.labels.items() if name != LISTED}
+    (first, *rest) = episode.turns
+    elsewhere = (first.model_copy(update={"observation": page(1, 3)}), *rest)
+    other = episode.provenance.model_copy(update={"env_fingerprint": "of another world model"})
+    for changed, error, why in (
+        ({"labels": plain}, BadInput, "nothing says which actions were listed"),
+        ({"labels": {**plain, LISTED: [7]}}, BadInput, "nothing says which actions were listed"),
+        ({"turns": elsewhere, "provenance": other}, TooManyFaults, "diverged at step 0"),
+    ):
+        with EpisodeStore(tmp_path / f"{len(list(tmp_path.iterdir()))}.sqlite") as store:
+            store.add(episode.model_copy(update=changed))  # type: ignore[arg-type]
+            with pytest.raises(error, match=why) as said:
+                collect([episode.fork(3)], Draws(), store, retries=0, max_fault_rate=0.0, min_faults=1, **there)
+            assert "\n" not in str(said.value)
+    with pytest.raises(BadInput, match="imagines nothing"):
+        make("toy/Rooms-v0").recall(task("0-3"), (), (page(0, 3),), Recorded(0), same=True)
+
+
+def test_experts_of_an_imagined_environment_are_taken_as_they_were_imagined(tmp_path: Path) -> None:
+    """A model that would write something else now is not asked; what nobody could go on from is left out."""
+    said = itertools.count(1)
+    writes = Writes(lambda _: f"Page {next(said)}.\n== actions\nleft\nright\n== going", "varies")
+    world = LearnedWorld(writes, FORM, judge=ModelJudge(Writes(lambda _: "Score: 1.0")))
+    with EpisodeStore(tmp_path / "made.sqlite") as store:
+        tasks, env = [wish("0-3"), wish("1-3"), wish("2-3")], imagined(world, max_steps=4)
+        collect(tasks, Draws(("left", "right")), store, env_factory=lambda _: env, progress="quiet")
+        whole, bare, moved = store.episodes(order="task")
+        asked = len(writes.asked)
+    bare = bare.model_copy(update={"labels": {n: v for n, v in bare.labels.items() if n != LISTED}})
+    first = moved.turns[0].model_copy(update={"observation": "Elsewhere."})
+    moved = moved.model_copy(update={"turns": (first, *moved.turns[1:])})
+    write_episodes([whole, bare, moved], tmp_path / "experts.jsonl")
+    how: dict[str, Any] = {"splits": ("train",), "allowed": {each.id for each in tasks}, "score": None}
+    taken, wrong = read_experts(
+        tmp_path / "experts.jsonl", find(ID), env, conversation=Conversation(), replay=True, **how
+    )
+    assert taken == [whole]
+    assert "does not hold which actions were listed" in wrong[0]
+    assert "at turn 1 the environment says 'You are in room 2." in wrong[1]
+    assert len(writes.asked) == asked > 0
 
 
 def test_no_episode_of_it_can_be_made_unmarked(tmp_path: Path) -> None:
