@@ -197,7 +197,8 @@ def _task(
         except ValidationError as error:
             raise BadInput(f"{where}: not a task ({what_is_wrong(error)})") from None
     if not isinstance(named, str):
-        raise BadInput(f"{where}: which task this is about is not said; give it a field 'task', or pass naming=")
+        why = "which task this is about is not said; give it a field 'task' (in Python also: naming=)"
+        raise BadInput(f"{where}: {why}")
     if env is None:
         raise BadInput(f"{where}: task {named!r} has no environment; pass env=")
     known = splits.get(named, ())

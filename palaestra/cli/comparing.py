@@ -19,9 +19,11 @@ from palaestra.cli.options import (
     Events,
     Load,
     Quiet,
+    Resume,
     Sandbox,
     Tasks,
     load_environments,
+    must_go_on,
     parse_tasks,
     shown,
     tell,
@@ -67,13 +69,14 @@ def compare(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory; going on in one is fine.")] = None,
     concurrency: Concurrency = 16,
     load: Load = None,
+    resume: Resume = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
     """Run methods on the same tasks, with the same rollouts and training tokens, and say who is better by how much.
 
-    The same command again goes on where it stopped. Example:
+    The same command again goes on where it stopped, with `--resume` or without. Example:
 
     `palaestra compare rft eef --env crafting --model tiny --experts flawed:0.4 --tasks 40 --budget 240 --seeds 5`
     """
@@ -101,6 +104,7 @@ def compare(
             change_settings(settings, [pair])
     spec = complete(settings, sandbox)
     where = out or Path("runs") / f"compare-{spec.family}"
+    must_go_on(resume, where, "*/run.json")
     if dry_run:
         recipes = recipes_of(contestants, settings, where, range(seeds), own, {}).values()
         known = typical(near(where), spec.id)

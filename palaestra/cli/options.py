@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -33,6 +34,7 @@ Load = Annotated[
     str | None, typer.Option("--load", help="A Python file or module that registers environments of your own.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what is in --out; an error where nothing is.")]
 
 
 def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
@@ -120,6 +122,12 @@ def sampling_of(temperature: float, max_tokens: int, seed: int, top_p: float = 1
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from error
+
+
+def must_go_on(resume: bool, where: Path, files: str) -> None:
+    """Raise BadInput where a command was to go on and nothing was begun; `files` (a pattern) are there if it was."""
+    if resume and not any(where.glob(files)):
+        raise BadInput(f"--resume: {where} holds nothing to go on with; give its folder with --out, or leave it out")
 
 
 def shown(quiet: bool, as_json: bool) -> Progress | Literal["auto", "quiet"]:

@@ -30,6 +30,7 @@ from palaestra.cli.options import (
     MaxTokens,
     PolicyName,
     Quiet,
+    Resume,
     Sandbox,
     Seed,
     Settings,
@@ -38,6 +39,7 @@ from palaestra.cli.options import (
     Window,
     conversation_of,
     load_environments,
+    must_go_on,
     parse_settings,
     parse_tasks,
     sampling_of,
@@ -86,11 +88,12 @@ def train(
     seed: Annotated[int | None, typer.Option(help="All randomness follows from it.")] = None,
     load: Load = None,
     ray: RayAddress = None,
+    resume: Resume = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Events = False,
 ) -> None:
-    """Train an agent on its own episodes. The same command again goes on where it stopped.
+    """Train an agent on its own episodes. The same command again goes on where it stopped, with `--resume` or without.
 
     Every task of the split is used unless --tasks says how many. Example:
 
@@ -107,6 +110,7 @@ def train(
     change_settings(settings, change)
     spec = complete(settings, sandbox)
     where = out or Path("runs") / f"{method}-{spec.family}"
+    must_go_on(resume, where, "run.json")
     if dry_run:
         plan_method(METHODS[method], settings, where, as_json)
         return

@@ -19,6 +19,8 @@ from palaestra.trainers.comparison import Bin, Standing, write
 from palaestra.trainers.config import config_of
 from palaestra.trainers.difficulty import BINS, binned
 from palaestra.trainers.evaluate import Evaluation
+from palaestra.trainers.exit import ExIt
+from palaestra.trainers.grpo import Groups
 from palaestra.trainers.methods import Contestant
 from palaestra.trainers.phases import Reflection
 from palaestra.trainers.recipe import Recipe
@@ -136,13 +138,27 @@ def recipes_of(
             config = config_of(each.recipe.config_type, whole)
             shared = {"shared": out / f"shared-{seed}", **rest}
             recipes[each.name, seed] = each.recipe(config, out / f"{each.name}-{seed}", **shared)
+    _same_clones([(each.name, recipes[each.name, seeds[0]].config) for each in contestants])
     return recipes
 
 
-_SAME = ("env", "env_settings", "protocol", "model", "tasks", "samples", "experts", "iterations")
+def _same_clones(of: Sequence[tuple[str, Any]]) -> None:
+    """Refuse what would have some clone other experts than the rest. Raises BadInput."""
+    for key, usual in (("threshold", None), ("drop_invalid", False)):
+        values = {name: getattr(config, key, usual) for name, config in of if config.experts is not None}
+        if len(set(values.values())) > 1:
+            name = next(name for name, value in values.items() if value != usual)
+            raise BadInput(
+                f"{name}.{key} holds for the experts too, and all clone the same ones in a comparison; leave it out"
+            )
+
+
+_SAME = ("env", "env_settings", "protocol", "model", "tasks", "samples", "experts", "iterations", "constrain")
 """What makes a comparison one of methods: nobody has these to themselves."""
 _MEASURED = ("split", "tasks", "temperature", "recall")
 """Nor these, of how they are measured."""
+_ANSWERED = ("max_tokens", "top_p")
+"""Nor these, of how an answer is sampled, which hold where they are measured too."""
 
 
 def _alike(each: Contestant, settings: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -156,6 +172,10 @@ def _alike(each: Contestant, settings: Mapping[str, Any], own: Mapping[str, Any]
     mine = _group(own, "evaluation", "samples=2", f"{each.name}.")
     apart = [key for key in _SAME if key in own and own[key] != settings.get(key)]
     apart += [f"evaluation.{key}" for key in _MEASURED if key in mine and mine[key] != measured.get(key)]
+    for group, such in (("sampling", "temperature=1.0"), ("conversation", "max_observation=450")):
+        of_all, given = _group(settings, group, such), _group(own, group, such, f"{each.name}.")
+        wanted = _ANSWERED if group == "sampling" else given
+        apart += [f"{group}.{key}" for key in wanted if key in given and given[key] != of_all.get(key)]
     tokens = _group(own, "objective", "tokens=200000", f"{each.name}.").get("tokens")
     if each.share and tokens is not None and tokens != objective_given(settings)["tokens"]:  # else it has one fit alone
         apart.append("objective.tokens")
@@ -208,12 +228,13 @@ def _standing(
     reference: Mapping[int, Evaluation] | None,
 ) -> Standing:
     found = {seed: rounds(path) for seed, path in runs.items()}
+    unopened = _unopened(list(runs.values())) if issubclass(each.recipe, ExIt) else ""
     last = {seed: done[-1].evaluation for seed, done in found.items()}
     fits = [one.fit for done in found.values() for one in done if one.fit]
     count = len(found)
     return Standing(
         method=each.name,
-        what=each.what,
+        what=each.what + unopened,
         success=two_way({seed: _successes(e) for seed, e in last.items()}, (0.0, 1.0)),
         score=two_way({seed: {row.task: row.scores for row in e.tasks} for seed, e in last.items()}, (0.0, 1.0)),
         against=two_way(_differences(reference, last), (-1.0, 1.0)) if reference is not None else None,
@@ -225,6 +246,15 @@ def _standing(
         trained_tokens=sum(fit.tokens_trained for fit in fits) / count,
         model_calls=sum(_calls(path) + last[seed].calls for seed, path in runs.items()) / count,
     )
+
+
+def _unopened(runs: Sequence[Path]) -> str:
+    """What to say of ExIt that was GRPO in these runs, as no group began at its buffer; empty where one did."""
+    files = [file for run in runs for file in run.glob("iteration-*/groups.json")]
+    groups = [group for file in files for group in read_record(file, Groups).groups]
+    if any(group.entry is not None for group in groups):
+        return ""
+    return f"; none of its {len(groups)} groups began at the buffer, so that this was grpo: give a lower 'minimum'"
 
 
 def _recovery(folders: Mapping[int, Path]) -> Interval | None:

@@ -29,6 +29,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from palaestra.agents.episode import Episode
+from palaestra.envs import BadInput
 from palaestra.trainers.embed import diversity, embedder_of
 from palaestra.trainers.grpo import GRPO, Grade, Group, GRPOConfig
 from palaestra.trainers.self_iteration import RECALLED, Again, again
@@ -83,6 +84,23 @@ class ExIt(GRPO[ExItConfig]):
         super().check(template=template)
         if self.config.embedder is not None:
             embedder_of(self.config.embedder)
+        if self.config.p > 0:
+            self._must_fill()
+
+    def _must_fill(self) -> None:
+        """Refuse a budget with which the buffer is never drawn from, however long episodes are: that would be GRPO."""
+        config, left, groups = self.config, self.config.budget or 0, 0
+        for number in range(1, self.iterations):  # what the last one played is never begun at
+            rollouts = self.share(number, left)
+            groups, left = groups + rollouts // config.group, left - rollouts
+        caps = [self.env.step_cap(task) for task in self.tasks]
+        each = 1 if config.entries == "whole" else max(cap or config.minimum for cap in caps)
+        if groups * each < config.minimum:
+            raise BadInput(
+                f"minimum={config.minimum}: the buffer is never drawn from, as {groups} groups before the last round "
+                f"leave {groups * each} entries at the most, and {self.name} without it is grpo; give a lower "
+                "'minimum' or a larger budget"
+            )
 
     def buffer(self, iteration: int) -> TaskBuffer:
         """The task buffer after an iteration."""

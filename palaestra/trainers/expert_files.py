@@ -61,8 +61,8 @@ def read_experts(
     def broken(error: BadInput) -> None:
         wrong.append(str(error))
 
-    first = {"start": 0} if file.suffix == ".parquet" else _first(read_records(file, lambda _: None))
-    ours = "start" in first
+    # Any record says it, not the first one: that may be malformed.
+    ours = file.suffix == ".parquet" or any("start" in record for _, record in read_records(file, lambda _: None))
     if ours:
         recorded = _parents_first(read_episodes(file, broken))
     else:
@@ -86,10 +86,6 @@ def read_experts(
         others = f" (and {len(wrong) - 1} more records that cannot be used)" if len(wrong) > 1 else ""
         raise BadInput(wrong[0] + others)
     return list(good.values()), wrong
-
-
-def _first(records: Any) -> dict[str, Any]:
-    return next((record for _, record in records), {})
 
 
 def _parents_first(recorded: Iterable[Episode]) -> list[Episode]:

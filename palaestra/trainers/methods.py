@@ -63,14 +63,24 @@ CONTESTANTS: dict[str, Contestant] = {
         Contestant("grpo", GRPO, what="group-relative policy optimisation on tasks that are drawn uniformly"),
         Contestant("exit", ExIt, what="GRPO whose tasks are also steps of its own earlier attempts"),
         Contestant("exit-plain", ExIt, {"embedder": None}, what="ExIt without its diversity bonus"),
-        Contestant("exit-improve", ExIt, {"embedder": None, "p_div": 0.0}, what="ExIt that never asks to diverge"),
+        Contestant(
+            "exit-improve",
+            ExIt,
+            {"embedder": None, "p_div": 0.0},
+            what="ExIt without its bonus that never asks to diverge",
+        ),
         Contestant(
             "exit-whole",
             ExIt,
             {"embedder": None, "p_div": 0.0, "entries": "whole"},
-            what="ExIt that never asks to diverge and takes whole attempts again, not their turns",
+            what="ExIt without its bonus that never asks to diverge and takes whole attempts again, not turns",
         ),
-        Contestant("exit-curriculum", ExIt, {"embedder": None, "ask": "continue"}, what="ExIt that goes on, unasked"),
+        Contestant(
+            "exit-curriculum",
+            ExIt,
+            {"embedder": None, "ask": "continue"},
+            what="ExIt without its bonus that goes on, unasked",
+        ),
         Contestant("best-of-k", BestOfK, what="cloned experts, the best of k tries by the environment's own score"),
         Contestant(
             "best-of-k-likely",

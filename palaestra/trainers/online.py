@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from pydantic import Field, model_validator
 
+from palaestra.envs import BadInput
 from palaestra.trainers.config import RecipeConfig
 from palaestra.trainers.objective import CrossEntropy, Objective
 from palaestra.trainers.phases import Fitted
@@ -84,6 +85,14 @@ class Online(Recipe[O], Generic[O]):
         reference = self.reference(iteration) if policy.beta and hasattr(self, "run") else None  # no run, no fit
         temperature = config.sampling.temperature
         return policy.model_copy(update={"temperature": temperature, "reference": reference, "tokens": tokens})
+
+    def check(self, *, template: bool = True) -> None:
+        super().check(template=template)
+        if self._room(1) == 0:
+            raise BadInput(
+                f"objective.tokens={getattr(self.config.objective, 'tokens', 0)} are less than an id for each of "
+                f"{self.iterations} rounds, so that none would learn; give more, or a larger 'prompts' (fewer rounds)"
+            )
 
     def spent(self, iteration: int) -> bool:
         """Are the ids gone that a round may see, as earlier ones had to see more than their share."""

@@ -32,7 +32,7 @@ class RFTConfig(RecipeConfig):
         prefer: which ones, if there are more: the shortest, or drawn by the seed.
         task_weight: "uniform" weighs every episode the same; "inverse" gives each 1 / (episodes kept of its task), so
             that easy tasks do not drown the others.
-        drop_invalid: leave out episodes with an action that was not understood.
+        drop_invalid: leave out episodes, the experts' too, with an action that was not understood.
     """
 
     threshold: float | None = Field(default=None, ge=0.0, le=1.0)

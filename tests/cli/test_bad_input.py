@@ -169,6 +169,13 @@ def test_a_folder_that_is_no_run_is_never_written_to(palaestra: Run, tmp_path: P
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
+def test_going_on_where_nothing_is_is_refused(palaestra: Run, tmp_path: Path) -> None:
+    told = ("--env", "bandit", "--model", "tiny", "--budget", "4", "--tasks", "2", "--out", "runs/none", "--resume")
+    for first in (("train", "rft"), ("compare", "rft", "rft-x1")):
+        refused(palaestra(*first, *told), "--resume: runs/none holds nothing to go on with")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("objective", ["x", None, 5])
 def test_an_objective_that_is_no_group_is_refused_in_a_comparison_too(
     palaestra: Run, tmp_path: Path, objective: object

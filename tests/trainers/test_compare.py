@@ -118,6 +118,9 @@ def test_what_a_contestant_is_by_its_name_cannot_be_set(tmp_path: Path, model: P
         ({"evaluation": {"temperature": 1.0}}, "evaluation.temperature"),
         ({"objective": {"tokens": 30000}}, "objective.tokens"),
         ({"iterations": 9}, "iterations"),
+        ({"constrain": False}, "constrain"),
+        ({"sampling": {"max_tokens": 5}}, r"sampling\.max_tokens"),
+        ({"conversation": {"max_observation": 50}}, r"conversation\.max_observation"),
     ],
 )
 def test_what_must_be_the_same_for_all_cannot_be_a_contestants_own(
@@ -127,6 +130,35 @@ def test_what_must_be_the_same_for_all_cannot_be_a_contestants_own(
     with pytest.raises(BadInput, match=rf"eef\.{says}: it is the same for all in a comparison"):
         compare_methods(chosen, settings(model), tmp_path / "c", seeds=[0], own={"eef": own}, progress="quiet")
     assert not (tmp_path / "c").exists()
+
+
+def test_how_an_answer_is_drawn_in_rollouts_may_be_a_contestants_own(tmp_path: Path, model: Path) -> None:
+    own = {"rft": {"sampling": {"temperature": 0.5}}}
+    recipes = recipes_of([contestant("rft"), contestant("eef")], settings(model), tmp_path / "c", [0], own, {})
+    assert recipes["rft", 0].config.sampling.temperature == 0.5
+    assert recipes["rft", 0].config.sampling.max_tokens == recipes["eef", 0].config.sampling.max_tokens
+
+
+@pytest.mark.parametrize(("key", "value"), [("threshold", 0.5), ("drop_invalid", True)])
+def test_all_clone_the_same_experts(tmp_path: Path, model: Path, key: str, value: object) -> None:
+    chosen, told = [contestant("rft"), contestant("eef"), contestant("rft-x1")], settings(model)
+    with pytest.raises(BadInput, match=rf"rft\.{key} holds for the experts too, and all clone the same ones"):
+        recipes_of(chosen, told, tmp_path / "c", [0], {"rft": {key: value}}, {})
+    assert recipes_of(chosen[::2], {**told, key: value}, tmp_path / "c", [0], {}, {})  # both of them alike
+    assert recipes_of(chosen[::2], {**told, "experts": None}, tmp_path / "c", [0], {"rft": {key: value}}, {})
+
+
+def test_exit_that_never_came_to_its_buffer_is_said_to_be_grpo(tmp_path: Path, model: Path) -> None:
+    """Ten groups a run; an entry or two each, so that the buffer has three before the last round, and never twelve."""
+    chosen = [contestant("grpo"), contestant("exit-plain")]
+    online = {"group": 4, "prompts": 2, "policy": {"learning_rate": 1e-3}, "sampling": {"temperature": 1.0}}
+    told = {**settings(model), **online}
+    own = {"exit-plain": {"p": 1.0, "minimum": 3}}
+    *_, opened = compare_methods(chosen, told, tmp_path / "o", seeds=[0], own=own, progress="quiet")
+    assert "began at the buffer" not in opened.what
+    own = {"exit-plain": {"p": 1e-12, "minimum": 3}}
+    *_, never = compare_methods(chosen, told, tmp_path / "n", seeds=[0], own=own, progress="quiet")
+    assert "; none of its 10 groups began at the buffer, so that this was grpo" in never.what
 
 
 @pytest.mark.parametrize(("name", "group"), [("grpo", "policy"), ("eto", "preference")])

@@ -89,6 +89,17 @@ def test_a_buffer_with_too_few_entries_is_not_drawn_from(tmp_path: Path, model: 
         config_of(ExItConfig, settings(model, capacity=8, minimum=9))
 
 
+def test_a_budget_with_which_the_buffer_is_never_drawn_from_is_refused(tmp_path: Path, model: Path) -> None:
+    """Twelve groups of two in six rounds, ten of them before the last one; a try has four steps at the most."""
+    told = {"group": 2, "prompts": 2, "budget": 24, "capacity": 512}
+    for least, more in ((40, {}), (10, {"entries": "whole"})):
+        exit_(tmp_path / "run", model, **told, **more, minimum=least).check()
+        with pytest.raises(BadInput, match=rf"minimum={least + 1}: .* 10 groups before the last round leave {least} "):
+            exit_(tmp_path / "run", model, **told, **more, minimum=least + 1).check()
+        exit_(tmp_path / "run", model, **told, **more, minimum=least + 1, p=0.0).check()
+    assert not (tmp_path / "run").exists()
+
+
 # -- what a round gives -----------------------------------------------------------------------------------------------
 
 

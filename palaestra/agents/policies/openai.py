@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _NOT_THIS = {400, 413, 422}
-_TOO_LONG = re.compile(r"context[ _](length|size|window)|prompt is too long|too many tokens", re.IGNORECASE)
-"""How servers say that a prompt does not fit (vLLM, OpenAI, llama.cpp, Anthropic)."""
+_TOO_LONG = re.compile(
+    r"context[ _](length|size|window)|prompt is too long|too many tokens|reduce the length"
+    r"|longer than the maximum|maximum model length|maximum number of tokens|max_new_tokens` must be",
+    re.IGNORECASE,
+)
+"""How servers say that a prompt does not fit (OpenAI, vLLM, llama.cpp, TGI, Anthropic, Gemini)."""
 _LONGEST_PAUSE = 30.0
 _IDLE = 5.0
 """Seconds after which a connection's thread ends that has nothing to do."""
