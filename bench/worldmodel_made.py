@@ -29,8 +29,9 @@ from palaestra.envs import find, make
 from palaestra.trainers.config import config_of
 from palaestra.trainers.evaluate import choose_tasks
 from palaestra.trainers.rft import RFT, RFTConfig
+from palaestra.trainers.rundir import RunDir
 from palaestra.worldmodel.loading import read_card
-from palaestra.worldmodel.training import TrainConfig, train_world
+from palaestra.worldmodel.training import TrainConfig, measure, train_world
 from palaestra.worldmodel.world import LearnedWorld
 
 MEMORY = 256 << 20
@@ -233,8 +234,13 @@ def world_model(run: Run, seed: int) -> Path:
         words = [*seen(run), *(["Task: Done: Page: Action: Score: 0.5\n== going"] * 200)]
         words += ["Write the page that comes next.", "Judge the page.", "The episode is over.", "\n== refused"] * 200
         make_tiny(words, fresh, vocab=1500, hidden=study.hidden, layers=study.layers, heads=4, seed=seed, name="world")
-    train_world(config_of(TrainConfig, config), folder / f"world-{seed}")
-    return folder / f"world-{seed}"
+    told, world = config_of(TrainConfig, config), folder / f"world-{seed}"
+    if train_world(told, world) is None:  # its tasks to be measured on are of another split
+        env = make(study.env, **dict(study.env_settings))
+        with EpisodeStore(folder / "episodes.sqlite", mode="r") as store, RunDir.open(world, "worldmodel", told) as of:
+            measure(of, "", store, env, told, seed, splits=[splits_of(study)[1]])
+        env.close()
+    return world
 
 
 def imagining(world: Path) -> LearnedWorld:

@@ -269,6 +269,7 @@ def measure(
     progress: Shown = "quiet",
     *,
     episodes: Collection[str] | None = None,
+    splits: Collection[str] | None = None,
 ) -> Fidelity | None:
     """The phase of the fidelity, on the training tasks that were set aside. None where there is no episode of any.
 
@@ -277,15 +278,15 @@ def measure(
 
     Args:
         episodes: see `held_out_episodes`.
+        splits: measure on these instead, of whose tasks success is measured on none.
     """
     from palaestra.trainers.evaluate import training_splits
 
     file = str(Path(folder) / FIDELITY)
     if not run.has(file):
         model = run.path / folder / "model"
-        splits = training_splits(env)
-        aside = (store, env, read_card(model), config.page, splits)
-        found = held_out_episodes(*aside, episodes=episodes) if config.held_out else []
+        aside = (store, env, read_card(model), config.page, splits or training_splits(env))
+        found = held_out_episodes(*aside, episodes=episodes) if config.held_out or splits else []
         if not found:
             run.log("no held-out episodes", folder=folder)
             return None

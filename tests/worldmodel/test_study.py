@@ -20,7 +20,9 @@ from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.store import EpisodeStore
 from palaestra.envs import TextEnv, find, make
 from palaestra.trainers.phases import Synthesis
+from palaestra.worldmodel import compared
 from palaestra.worldmodel.env import ID, WorldModelEnv
+from palaestra.worldmodel.fidelity import Fidelity
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.page import PageFormat
@@ -29,7 +31,7 @@ from palaestra.worldmodel.world import LearnedWorld
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import worldmodel_page
 from worldmodel_judged import judged
-from worldmodel_made import Run, episodes, experts
+from worldmodel_made import Run, episodes, experts, world_model
 from worldmodel_studies import ARMS, STUDIES
 from worldmodel_truth import true
 from worldmodel_verifier import ends, rejudged, train_verifier
@@ -86,6 +88,38 @@ def test_the_oracle_plays_once_for_who_clones_it_and_who_learns_the_world(
             ("random", "train"): 2,
             ("oracle:solve", "test"): 1,
         }
+
+
+def test_a_world_model_is_measured_on_the_studys_tasks_of_another_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One oracle's episode of the room 0-1, three steps long: from each step on, as far as it goes."""
+    rooms_of = tuple(f"{pair}/train" for pair in rooms.PAIRS)
+    monkeypatch.setitem(
+        STUDIES,
+        "rooms",
+        replace(
+            STUDIES["crafting"],
+            env="toy/Rooms-v0",
+            env_settings={},
+            oracle=rooms_of,
+            random=rooms_of[:2],
+            policy=(),
+            slip=0,
+            measured=("0-1/test",),
+            tokens=600,
+            hidden=16,
+            layers=1,
+            max_tokens=8,
+        ),
+    )
+    run = run_of("rooms", tmp_path)
+    world = world_model(run, 0)
+    found = Fidelity.model_validate_json((world / "fidelity.json").read_text())
+    assert (found.tasks, found.episodes) == (1, 1)
+    assert (world / "model/fidelity.json").is_file()
+    assert {page.task for page in compared.read(world / compared.PAGES)} == {task("0-1", "test").id}
+    assert "1 world model(s)" in worldmodel_page.trust(run.folder)
 
 
 def run_of(name: str, out: Path) -> Run:
