@@ -105,8 +105,6 @@ class WebEvolver(RFT):
             resolve(self._begins)
         if config.judge not in ("world", "start"):
             judging_card(config.judge, self.spec.id)
-        if config.agent > config.iterations:
-            raise BadInput(f"agent {config.agent}: there are {config.iterations} rounds to have played in imagination")
         if config.synthesis in ("untrained", "real") and config.steps is None:
             raise BadInput(
                 f"synthesis {config.synthesis!r} has no trained world model that says how far to imagine: set "
@@ -123,6 +121,8 @@ class WebEvolver(RFT):
         super().check(template=template)
         if (self.out / "run.json").exists():  # whatever it lacks cannot be changed any more
             return
+        if config.agent > config.iterations:
+            raise BadInput(f"agent {config.agent}: there are {config.iterations} rounds to have played in imagination")
         self.check_seed()
         if template and config.world_model is not None and config.synthesis == "world":
             template_of(self._begins)
