@@ -31,7 +31,7 @@ def read_records(file: FilePath, broken: Broken | None = None) -> Iterator[tuple
     """
     try:
         with file.open("rb") as lines:
-            if lines.read(1) == b"[":
+            if lines.read(1) == b"[" and not _is_line(b"[" + lines.readline(), lines.readline()):
                 lines.seek(0)
                 yield from _read_array(file, lines.read())
                 return
@@ -48,6 +48,14 @@ def read_records(file: FilePath, broken: Broken | None = None) -> Iterator[tuple
                     yield found
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+def _is_line(first: bytes, second: bytes) -> bool:
+    """Is a first line that opens an array only a malformed record, as it is closed there and other lines follow."""
+    try:
+        return bool(second.strip()) and isinstance(json.loads(first), list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _read_array(file: FilePath, raw: bytes) -> Iterator[tuple[str, Record]]:

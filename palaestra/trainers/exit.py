@@ -139,6 +139,8 @@ class ExIt(GRPO[ExItConfig]):
     def played(self, iteration: int, grades: Sequence[Grade]) -> None:
         groups = [self._played(iteration, place, grade) for place, grade in enumerate(grades)]
         self.run.save(f"iteration-{iteration}/buffer.json", self.buffer(iteration - 1).after(groups))
+        if iteration == self.iterations and not any(g.entry for n in range(1, iteration + 1) for g in self.groups(n)):
+            self.run.log("no group began at the buffer, so that this was grpo", minimum=self.config.minimum)
 
     def _played(self, iteration: int, place: int, grade: Grade) -> Played:
         if len(grade.rewards) < 2:

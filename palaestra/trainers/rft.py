@@ -55,12 +55,12 @@ class RFT(Recipe[RFTConfig]):
 
     def mine(self, iteration: int) -> list[Sample]:
         chosen = self.chosen(iteration)
-        of_task = Counter(episode.start.task.name for episode, _ in chosen)
+        of_task = Counter(_task(episode) for episode, _ in chosen)
         inverse = self.config.task_weight == "inverse"
         return [
             sample
             for episode, kind in chosen
-            for sample in self.taught(episode, kind, 1 / of_task[episode.start.task.name] if inverse else 1.0)
+            for sample in self.taught(episode, kind, 1 / of_task[_task(episode)] if inverse else 1.0)
         ]
 
     def chosen(self, iteration: int) -> list[tuple[Episode, str]]:
@@ -113,3 +113,9 @@ class RFT(Recipe[RFTConfig]):
         """What comes first is kept first: the shortest, or an order drawn by seed and id."""
         drawn = hashlib.blake2b(f"{self.config.seed}|{episode.id}".encode(), digest_size=8).hexdigest()
         return (len(episode.turns) if self.config.prefer == "shortest" else 0, drawn)
+
+
+def _task(episode: Episode) -> tuple[str, int]:
+    """What makes two episodes of one task, one of them imagined, it may be: `Task.id` tells the two worlds apart."""
+    task = episode.start.task
+    return task.name, task.seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -105,7 +106,9 @@ def test_bad_records_are_counted_listed_and_left_out(tmp_path: Path, model: Path
     assert [event["records"] for event in events if event["event"] == "left out"] == [5]
 
 
-@pytest.mark.parametrize("bad", ['{"id": "a"}', '{"messages": [{"role": "user", "content": "x"}], "task": "two/0"}'])
+@pytest.mark.parametrize(
+    "bad", ['{"id": "a"}', '{"messages": [{"role": "user", "content": "x"}], "task": "two/0"}', "[]"]
+)
 def test_what_a_file_holds_is_not_told_by_a_malformed_first_record(
     tmp_path: Path, model: Path, recorded: list[Episode], bad: str
 ) -> None:
@@ -114,7 +117,7 @@ def test_what_a_file_holds_is_not_told_by_a_malformed_first_record(
     trained(tmp_path / "run", model, file)
     assert used(tmp_path / "run") == 6
     (problem,) = problems(tmp_path / "run")
-    assert "line 1: not an episode" in problem
+    assert re.search("line 1: (not an episode|a JSON object is expected)", problem)
 
 
 def test_an_episode_that_claims_a_higher_score_than_it_had_is_left_out(
