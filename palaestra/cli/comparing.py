@@ -54,7 +54,9 @@ def compare(
     ],
     env: Annotated[str | None, typer.Option(help="Environment id or short name.")] = None,
     model: Annotated[str | None, typer.Option(help="Start model of all: short name, folder or hub id.")] = None,
-    experts: Annotated[str | None, typer.Option(help="oracle, oracle:NAME, flawed:SLIP, or a file.")] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="oracle[:NAME], flawed:SLIP, openai:MODEL@URL, or a file.")
+    ] = None,
     budget: Annotated[int | None, typer.Option(help="Rollouts of each method and seed.")] = None,
     tokens: Annotated[
         int | None, typer.Option(help=f"Ids that go through the model in each fit, if not {TOKENS:,}.")

@@ -74,7 +74,7 @@ def train(
     env: Annotated[str | None, typer.Option(help="Environment id or short name.")] = None,
     model: Annotated[str | None, typer.Option(help="Start model: short name, folder or hub id.")] = None,
     experts: Annotated[
-        str | None, typer.Option(help="oracle, oracle:NAME, flawed:SLIP, or a file of recorded episodes.")
+        str | None, typer.Option(help="oracle[:NAME], flawed:SLIP, openai:MODEL@URL, or a file of recorded episodes.")
     ] = None,
     budget: Budget = None,
     tasks: Tasks = None,
@@ -195,8 +195,12 @@ def experts_of(text: str) -> dict[str, Any]:
     if kind == "flawed":
         slip, oracle = flaws(rest, text)
         return {"oracle": oracle or "default", "slip": slip}
+    if kind == "openai":
+        return {"policy": text}
     if not Path(text).is_file():
-        raise BadInput(f"--experts {text!r} is neither 'oracle' nor 'flawed:SLIP' nor a file that exists")
+        raise BadInput(
+            f"--experts {text!r} is neither 'oracle' nor 'flawed:SLIP' nor 'openai:MODEL@URL' nor a file that exists"
+        )
     return {"file": text}
 
 

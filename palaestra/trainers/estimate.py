@@ -308,7 +308,8 @@ def _experts(recipe: Recipe[Any]) -> Part:
     if experts.file is not None:
         return Part(what="expert episodes", episodes=None, model=False, told=f"those of {experts.file}")
     tasks = choose_tasks(recipe.tasks, experts.tasks, f"the training tasks of {recipe.spec.id}")
-    told = f"by the oracle, with a slip of {experts.slip:g}" if experts.slip else "by the oracle"
+    told = f"by {experts.policy}" if experts.policy is not None else "by the oracle"
+    told += f", with a slip of {experts.slip:g}" if experts.slip else ""
     return Part(what="expert episodes", episodes=len(tasks) * experts.samples, model=False, told=told)
 
 

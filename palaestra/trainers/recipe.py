@@ -425,6 +425,7 @@ class Recipe(ABC, Generic[C]):
                 splits=self.splits,
                 env_settings=self.env_settings,
                 conversation=self.config.conversation,
+                sampling=self.config.sampling,
                 recipe="experts",  # a flawed oracle slips where the key says, so that all methods have the same experts
                 seed=self.config.seed,
                 concurrency=self.concurrency,

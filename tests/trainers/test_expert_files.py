@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lamps
 import pytest
@@ -133,6 +135,81 @@ def test_an_episode_that_claims_a_higher_score_than_it_had_is_left_out(
     assert used(tmp_path / "run") == 5
     (problem,) = problems(tmp_path / "run")
     assert f"it says that it is worth 0.99, and the environment {recorded[lost].score:.3g}" in problem
+
+
+class Reads(BaseHTTPRequestHandler):
+    """A chat model that reads the lamp, and takes green for blue."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def send(self, body: object) -> None:
+        raw = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def do_GET(self) -> None:
+        self.send({"data": [{"id": "reader"}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        seen = next(colour for colour in lamps.COLOURS if f"is {colour}" in body["messages"][-1]["content"])
+        said = f"press {'blue' if seen == 'green' else seen}"
+        self.send({"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]})
+
+
+@pytest.fixture
+def reader() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Reads)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield f"openai:reader@http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_model_behind_a_server_is_an_expert_whose_failures_are_kept(tmp_path: Path, model: Path, reader: str) -> None:
+    """It wins where no lamp is green; what it won is cloned, and its temperature is its own."""
+    whole = lamps.settings(model, experts={"policy": reader, "tasks": 12, "temperature": 0.25}, budget=0)
+    config = config_of(RFTConfig, {**whole, "objective": {"epochs": 1}, "evaluation": {"tasks": 2}})
+    Reads.asked.clear()
+    RFT(config, tmp_path / "run", progress="quiet").train()
+    found = read_record(tmp_path / "run/iteration-0/collected.json", Collected).episodes
+    with EpisodeStore(tmp_path / "run/episodes.sqlite", mode="r") as store:
+        made = [store.get(id) for id in found]
+    greens = ["is green" in "".join(turn.observation for turn in episode.turns) for episode in made]
+    assert [episode.success for episode in made] == [not green for green in greens]
+    assert {True, False} == set(greens)
+    assert len(made) == 12
+    assert {episode.provenance.policy for episode in made} == {"reader"}
+    assert {(body["temperature"], body["max_tokens"]) for body in Reads.asked} == {(0.25, 12)}
+    with gzip.open(tmp_path / "run/iteration-0/samples.jsonl.gz", "rt") as samples:
+        cloned = {id for line in samples for id in json.loads(line)["episodes"]}
+    assert cloned == {episode.id for episode in made if episode.success}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"policy": "openai:m@http://127.0.0.1:9/v1"}, "cannot be reached"),
+        ({"policy": "oracle:nobody"}, "nobody"),
+        ({"policy": "random", "slip": 0.5}, "'slip' is of an oracle"),
+        ({"oracle": "solve", "temperature": 1.0}, "'temperature' is of a 'policy'"),
+        ({"oracle": "solve", "policy": "random"}, "give one of them"),
+    ],
+)
+def test_a_policy_that_is_no_expert_is_refused_before_anything_is_made(
+    tmp_path: Path, model: Path, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(BadInput, match=says):
+        RFT(config_of(RFTConfig, lamps.settings(model, experts=given)), tmp_path / "run", progress="quiet").train()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_fork_of_another_tasks_episode_is_left_out(tmp_path: Path, model: Path, recorded: list[Episode]) -> None:
