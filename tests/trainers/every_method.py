@@ -72,6 +72,9 @@ OWN: Mapping[str, dict[str, Any]] = {
 NAMES = tuple(name for name, kind in METHODS.items() if kind.__module__.startswith("palaestra.trainers."))
 """Other rooms add theirs to `METHODS` when they are imported, and test them themselves."""
 
+ONE_ROUND: Mapping[str, dict[str, Any]] = {"exit": {"p": 0.0}}
+"""And for a run of a single round, before which no buffer is filled: one that is never drawn from is refused."""
+
 LEARNS = frozenset(NAMES) - {"best-of-k"}
 """The methods whose rollouts teach something."""
 
@@ -142,7 +145,9 @@ def main(model: str, out: str) -> None:
         ends[name]["killed"] = [child(name, killed, Path(model), *moment) for moment in moments]
         ends[name]["killed"].append(child(name, killed, Path(model)))
         first = OWN.get(name, {}).get("budget", _BUDGET) // 2  # as the other runs have for their first round
-        ends[name]["other"] = [child(name, other, Path(model), seed=1, iterations=1, budget=first)]
+        ends[name]["other"] = [
+            child(name, other, Path(model), seed=1, iterations=1, budget=first, **ONE_ROUND.get(name, {}))
+        ]
     print(json.dumps(ends))
 
 

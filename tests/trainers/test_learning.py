@@ -176,7 +176,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "evaluation": {"split": "test", "tasks": 6, "between": False, "recovery": True},
     }
     online = {**learning_studies.ONLINE, "group": 2}
-    own = {"eef": {"states": 1}, "grpo": online, "exit": {**online, "embedder": None}}
+    own = {"eef": {"states": 1}, "grpo": online, "exit": {**online, "embedder": None, "p": 0.0}}  # a single round
     study = learning.Study(
         "Lamps", "Why.", "toy/Lamps-v0", (400, 4), ("two/9", "two/10"), 2000, settings, own, tuple(names)
     )
