@@ -99,7 +99,7 @@ class ExIt(GRPO[ExItConfig]):
             raise BadInput(
                 f"minimum={config.minimum}: the buffer is never drawn from, as {groups} groups before the last round "
                 f"leave {groups * each} entries at the most, and {self.name} without it is grpo; give a lower "
-                "'minimum' or a larger budget"
+                "'minimum', fewer 'prompts' a round or a larger budget"
             )
 
     def buffer(self, iteration: int) -> TaskBuffer:
