@@ -112,12 +112,45 @@ def by_steps(out: Path, names: Sequence[str], seeds: int) -> list[str]:
         change = two_way(
             {seed: {task: [x] for task, x in changes(each).items()} for seed, each in enumerate(steps)}, (-1.0, 1.0)
         )
-        rows.append(f"| {name} | {' | '.join(scores)} | {change.text()} |")
+        rows.append(f"| {name} | {' | '.join([*scores, change.text(), *by_first(steps)])} |")
     if not rows:
         return []
-    count = rows[0].count("|") - 3
-    heads = " | ".join(f"score at k = {k}" for k in range(count))
-    return [f"| method | {heads} | change (95 %) |", f"| --- |{' --- |' * (count + 1)}", *rows]
+    first = [improved_start(out / f"{names[0]}-{seed}") for seed in range(seeds)]
+    if all(first):
+        scores = [f"{fmean(each[k].score.mean for each in first):.3f}" for k in range(len(first[0]))]
+        rows.insert(0, f"| *the start model* | {' | '.join([*scores, '-', *by_first(first)])} |")
+    heads = [
+        *(f"score at k = {k}" for k in range(rows[0].count("|") - 5)),
+        "change (95 %)",
+        "won again",
+        "lost, change",
+    ]
+    told = (
+        "*won again*: of the first attempts that were won, those that asking once leaves won; *lost, change*: what "
+        "asking once adds to the score of the others."
+    )
+    return [f"| method | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}", *rows, "", told]
+
+
+def improved_start(run: Path) -> tuple[Improvement, ...]:
+    """The start model after 0, 1, ..., K improvements."""
+    return rounds(run)[0].evaluation.improved
+
+
+def by_first(steps: Sequence[Sequence[Improvement]]) -> list[str]:
+    """What asking once does to first attempts that were won, and to others."""
+    pairs = [
+        pair
+        for each in steps
+        for task, first in each[0].scores.items()
+        for pair in zip(first, each[1].scores[task], strict=True)
+    ]
+    again = [float(after >= 1.0) for before, after in pairs if before >= 1.0]
+    gained = [after - before for before, after in pairs if before < 1.0]
+    return [
+        f"{100 * fmean(again):.0f} % of {len(again)}" if again else "-",
+        f"{fmean(gained):+.3f}" if gained else "-",
+    ]
 
 
 # -- what the runs did, to look for reasons in -------------------------------------------------------------------------
@@ -164,7 +197,11 @@ def own(runs: Sequence[Path]) -> str:
         kinds = Counter(grade.group.kind for each in grades for grade in each.grades)
         alike = [each.alike for each in grades if each.alike is not None]
         groups = ", ".join(f"{n / len(runs):.0f} {kind}" for kind, n in kinds.items())
-        return f"groups a seed: {groups}; {100 * fmean(alike):.0f} % without a difference"
+        asked = [grade.group.start for each in grades for grade in each.grades if grade.group.kind == "improve"]
+        firsts = f" ({sum(not start.fork_step for start in asked)} of {len(asked)} improve at a first turn)" * bool(
+            asked
+        )
+        return f"groups a seed: {groups}{firsts}; {100 * fmean(alike):.0f} % without a difference"
     return ""
 
 

@@ -20,7 +20,7 @@ from palaestra.trainers.config import config_of
 from palaestra.trainers.difficulty import BINS, binned
 from palaestra.trainers.evaluate import Evaluation
 from palaestra.trainers.exit import ExIt
-from palaestra.trainers.grpo import Groups
+from palaestra.trainers.grpo import Grades, Groups
 from palaestra.trainers.methods import Contestant
 from palaestra.trainers.phases import Reflection
 from palaestra.trainers.recipe import Recipe
@@ -234,7 +234,7 @@ def _standing(
     count = len(found)
     return Standing(
         method=each.name,
-        what=each.what + unopened,
+        what=each.what + unopened + _unlearnt(list(runs.values())),
         success=two_way({seed: _successes(e) for seed, e in last.items()}, (0.0, 1.0)),
         score=two_way({seed: {row.task: row.scores for row in e.tasks} for seed, e in last.items()}, (0.0, 1.0)),
         against=two_way(_differences(reference, last), (-1.0, 1.0)) if reference is not None else None,
@@ -255,6 +255,14 @@ def _unopened(runs: Sequence[Path]) -> str:
     if any(group.entry is not None for group in groups):
         return ""
     return f"; none of its {len(groups)} groups began at the buffer, so that this was grpo: give a lower 'minimum'"
+
+
+def _unlearnt(runs: Sequence[Path]) -> str:
+    """What to say of rounds that could teach nothing, as earlier ones had used up their ids; empty where none did."""
+    grades = [read_record(file, Grades) for run in runs for file in run.glob("iteration-*/grades.json")]
+    if late := sum(each.spent for each in grades):
+        return f"; no ids were left for {late} of its {len(grades)} rounds: give more tokens, or fewer rounds"
+    return ""
 
 
 def _recovery(folders: Mapping[int, Path]) -> Interval | None:

@@ -73,11 +73,15 @@ class Groups(Record):
 
 
 class Grades(Record):
-    """The outcome of an iteration, in the order of its plan; mean reward, and share of groups that were all alike."""
+    """The outcome of an iteration, in the order of its plan; mean reward, and share of groups that were all alike.
+
+    `spent`: nothing was learnt from it, as earlier iterations had used up the ids.
+    """
 
     grades: tuple[Grade, ...]
     reward: float | None
     alike: float | None
+    spent: bool = False
 
 
 G = TypeVar("G", bound=GRPOConfig)
@@ -136,10 +140,12 @@ class GRPO(Online[G], Generic[G]):
         told = [reward for grade in grades for reward in grade.rewards]
         alike = [len(set(grade.rewards)) == 1 for grade in grades if grade.rewards]
         reward, same = statistics.fmean(told) if told else None, statistics.fmean(alike) if alike else None
-        self.run.save(f"iteration-{iteration}/grades.json", Grades(grades=tuple(grades), reward=reward, alike=same))
+        spent = self.spent(iteration)
+        found = Grades(grades=tuple(grades), reward=reward, alike=same, spent=spent)
+        self.run.save(f"iteration-{iteration}/grades.json", found)
         self.run.log("graded", iteration=iteration, reward=reward, alike=same)
         self.played(iteration, grades)
-        if self.spent(iteration):
+        if spent:
             self.run.log("no ids left", iteration=iteration)
             return []
         return (

@@ -161,6 +161,24 @@ def test_exit_that_never_came_to_its_buffer_is_said_to_be_grpo(tmp_path: Path, m
     assert "; none of its 10 groups began at the buffer, so that this was grpo" in never.what
 
 
+def test_rounds_that_had_no_ids_left_are_said(tmp_path: Path, model: Path) -> None:
+    """Rounds share some 150 ids, and one takes a transcript at least, however small its share is."""
+    chosen = [contestant("rft"), contestant("grpo")]
+    told = {**settings(model, sampling={"temperature": 1.0}), "experts": None}
+    told["objective"] = {"tokens": 150, "learning_rate": 1e-3}
+    own = {
+        "grpo": {
+            "group": 4,
+            "prompts": 1,
+            "overlong": "learn",
+            "policy": {"learning_rate": 1e-3, "beta": 0.01, "batch": 1},
+        }
+    }
+    rft, grpo = compare_methods(chosen, told, tmp_path / "c", seeds=[0], own=own, progress="quiet")
+    assert "no ids were left" not in rft.what
+    assert "; no ids were left for " in grpo.what
+
+
 @pytest.mark.parametrize(("name", "group"), [("grpo", "policy"), ("eto", "preference")])
 def test_the_ids_of_all_fits_follow_from_those_of_all_contestants(
     tmp_path: Path, model: Path, name: str, group: str
