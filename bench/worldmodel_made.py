@@ -73,11 +73,12 @@ class Run:
         """How the policy is shown an episode."""
         return Conversation(**self.study.conversation)
 
-    def policy(self, *, free: bool = False, temperature: float | None = None) -> HFPolicy:
-        """The policy, by default at the temperature of its rollouts; `free` to write what no list holds."""
+    def policy(self, model: Path | None = None, *, free: bool = False, temperature: float | None = None) -> HFPolicy:
+        """The policy, by default with the weights that all begin with, at the temperature of its rollouts; `free` to
+        write what no list holds."""
         drawn = Sampling(**self.study.sampling)
         return HFPolicy(
-            load_model(policy_model(self)),
+            load_model(model or policy_model(self)),
             sampling=drawn if temperature is None else drawn.model_copy(update={"temperature": temperature}),
             batch_size=32,
             constrain=self.study.lists and not free,

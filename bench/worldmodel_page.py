@@ -134,8 +134,13 @@ def trust(folder: Path) -> str:
 # -- looking ahead -----------------------------------------------------------------------------------------------------
 
 
-def acting(folder: Path, names: Sequence[str]) -> str:
-    """The policy alone and looking ahead; "" where nothing was played."""
+def later_folder(folder: Path, method: str) -> Path:
+    """Where it is kept how the policies that a recipe ended with play."""
+    return folder / f"after-{method}"
+
+
+def acting(folder: Path, names: Sequence[str], method: str = "") -> str:
+    """The policy, or those that a method ended with, alone and looking ahead; "" where nothing was played."""
     done: dict[str, dict[int, Acted]] = {}
     for name in names:
         done[name] = {seed: read_record(file, Acted) for seed, file in acting_files(folder, name).items()}
@@ -159,8 +164,9 @@ def acting(folder: Path, names: Sequence[str]) -> str:
         return ""
     tasks = done[ALONE][min(done[ALONE])].evaluation.card.tasks if done[ALONE] else 0
     heads = ["who acts", "success (95 %)", "score (95 %)", "against alone, points", "calls a decision", "changed"]
+    who = f"The policies that `{method}` ended with, one a seed," if method else "The same policy"
     return (
-        f"The same policy on {tasks} held-out tasks, with 3 candidates from the first step on. Calls: policy + world "
+        f"{who} on {tasks} held-out tasks, with 3 candidates from the first step on. Calls: policy + world "
         "model + judge; for real look-ahead the second are real steps and the true score judges.\n\n"
         + table([*heads, "branches cut", "CPU s a seed", "seeds"], rows)
     )
@@ -249,7 +255,7 @@ def write_page(out: Path, docs: Path) -> None:
 
     Parts of studies of which nothing is in `out` stay as they stand on the page: they were run elsewhere.
     """
-    from worldmodel_studies import ARMS, STUDIES
+    from worldmodel_studies import ARMS, LATER, STUDIES
 
     page = docs.read_text(encoding="utf-8") if docs.is_file() else ""
     before, _, rest = page.partition(OPENS)
@@ -261,6 +267,7 @@ def write_page(out: Path, docs: Path) -> None:
             env = make(study.env, **dict(study.env_settings))  # its tasks are others under other settings
             found.append(synthesis(out / name, study.compared, env))
             env.close()
+        found += [acting(later_folder(out / name, method), ARMS, method) for method in LATER]
         if any(found):
             parts.append("\n\n".join([f"### {study.title}", *(part for part in (study.why, *found) if part)]))
         elif study.title in kept:

@@ -14,6 +14,8 @@ FIT = {"learning_rate": 5e-4, "batch": 8, "micro_tokens": 4096}
 JUDGED = "real pages, learnt judge, d = 1"
 ARMS = ("alone", *(f"{where}, d = {depth}" for where in ("imagined", "real") for depth in (1, 2, 3, 8)), JUDGED)
 """Who plays the held-out tasks. The first one is the reference; 8 steps are all that an episode has."""
+LATER = ("self-improve", "webevolver")
+"""The recipes whose last policies look ahead in studies that say so."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Study:
         verified: ids of its fit.
         finals: held-out tasks that the recipes are measured on in place of `tasks`, and `tries` at each.
         arms: who plays them, in which order: what decides most, and what costs least, comes first.
+        later: which of these the last policies of `LATER` play.
     """
 
     title: str
@@ -98,6 +101,7 @@ class Study:
     finals: tuple[str, ...] = ()
     tries: int = 1
     arms: tuple[str, ...] = tuple(ARMS[number] for number in (0, 1, 5, 9, 6, 7, 2, 3))
+    later: tuple[str, ...] = ()
 
 
 def crafting(numbers: range, depths: Sequence[int] = (1, 2), themes: Sequence[str] = THEMES) -> tuple[str, ...]:
@@ -174,6 +178,7 @@ STUDIES = {
         imagined=2,
         after=40_000,
         answers=2,
+        later=tuple(ARMS[number] for number in (0, 1, 2, 3, 5, 6, 7)),
     ),
     "webshop": Study(
         title="WebShop's text pages, the official 1,000 products",
@@ -272,6 +277,7 @@ STUDIES["webshop-read"] = replace(
     ),
     finals=shelved("dev", range(500, 1500)),
     tries=3,
+    later=tuple(ARMS[number] for number in (0, 1, 2, 3, 5, 6, 7)),
 )
 
 STUDIES["webshop-read-more"] = replace(

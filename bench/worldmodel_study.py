@@ -5,8 +5,9 @@
 The same command goes on where it was stopped. A world model is trained from a fresh tiny model on real episodes of
 tasks that nobody else trains or is measured on (by the oracle, a flawed oracle, at random and by the policy itself) and
 measured on such tasks that it did not learn from. Then the policy plays held-out tasks alone, looking ahead in the
-world model, and looking ahead in the real environment; then `webevolver` runs beside its two controls. After every
-step the findings are written to bench/results/worldmodel.md and into docs/results.md.
+world model, and looking ahead in the real environment; then `webevolver` runs beside its two controls, and where a
+study says so the policies that these ended with look ahead, too. After every step the findings are written to
+bench/results/worldmodel.md and into docs/results.md.
 
 The policy is a fresh model of half a million parameters that has cloned solved episodes of yet other tasks.
 """
@@ -22,8 +23,8 @@ from pathlib import Path
 import worldmodel_verifier as verified
 from worldmodel_judged import FILE, judged
 from worldmodel_made import Run, episodes, imagining, policy_model, recipe_settings, world_model
-from worldmodel_page import Acted, acting_file, acting_files, write_page
-from worldmodel_studies import ARMS, FIT, JUDGED, START, STUDIES
+from worldmodel_page import Acted, acting_file, acting_files, later_folder, write_page
+from worldmodel_studies import ARMS, FIT, JUDGED, LATER, START, STUDIES
 from worldmodel_truth import imagined, true
 
 from palaestra.agents.policy import Policy
@@ -31,6 +32,7 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import find, make
 from palaestra.trainers.compare import recipes_of
 from palaestra.trainers.evaluate import evaluate
+from palaestra.trainers.report import rounds
 from palaestra.trainers.rundir import write_whole
 from palaestra.worldmodel.loading import read_card
 from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
@@ -43,53 +45,74 @@ ROOT = Path(__file__).resolve().parent.parent
 # -- acting ------------------------------------------------------------------------------------------------------------
 
 
-def player(run: Run, arm: str, world: Path) -> Policy:
-    """One of `ARMS`."""
+def player(run: Run, arm: str, world: Path, model: Path | None = None) -> Policy:
+    """One of `ARMS`, by default with the weights that all begin with."""
     if arm == ARMS[0]:
-        return run.policy()
+        return run.policy(model)
     learned, depth = imagining(world), int(arm[-1])
     imagined = arm.startswith("imagined")
     seen: World = learned if imagined else real_world(run.study.env, dict(run.study.env_settings))
     return LookAhead(
-        run.policy(),
+        run.policy(model),
         seen,
         learned.judge if arm == JUDGED else None,
         plan=LookAheadPlan(candidates=3, depth=depth, after=0),
-        explorer=run.policy(temperature=run.study.explored) if run.study.explored is not None else None,
-        roller=None if seen.lists else run.policy(free=True),
+        explorer=run.policy(model, temperature=run.study.explored) if run.study.explored is not None else None,
+        roller=None if seen.lists else run.policy(model, free=True),
     )
+
+
+def play_tasks(run: Run, arm: str, seed: int, file: Path, world: Path, model: Path | None = None) -> None:
+    """One arm of one seed in the held-out tasks, into `file`; its episodes are kept beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    began, acting = time.process_time(), player(run, arm, world, model)
+    with EpisodeStore(file.with_suffix(".sqlite")) as store:
+        found = evaluate(
+            run.study.env,
+            acting,
+            store,
+            split="dev",
+            tasks=run.study.tasks,
+            env_settings=dict(run.study.env_settings),
+            conversation=run.conversation,
+            seed=seed,
+            samples=run.study.answers,
+            concurrency=36,
+            label=arm,
+            progress="quiet",
+        )
+    spent = acting.spent.counts() if isinstance(acting, LookAhead) else {}
+    acted = Acted(evaluation=found, spent=spent, world=world.name, seconds=time.process_time() - began)
+    write_whole(file, acted.model_dump_json().encode())
+    print(f"seed {seed}, {file.stem}: {found.success.text(percent=True)}, {acted.seconds:.0f} s", flush=True)
 
 
 def act(run: Run, seeds: int) -> None:
     """All arms, each of all seeds."""
-    (run.folder / "acting").mkdir(parents=True, exist_ok=True)
     for name in run.study.arms:
         missing = [seed for seed in range(seeds) if not acting_file(run.folder, seed, name).is_file()]
         for seed in missing:
             if run.late():
                 return
-            file = acting_file(run.folder, seed, name)
-            world = world_model(run, seed % run.worlds)
-            began, acting = time.process_time(), player(run, name, world)
-            with EpisodeStore(file.with_suffix(".sqlite")) as store:
-                found = evaluate(
-                    run.study.env,
-                    acting,
-                    store,
-                    split="dev",
-                    tasks=run.study.tasks,
-                    env_settings=dict(run.study.env_settings),
-                    conversation=run.conversation,
-                    seed=seed,
-                    samples=run.study.answers,
-                    concurrency=36,
-                    label=name,
-                    progress="quiet",
-                )
-            spent = acting.spent.counts() if isinstance(acting, LookAhead) else {}
-            acted = Acted(evaluation=found, spent=spent, world=world.name, seconds=time.process_time() - began)
-            write_whole(file, acted.model_dump_json().encode())
-            print(f"seed {seed}, {name}: {found.success.text(percent=True)}, {acted.seconds:.0f} s", flush=True)
+            play_tasks(run, name, seed, acting_file(run.folder, seed, name), world_model(run, seed % run.worlds))
+        if missing:
+            write_page(run.out / "worldmodel", run.docs)
+
+
+def act_later(run: Run, seeds: int) -> None:
+    """The policies that the recipes ended with, each of its seed, with the world model that theirs ended with."""
+    for method, name in [(method, name) for method in LATER for name in run.study.later]:
+        ends = {seed: run.folder / "synthesis" / f"{method}-{seed}" for seed in range(seeds)}
+        files = {seed: acting_file(later_folder(run.folder, method), seed, name) for seed in ends}
+        missing = [s for s in ends if (ends[s] / "report.html").is_file() and not files[s].is_file()]
+        for seed in missing:
+            if run.late():
+                return
+            trained = sorted(ends[seed].glob("iteration-*/world"), key=lambda path: int(path.parent.name[10:]))
+            world = trained[-1] if trained else world_model(run, seed % run.worlds)
+            fitted = rounds(ends[seed])[-1].fitted
+            model = ends[seed] / fitted.model if fitted is not None and fitted.model else None  # "": nothing was learnt
+            play_tasks(run, name, seed, files[seed], world, model)
         if missing:
             write_page(run.out / "worldmodel", run.docs)
 
@@ -187,6 +210,7 @@ def go(run: Run, seeds: int) -> None:
             if not run.late():
                 synthesise(run, seed, world_model(run, seed % run.worlds))
                 write_page(run.out / "worldmodel", run.docs)
+        act_later(run, seeds)
         if run.study.verifier:
             rejudge(run, seeds)
 
