@@ -263,9 +263,8 @@ def act(
     from palaestra.trainers.live import watched
     from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
-    from palaestra.worldmodel.loading import card_of, judging_card, load_world
+    from palaestra.worldmodel.loading import judging_card, load_world
     from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
-    from palaestra.worldmodel.transitions import dynamics
     from palaestra.worldmodel.world import RealWorld
 
     load_environments(load)
@@ -288,20 +287,17 @@ def act(
     if propose not in ("sampled", "asked"):
         raise BadInput(f"--propose is sampled or asked, not {propose!r:.40}")
     if judge is not None:
-        judging_card(judge, spec.id)
+        judging_card(judge, spec.id, env_settings)
     plan = LookAheadPlan.model_validate({"candidates": candidates, "depth": depth, "after": after, "propose": propose})
     sampling = sampling_of(temperature, tokens, seed)
     acting = policy_by_name(policy, spec, sampling, constrain=constrain, concurrency=concurrency)
-    imagining = RealWorld(spec.id, env_settings) if world == "real" else load_world(world, spec.id)
+    imagining = RealWorld(spec.id, env_settings) if world == "real" else load_world(world, spec.id, env_settings)
     if depth is None and world == "real":
         raise BadInput("--world real has no limit of trust: say --depth")
-    measured = depth is None and imagining.horizon is not None
-    if measured and dynamics(spec.id, card_of(world, spec.id).env_settings) != dynamics(spec.id, env_settings):
-        raise BadInput(f"{world} was measured with other settings of {spec.id}; say how many steps to imagine: --depth")
     ahead = LookAhead(
         acting,
         imagining,
-        load_world(judge, spec.id).judge if judge is not None else None,
+        load_world(judge, spec.id, env_settings).judge if judge is not None else None,
         plan=plan,
     )
     with EpisodeStore(where / "episodes.sqlite") as store:

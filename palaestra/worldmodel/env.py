@@ -69,7 +69,8 @@ class WorldModelEnv(TextEnv[Imagined]):
         judge: a world model's folder whose model judges; None for the world's own judge.
 
     Raises:
-        BadInput: no such environment or folder, a model of another environment, or a judge that never learnt to.
+        BadInput: no such environment or folder, a model of another environment or of other settings, or a judge that
+            never learnt to.
     """
 
     fidelity: ClassVar[Fidelity] = Fidelity.EXACT
@@ -95,9 +96,9 @@ class WorldModelEnv(TextEnv[Imagined]):
         from palaestra.worldmodel.loading import card_of, judging_card  # needs no model code
 
         if model != REAL:
-            card_of(model, spec.id)
+            card_of(model, *self.real)
         if judge is not None:
-            judging_card(judge, spec.id)
+            judging_card(judge, *self.real)
         self._model, self._judge_name = model, judge
         self._given: tuple[World, Judge] | None = None
         self._inner: TextEnv[Any] | None = None
@@ -308,13 +309,13 @@ class WorldModelEnv(TextEnv[Imagined]):
             else:
                 from palaestra.worldmodel.loading import load_world
 
-                world = load_world(self._model, self._spec.id)
+                world = load_world(self._model, *self.real)
             if self._judge_name is None:
                 self._given = (world, world.judge)
             else:
                 from palaestra.worldmodel.loading import load_world
 
-                self._given = (world, load_world(self._judge_name, self._spec.id).judge)
+                self._given = (world, load_world(self._judge_name, *self.real).judge)
         return self._given
 
     def _real_env(self) -> TextEnv[Any]:

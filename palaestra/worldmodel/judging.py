@@ -117,8 +117,8 @@ class ModelJudge:
         answers = [found[number] for number in range(len(cases))]
         with self._lock:
             self.calls += len(answers)
-            self.unreadable += sum(answer.error is not None or reading(answer.text) is None for answer in answers)
-        return [self._value(answer) for answer in answers]
+            self.unreadable += sum(_said(answer) is None for answer in answers)
+        return [_said(answer) or 0.0 for answer in answers]
 
     def _request(self, case: Case, shown: int | None, seed: int) -> Request:
         said = question(case, self.page, shown)
@@ -131,9 +131,6 @@ class ModelJudge:
         self.prompt_tokens += sum(answer.prompt_tokens for answer in answers)
         self.completion_tokens += sum(answer.completion_tokens for answer in answers)
         return answers
-
-    def _value(self, answer: Completion) -> float:
-        return (reading(answer.text) or 0.0) if answer.error is None else 0.0
 
 
 class TrueScore:
@@ -170,6 +167,13 @@ def question(case: Case, page: PageFormat, shown: int | None = None) -> list[Mes
 def verdict(value: float, solved: bool) -> str:
     """What a judge answers that gives this number. 1.0 is said of what is solved alone: else 0.9 is the most."""
     return f"Score: {value if solved else min(value, 0.9):.1f}"
+
+
+def _said(answer: Completion) -> float | None:
+    """What an answer gives. Of one that was cut the last line does not count: its "1" may be half of "1/10"."""
+    if answer.error is not None:
+        return None
+    return reading(answer.text if answer.finished else answer.text.rpartition("\n")[0])
 
 
 def reading(text: str) -> float | None:

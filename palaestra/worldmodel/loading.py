@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ from palaestra.envs import BadInput
 from palaestra.trainers.rundir import read_record
 from palaestra.worldmodel.fidelity import Fidelity
 from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.transitions import differing
 from palaestra.worldmodel.world import LearnedWorld, World
 
 if TYPE_CHECKING:
@@ -51,36 +53,44 @@ class WorldCard(BaseModel):
     held_out: float
 
 
-def load_world(folder: str | Path, env_id: str | None = None) -> LearnedWorld:
+def load_world(
+    folder: str | Path, env_id: str | None = None, settings: Mapping[str, Any] | None = None
+) -> LearnedWorld:
     """A world model that was trained, with the horizon that it can be trusted for.
 
     Args:
         folder: a model's folder, or the run directory of `palaestra worldmodel train`.
-        env_id: it must imagine this environment.
+        env_id, settings: it must imagine this environment, made with these.
 
     Raises:
-        BadInput: no world model there, or one of another environment. MissingExtra: `train`.
+        BadInput: no world model there, or one of another environment, or of other settings. MissingExtra: `train`.
     """
     place = world_folder(folder)
-    card_of(place, env_id)
+    card_of(place, env_id, settings)
     # written anew with new weights, and with a new measurement
     stamps = [file.stat().st_mtime_ns if file.is_file() else 0 for file in (place / CARD, place / FIDELITY)]
     with _LOADING:  # many episodes begin at once, each in a thread of its own, and loading weights is for one of them
         return _loaded(str(place.resolve()), *stamps)
 
 
-def card_of(folder: str | Path, env_id: str | None) -> WorldCard:
-    """What the world model in a folder is. Raises BadInput where there is none, or one of another environment."""
+def card_of(folder: str | Path, env_id: str | None, settings: Mapping[str, Any] | None = None) -> WorldCard:
+    """What the world model in a folder is.
+
+    Raises:
+        BadInput: there is none, or one of another environment, or of other settings: under them a task may be another.
+    """
     place = world_folder(folder)
     card = read_card(place)
     if env_id is not None and card.env != env_id:
         raise BadInput(f"{place} is a world model of {card.env}, not of {env_id}")
+    if env_id is not None and settings is not None and (differ := differing(env_id, card.env_settings, settings)):
+        raise BadInput(f"{place} is a world model of {env_id} with other settings ({differ}); make it with those")
     return card
 
 
-def judging_card(folder: str | Path, env_id: str) -> WorldCard:
+def judging_card(folder: str | Path, env_id: str, settings: Mapping[str, Any]) -> WorldCard:
     """What the world model in a folder is, which is to judge others. Raises BadInput where it never learnt to."""
-    card = card_of(folder, env_id)
+    card = card_of(folder, env_id, settings)
     if not card.judges:
         raise BadInput(f"{folder} never learnt to judge; name a world model that did (trained with judge=true)")
     return card

@@ -177,19 +177,16 @@ def played_with(
     Raises:
         BadInput: there are such episodes, and all were played with other settings.
     """
-    here, there, wanted = list[str](), list[dict[str, Any]](), dynamics(env_id, settings)
+    here, there = list[str](), list[str]()
     for head in _real(store, env_id, splits, episodes):
-        made = dynamics(env_id, store.get(head.id).provenance.env_settings)
-        if made == wanted:
-            here.append(head.id)
+        if other := differing(env_id, store.get(head.id).provenance.env_settings, settings):
+            there.append(other)
         else:
-            there.append(made)
+            here.append(head.id)
     if there and not here:
-        names = sorted(name for name in {**wanted, **there[0]} if wanted.get(name) != there[0].get(name))
-        differ = ", ".join(f"{name}={there[0].get(name)!r:.60}, here {wanted.get(name)!r:.60}" for name in names)
         raise BadInput(
             f"{store.file} holds {len(there)} episodes of {env_id}, all played with other settings than asked for "
-            f"({differ}); make the environment as it was made there, or collect with these settings"
+            f"({there[0]}); make the environment as it was made there, or collect with these settings"
         )
     return here, len(there)
 
@@ -200,6 +197,13 @@ def _real(store: Forest, env_id: str, splits: Collection[str], episodes: Collect
     for head in store.heads(env=env_id, split=list(splits)):
         if head.actor is not Actor.IMAGINED and (wanted is None or head.id in wanted):
             yield head
+
+
+def differing(env_id: str, made: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """In which settings that pages depend on two environments differ, the first one's first; "" where in none."""
+    there, here = dynamics(env_id, made), dynamics(env_id, settings)
+    names = sorted(name for name in {**here, **there} if here.get(name) != there.get(name))
+    return ", ".join(f"{name}={there.get(name)!r:.60}, here {here.get(name)!r:.60}" for name in names)
 
 
 def dynamics(env_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class WebEvolver(RFT):
         if config.world_model is not None:
             resolve(self._begins)
         if config.judge not in ("world", "start"):
-            judging_card(config.judge, self.spec.id)
+            judging_card(config.judge, self.spec.id, self.env_settings)
         if config.synthesis in ("untrained", "real") and config.steps is None:
             raise BadInput(
                 f"synthesis {config.synthesis!r} has no trained world model that says how far to imagine: set "
@@ -285,7 +285,7 @@ class WebEvolver(RFT):
             return ModelJudge(by, config.world.page)
         judge = world.judge
         if config.judge != "world" and world.learned:
-            judge = load_world(config.judge, self.spec.id).judge
+            judge = load_world(config.judge, self.spec.id, self.env_settings).judge
         return judge.limited(config.judge_tokens) if isinstance(judge, ModelJudge) else judge
 
     def _player(self, model: str, sampling: Sampling, listed: bool) -> Policy:

@@ -109,6 +109,21 @@ def test_only_a_number_of_the_scale_is_read(text: str, number: float | None) -> 
     assert judge.unreadable == (number is None)
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("It is on the way.\nScore: 1", None),  # of 10, perhaps
+        ("Score: 1\n", 1.0),
+        ("Score: 0.5\nAnd then it wr", 0.5),
+        ("Score: 0.5\nScore: 1", 0.5),
+    ],
+)
+def test_of_an_answer_that_was_cut_the_last_line_does_not_count(text: str, number: float | None) -> None:
+    judge = ModelJudge(Writes(lambda _: Completion(text, finished=False)))
+    assert judge.rate([Case(task("0-1"), "", page(0, 1), (), page(0, 1), True)]) == [number or 0.0]
+    assert judge.unreadable == (number is None)
+
+
 def test_what_failed_is_never_taught_as_solved() -> None:
     for score in (0.0, 0.04, 0.5, 0.9, 0.95, 0.96, 0.999, 1.0):
         assert abs((reading(verdict(score, False)) or 0.0) - min(score, 0.9)) < 0.051

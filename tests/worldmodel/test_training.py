@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -175,7 +176,13 @@ def test_the_horizon_that_is_measured_later_is_the_default_from_then_on(
     (copy / "model/world.json").write_text(json.dumps(card | {"env_settings": {"max_steps": 3}}))
     assert "depth 2," in acts()
     (copy / "model/world.json").write_text(json.dumps(card | {"env_settings": {"colour": "red"}}))
-    assert "was measured with other settings of toy/Rooms-v0" in acts()
+    other = "is a world model of toy/Rooms-v0 with other settings (colour='red', here None); make it with those"
+    assert other in acts()
+    assert other in acts("--depth", "1")
+    assert other in acts("--judge", str(copy))
+    for name in ("model", "judge"):
+        with pytest.raises(BadInput, match=re.escape(other)):
+            make("worldmodel", env="toy/Rooms-v0", **{name: str(copy)})
 
 
 def test_where_no_task_was_set_aside_all_that_it_did_not_learn_from_are_measured_on(
