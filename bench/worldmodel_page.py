@@ -126,7 +126,7 @@ def trust(folder: Path) -> str:
         + table(heads, rows)
         + f"\n\nTrusted for {', '.join(str(of.trusted) for of in found)} steps (similarity of at least 0.5 and a gain "
         "over copying, at the lower ends). Of ends, a judged score within 0.25 of the real one is right."
-        + (" Actions: |both| / |either| of what can be done, mean over pages." if listed else "")
+        + (" Actions: |both| / |either| of what can be done, mean over pages that list any." if listed else "")
         + said
     )
 
@@ -137,6 +137,12 @@ def trust(folder: Path) -> str:
 def later_folder(folder: Path, method: str) -> Path:
     """Where it is kept how the policies that a recipe ended with play."""
     return folder / f"after-{method}"
+
+
+def worlds(folder: Path, method: str, seed: int = 0) -> list[Path]:
+    """The world models of a recipe's run, the last one last."""
+    found = folder.glob(f"synthesis/{method}-{seed}/iteration-*/world")
+    return sorted(found, key=lambda path: int(path.parent.name[10:]))
 
 
 def acting(folder: Path, names: Sequence[str], method: str = "") -> str:
@@ -164,7 +170,10 @@ def acting(folder: Path, names: Sequence[str], method: str = "") -> str:
         return ""
     tasks = done[ALONE][min(done[ALONE])].evaluation.card.tasks if done[ALONE] else 0
     heads = ["who acts", "success (95 %)", "score (95 %)", "against alone, points", "calls a decision", "changed"]
-    who = f"The policies that `{method}` ended with, one a seed," if method else "The same policy"
+    who = "The same policy"
+    if method:
+        whose = "their run trained last" if worlds(folder.parent, method) else "the others above look ahead in"
+        who = f"The policies that `{method}` ended with, one a seed, and the world model that {whose},"
     return (
         f"{who} on {tasks} held-out tasks, with 3 candidates from the first step on. Calls: policy + world "
         "model + judge; for real look-ahead the second are real steps and the true score judges.\n\n"

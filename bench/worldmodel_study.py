@@ -2,14 +2,15 @@
 
     python bench/worldmodel_study.py [--out DIR] [--seeds N] [--study NAME] [--worlds N] [--minutes N] [--page]
 
-The same command goes on where it was stopped. A world model is trained from a fresh tiny model on real episodes of
-tasks that nobody else trains or is measured on (by the oracle, a flawed oracle, at random and by the policy itself) and
-measured on such tasks that it did not learn from. Then the policy plays held-out tasks alone, looking ahead in the
+The same command goes on where it was stopped. A world model is trained on real episodes of tasks that
+nobody else trains or is measured on (by the oracle, a flawed oracle, at random and by the policy itself) and measured
+on such tasks that it did not learn from. Then the policy plays held-out tasks alone, looking ahead in the
 world model, and looking ahead in the real environment; then `webevolver` runs beside its two controls, and where a
 study says so the policies that these ended with look ahead, too. After every step the findings are written to
 bench/results/worldmodel.md and into docs/results.md.
 
-The policy is a fresh model of half a million parameters that has cloned solved episodes of yet other tasks.
+The policy is a model of half a million parameters or somewhat more that has cloned solved episodes of yet other tasks.
+Both begin with fresh weights; where a study does otherwise, its part of the page says so.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 import worldmodel_verifier as verified
 from worldmodel_judged import FILE, judged
 from worldmodel_made import Run, episodes, imagining, policy_model, recipe_settings, world_model
-from worldmodel_page import Acted, acting_file, acting_files, later_folder, write_page
+from worldmodel_page import Acted, acting_file, acting_files, later_folder, worlds, write_page
 from worldmodel_studies import ARMS, FIT, JUDGED, LATER, START, STUDIES
 from worldmodel_truth import imagined, true
 
@@ -108,7 +109,7 @@ def act_later(run: Run, seeds: int) -> None:
         for seed in missing:
             if run.late():
                 return
-            trained = sorted(ends[seed].glob("iteration-*/world"), key=lambda path: int(path.parent.name[10:]))
+            trained = worlds(run.folder, method, seed)
             world = trained[-1] if trained else world_model(run, seed % run.worlds)
             fitted = rounds(ends[seed])[-1].fitted
             model = ends[seed] / fitted.model if fitted is not None and fitted.model else None  # "": nothing was learnt

@@ -263,12 +263,22 @@ def act(
     from palaestra.trainers.live import watched
     from palaestra.trainers.report_eval import write_evaluation
     from palaestra.trainers.rundir import write_whole
-    from palaestra.worldmodel.loading import judging_card, load_world
+    from palaestra.worldmodel.loading import card_of, judging_card, load_world
     from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
     from palaestra.worldmodel.world import RealWorld
 
     load_environments(load)
     spec, env_settings = find(env), parse_settings(settings)
+    if candidates < 1 or after < 0 or (depth is not None and depth < 1):
+        raise BadInput("--candidates and --depth are at least 1, --after at least 0")
+    if propose not in ("sampled", "asked"):
+        raise BadInput(f"--propose is sampled or asked, not {propose!r:.40}")
+    if judge is not None:
+        judging_card(judge, spec.id, env_settings)
+    if world != "real":
+        card_of(world, spec.id, env_settings)
+    elif depth is None:
+        raise BadInput("--world real has no limit of trust: say --depth")
     made = make(spec.id, **env_settings)
     where = out or Path("runs") / f"lookahead-{spec.short}"
     conversation = conversation_of(window, style or spec.style, actions)
@@ -282,18 +292,10 @@ def act(
             return
     finally:
         made.close()
-    if candidates < 1 or after < 0 or (depth is not None and depth < 1):
-        raise BadInput("--candidates and --depth are at least 1, --after at least 0")
-    if propose not in ("sampled", "asked"):
-        raise BadInput(f"--propose is sampled or asked, not {propose!r:.40}")
-    if judge is not None:
-        judging_card(judge, spec.id, env_settings)
     plan = LookAheadPlan.model_validate({"candidates": candidates, "depth": depth, "after": after, "propose": propose})
     sampling = sampling_of(temperature, tokens, seed)
     acting = policy_by_name(policy, spec, sampling, constrain=constrain, concurrency=concurrency)
     imagining = RealWorld(spec.id, env_settings) if world == "real" else load_world(world, spec.id, env_settings)
-    if depth is None and world == "real":
-        raise BadInput("--world real has no limit of trust: say --depth")
     ahead = LookAhead(
         acting,
         imagining,

@@ -114,14 +114,19 @@ class WorldModelEnv(TextEnv[Imagined]):
         judge: Judge | None = None,
         max_steps: int | None = None,
         settings: Mapping[str, Any] | None = None,
+        inner: TextEnv[Any] | None = None,
     ) -> WorldModelEnv:
         """An instance around a world that is in memory already.
 
         Args:
+            inner: an instance of the real environment that is this one's from now on; None makes one.
             settings: what stands in the records in place of a folder's name.
         """
         made = cls(env, env_settings)
         made._given = (world, judge or world.judge)
+        if inner is not None:
+            made._real_env().close()
+            made._inner, made._most = inner, inner.max_steps
         if max_steps is not None:
             made.max_steps = max_steps
         made.settings = dict(settings or {"env": env, "model": f"{world.name} {world.version}", "max_steps": max_steps})

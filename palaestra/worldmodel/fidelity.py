@@ -32,8 +32,8 @@ NEAR = 0.25
 METRIC = (
     "exact: the page is the real one, letter for letter (as it is cut); similarity: ratio of matching words and signs "
     "(difflib); copying: the same for repeating the last real page; gain: similarity above copying; actions: |both| / "
-    "|either|; ending: both or neither end; reward: where the real episode ends, the judged score is within "
-    f"{NEAR} of the real one"
+    "|either|, where the real page lists any; ending: both or neither end; reward: where the real episode ends, the "
+    f"judged score is within {NEAR} of the real one"
 )
 
 
@@ -260,10 +260,9 @@ class _Tally:
         for name, value in (("similarity", alike), ("copying", copied), ("gain", alike - copied)):
             self._add(name, real, value)
         self._add("ending", real, float(reached and branch.over == (real.status is Status.OVER)))
-        if real.actions is not None:
+        if real.actions:  # an end lists none, and is told by "ending"
             listed, known = set(branch.actions or ()) if reached else set[str](), set(real.actions)
-            shared = len(listed & known) / len(listed | known) if listed | known else 1.0
-            self._add("actions", real, shared if reached and branch.actions is not None else 0.0)
+            self._add("actions", real, len(listed & known) / len(listed | known))
         return Compared(
             task=real.task.id,
             episode=real.episode,

@@ -199,6 +199,12 @@ def _real(store: Forest, env_id: str, splits: Collection[str], episodes: Collect
             yield head
 
 
+ELSEWHERE = frozenset(
+    ("max_steps", "url", "token_variable", "deadline", "sandbox", "timeout", "load_seconds", "screenshots")
+)
+"""Settings that say nothing of what happens: how long things may take, where they run, and what is kept of them."""
+
+
 def differing(env_id: str, made: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """In which settings that pages depend on two environments differ, the first one's first; "" where in none."""
     there, here = dynamics(env_id, made), dynamics(env_id, settings)
@@ -207,15 +213,14 @@ def differing(env_id: str, made: Mapping[str, Any], settings: Mapping[str, Any])
 
 
 def dynamics(env_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What an environment is made with, as far as pages depend on it: how long episodes may be does not count, nor
-    at which address a server is found.
+    """What an environment is made with, as far as pages depend on it (see `ELSEWHERE`).
 
     A setting that is not given stands with its default.
     """
     parameters = inspect.signature(find(env_id).load()).parameters.values()
     usual = {p.name: p.default for p in parameters if p.default is not p.empty}
     plain: dict[str, Any] = json.loads(json.dumps({**usual, **settings}, default=repr))
-    return {name: value for name, value in plain.items() if name not in ("max_steps", "url")}
+    return {name: value for name, value in plain.items() if name not in ELSEWHERE}
 
 
 def balanced(

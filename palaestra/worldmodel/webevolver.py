@@ -38,6 +38,7 @@ from palaestra.worldmodel.loading import (
     judging_card,
     load_world,
     model_policy,
+    read_card,
     template_of,
     untrained_world,
     world_folder,
@@ -48,7 +49,8 @@ from palaestra.worldmodel.world import RealWorld, World
 
 
 class WebEvolverConfig(RFTConfig):
-    """What is WebEvolver's own. RFT's options hold for imagined episodes, too, with `accept` in place of `threshold`.
+    """What is WebEvolver's own. RFT's options hold for imagined episodes, too, with `accept` in place of `threshold`;
+    doubles among them stay.
 
     Attributes:
         iterations: the policy's rounds (the paper's 2); a last one is of synthesis.
@@ -141,16 +143,21 @@ class WebEvolver(RFT):
         first, last = ({*shown, *self._played(rounds)} for rounds in (1, config.iterations))
         share = config.world.held_out
         aside = [{task for task in tasks if set_aside(task, share, self._apart)} for tasks in (first, last)]
+        place = world_folder(self._begins)
+        known = set(read_card(place).tasks) if (place / CARD).is_file() else set[str]()
+        unknown = [task for task in aside[1] if task.id not in known]
         drawn_by = f"world.held_out={share:g} and seed {config.seed} set"
         if aside[0] == first:
             raise BadInput(
                 f"{drawn_by} aside all {len(first)} tasks that are played up to the first world model, which would "
                 "have nothing to learn from: play more of them (tasks, budget), or lower world.held_out"
             )
-        if config.steps is None and len(aside[1]) < 2:
+        if config.steps is None and len(unknown) < 2:
+            learnt = f" ({len(aside[1]) - len(unknown)} more were learnt by {place})" if known else ""
             raise BadInput(
-                f"{drawn_by} aside {len(aside[1])} of {len(last)} tasks, and how far a world model can be trusted is "
-                "measured on two or more: set 'steps' (the paper's 7), play more tasks, or raise world.held_out"
+                f"{drawn_by} aside {len(unknown)} of {len(last)} tasks{learnt}, and how far a world model can be "
+                "trusted is measured on two or more: set 'steps' (the paper's 7), play more tasks, or raise "
+                "world.held_out"
             )
 
     def _played(self, rounds: int) -> list[Task]:
@@ -241,8 +248,8 @@ class WebEvolver(RFT):
             self._world(number)
 
     def unlearnt(self, number: int) -> str:
-        """Of nothing the last fit learns nothing: the start model, as it begins with that and not with a round's."""
-        return self.config.model if number > self.config.iterations else super().unlearnt(number)
+        """Of nothing the last fit learns nothing: what it would have begun with, which need not be a round's."""
+        return self.base(number) if number > self.config.iterations else super().unlearnt(number)
 
     # -- the world model ---------------------------------------------------------------------------------------------
 
@@ -319,7 +326,8 @@ class WebEvolver(RFT):
 
         def imagined(_: str) -> WorldModelEnv:
             real = (self.spec.id, self.env_settings)
-            return WorldModelEnv.of(world, *real, judge=judge, max_steps=steps, settings=settings)
+            inner = self.env_factory(real[0]) if self.env_factory is not None else None
+            return WorldModelEnv.of(world, *real, judge=judge, max_steps=steps, settings=settings, inner=inner)
 
         begins = self._beginnings(tasks, ids)
         here = {"env_settings": settings, "env_factory": imagined, "cluster": None}  # the world is in this memory

@@ -70,6 +70,20 @@ def test_a_perfect_world_model_is_perfect_at_every_horizon(episodes: list[list[T
         assert "| 5 | " in report.markdown()
 
 
+def test_actions_agree_where_any_are_listed_and_an_end_lists_none(episodes: list[list[Transition]]) -> None:
+    """One of three is listed on every page but on ends: a third everywhere, however many of the pages are ends."""
+
+    def first(prompt: str) -> str:
+        return true_page(prompt).replace("\nright", "").replace("\nleave", "")
+
+    ends = [step for steps in episodes for step in steps if step.actions == ()]
+    assert ends
+    assert {len(step.actions or ()) for steps in episodes for step in steps} == {0, 3}
+    for row in measured(learned(Writes(first)), episodes).horizons:
+        assert row.actions is not None
+        assert (row.ending.mean, row.actions.mean) == (1.0, pytest.approx(1 / 3))
+
+
 def test_repeating_the_page_is_worth_what_copying_is_and_is_never_trusted(episodes: list[list[Transition]]) -> None:
     def same(prompt: str) -> str:
         seen = re.findall("^(?:Page|Task): (.*)$", prompt, re.MULTILINE)[-1]

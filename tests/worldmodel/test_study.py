@@ -18,18 +18,22 @@ from rooms import Draws, Writes, task, true_page, true_worth
 from palaestra.agents.collect import collect
 from palaestra.agents.policies.oracle import OraclePolicy
 from palaestra.agents.store import EpisodeStore
-from palaestra.envs import TextEnv, find, make
+from palaestra.envs import TextEnv, find, make, register
+from palaestra.trainers.config import config_of
 from palaestra.trainers.phases import Synthesis
+from palaestra.trainers.report import rounds
 from palaestra.worldmodel import compared
 from palaestra.worldmodel.env import ID, WorldModelEnv
 from palaestra.worldmodel.fidelity import Fidelity
 from palaestra.worldmodel.judging import ModelJudge
 from palaestra.worldmodel.loading import load_world
 from palaestra.worldmodel.page import PageFormat
+from palaestra.worldmodel.webevolver import WebEvolver, WebEvolverConfig
 from palaestra.worldmodel.world import LearnedWorld
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import worldmodel_page
+import worldmodel_study
 from worldmodel_judged import judged
 from worldmodel_made import Run, episodes, experts, world_model
 from worldmodel_studies import ARMS, STUDIES
@@ -260,3 +264,37 @@ def test_a_verifier_learns_from_the_real_ends_of_training_tasks_and_judges_other
     assert (again.runs, again.imagined, again.kept) == (1, len(kept), len(kept))  # what was cut nobody judges
     assert again.true == sum(said.solved for said in truths if said.kept) > 0
     assert again.called >= again.right >= 0
+
+
+def test_the_policies_that_a_recipe_ended_with_look_ahead_in_the_world_model_that_it_ended_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[str] = []
+    monkeypatch.setattr(worldmodel_study, "write_page", lambda out, docs: pages.append(str(out)))
+    names = {split: [f"{pair}/{split}" for pair in rooms.PAIRS] for split in ("train", "dev", "test")}
+    register("toy/HeldRooms-v0", rooms.Rooms, splits=names, max_steps=8)
+    held = tuple(names["dev"][:2])
+    study = replace(STUDIES["crafting"], env="toy/HeldRooms-v0", env_settings={}, tasks=held, later=ARMS[:2])
+    monkeypatch.setitem(STUDIES, "rooms", study)
+    run, model = run_of("rooms", tmp_path), rooms.tiny(tmp_path / "tiny")
+    ended = run.folder / "synthesis" / "webevolver-0"
+    few: dict[str, Any] = {"iterations": 1, "objective": {"epochs": 1}}
+    quick = rooms.settings(model, env="toy/HeldRooms-v0", **few)
+    WebEvolver(config_of(WebEvolverConfig, quick), ended, progress="quiet").train()
+    (world,) = worldmodel_page.worlds(run.folder, "webevolver")
+    monkeypatch.setattr(worldmodel_study, "imagining", lambda folder: asked.append(folder) or load_world(folder))
+    asked: list[Path] = []
+    worldmodel_study.act_later(run, 2)  # of the second seed nothing is there
+    assert asked == [world]
+    folder = worldmodel_page.later_folder(run.folder, "webevolver")
+    files = {name: worldmodel_page.acting_files(folder, name) for name in ARMS[:2]}
+    assert [list(of) for of in files.values()] == [[0], [0]]
+    last = rounds(ended)[-1].evaluation.card.model_version
+    for of in files.values():
+        found = worldmodel_page.Acted.model_validate_json(of[0].read_text()).evaluation
+        assert last in found.card.model_version
+    table = worldmodel_page.acting(folder, ARMS, "webevolver")
+    assert table.startswith("The policies that `webevolver` ended with, one a seed, and the world model that their run")
+    worldmodel_study.act_later(run, 1)
+    assert asked == [world]  # it is not played again
+    assert len(pages) == 2

@@ -180,6 +180,8 @@ def test_the_horizon_that_is_measured_later_is_the_default_from_then_on(
     assert other in acts()
     assert other in acts("--depth", "1")
     assert other in acts("--judge", str(copy))
+    assert other in acts("--dry-run")
+    assert "are at least 1" in acts("--dry-run", "--candidates", "0")
     for name in ("model", "judge"):
         with pytest.raises(BadInput, match=re.escape(other)):
             make("worldmodel", env="toy/Rooms-v0", **{name: str(copy)})

@@ -139,22 +139,25 @@ def test_judgements_are_as_short_as_asked_for(tiny: Path, tmp_path: Path) -> Non
     assert (world.judge.calls, world.judge.completion_tokens) == (8, 8 * 40)
 
 
-def test_where_the_last_fit_has_nothing_to_learn_it_ends_with_the_start_model(
-    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+@pytest.mark.parametrize("start", ["base", "previous"])
+def test_where_the_last_fit_has_nothing_to_learn_it_ends_with_what_it_would_have_begun_with(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path, start: str
 ) -> None:
     out, _ = run
-    copy = copied(out, tmp_path / "nothing", "world", synthesis="none")
+    copy = copied(out, tmp_path / "nothing", "world", synthesis="none", start=start)
     collected = read_record(copy / "iteration-1/collected.json", Collected)
     with EpisodeStore(copy / "episodes.sqlite", mode="r") as store:
         lost = tuple(id for id in collected.episodes if not store.head(id).success)
     left = collected.model_copy(update={"episodes": lost, "successes": 0})
     (copy / "iteration-1/collected.json").write_text(left.model_dump_json())
-    train(copy, tiny, synthesis="none")
+    train(copy, tiny, synthesis="none", start=start)
     assert samples(copy, 3) == []
-    start, *_, second, last = rounds(copy)
-    assert last.fitted == Fitted(base="", model="", samples=0, report=None)
-    versions = [each.evaluation.card.model_version for each in (start, second, last)]
-    assert versions[0] == versions[2] != versions[1]
+    first, *_, second, last = rounds(copy)
+    kept = "" if start == "base" else "iteration-2/model"
+    assert last.fitted == Fitted(base="", model=kept, samples=0, report=None)
+    versions = [each.evaluation.card.model_version for each in (first, second, last)]
+    assert versions[0] != versions[1]
+    assert versions[2] == versions[0 if start == "base" else 1]
 
 
 @pytest.mark.parametrize(
@@ -484,6 +487,21 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(tiny: Path, tmp
     for more in ({"synthesis": "none"}, {"synthesis": "real"}):  # they train no world model
         config = config_of(WebEvolverConfig, rooms.settings(tiny, **world(held_out=0.9999), **more))
         WebEvolver(config, tmp_path / "run", progress="quiet").check()
+
+
+def test_what_a_world_model_learnt_before_says_nothing_of_how_far_it_can_be_trusted(
+    run: tuple[Path, Synthesis], tiny: Path, tmp_path: Path
+) -> None:
+    world = tmp_path / "world"
+    shutil.copytree(run[0] / "iteration-2/world/model", world)
+    card = json.loads((world / "world.json").read_text())
+    aside = [rooms.task(pair).id for pair in rooms.PAIRS if set_aside(rooms.task(pair), 0.2, 500)]
+    assert len(aside) > 2
+    (world / "world.json").write_text(json.dumps(card | {"tasks": aside[1:]}))
+    why = rf"set aside 1 of 25 tasks \({len(aside) - 1} more were learnt by .*\), .* set 'steps'"
+    with pytest.raises(BadInput, match=why):
+        train(tmp_path / "run", tiny, world_model=str(world), steps=None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_comparison_looks_at_what_every_seed_sets_aside_before_anybody_begins(tiny: Path, tmp_path: Path) -> None:

@@ -852,3 +852,21 @@ def test_a_card_that_nothing_can_be_asked_by_is_one_line(tmp_path: Path, wrong: 
     (tmp_path / "world.json").write_text(json.dumps(card | wrong))
     with pytest.raises(BadInput, match=f"world.json cannot be read .{next(iter(wrong))}: "):
         make("worldmodel", model=str(tmp_path))
+
+
+def test_an_instance_of_the_real_environment_may_be_given() -> None:
+    begun: list[str] = []
+
+    class Own(rooms.Rooms):
+        def begin(self, task: Task, rng: np.random.Generator) -> Any:
+            begun.append(task.name)
+            return super().begin(task, rng)
+
+    inner = Own()
+    inner.registration = find("toy/Rooms-v0")
+    world = LearnedWorld(Writes(true_page), PageFormat(actions=3), judge=ModelJudge(Writes(true_worth)))
+    env = WorldModelEnv.of(world, "toy/Rooms-v0", inner=inner)
+    page, _ = env.reset(options={"task": env.tasks("train")[0]})
+    assert begun == [env.tasks("train")[0].name]
+    assert page == rooms.page(0, 0)
+    env.close()
