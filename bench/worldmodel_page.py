@@ -17,6 +17,7 @@ from worldmodel_truth import imagined, true
 from palaestra.envs import TextEnv, make
 from palaestra.trainers.compare import standings_of
 from palaestra.trainers.evaluate import Evaluation
+from palaestra.trainers.report import rounds
 from palaestra.trainers.rundir import read_record, write_whole
 from palaestra.trainers.statistics import Interval, two_way
 from palaestra.worldmodel import compared
@@ -172,8 +173,10 @@ def acting(folder: Path, names: Sequence[str], method: str = "") -> str:
     heads = ["who acts", "success (95 %)", "score (95 %)", "against alone, points", "calls a decision", "changed"]
     who = "The same policy"
     if method:
-        whose = "their run trained last" if worlds(folder.parent, method) else "the others above look ahead in"
-        who = f"The policies that `{method}` ended with, one a seed, and the world model that {whose},"
+        own = bool(worlds(folder.parent, method))
+        whose = "their run trained last" if own else "the policy above looks ahead in"
+        when = "ended with" if own else "had after its rounds"
+        who = f"The policies that `{method}` {when}, one a seed, and the world model that {whose},"
     return (
         f"{who} on {tasks} held-out tasks, with 3 candidates from the first step on. Calls: policy + world "
         "model + judge; for real look-ahead the second are real steps and the true score judges.\n\n"
@@ -203,6 +206,11 @@ def _spent(of: Sequence[Acted]) -> list[str]:
 
 
 # -- synthesis ---------------------------------------------------------------------------------------------------------
+
+
+def rounds_file(folder: Path, seed: int) -> Path:
+    """Where it is kept what the weights after the rounds of self-improvement are worth."""
+    return folder / "synthesis" / f"rounds-{seed}.json"
 
 
 def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
@@ -235,6 +243,15 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
                 f"{sum(kept)} of {len(kept)}; all: {sum(each.solved for each in truths)} of {made}" if made else "-",
             ]
         )
+    alone = {s: read_record(file, Evaluation) for s in range(seeds) if (file := rounds_file(folder, s)).is_file()}
+    if len(alone) == seeds:
+        gaps = {}
+        for seed, found in alone.items():
+            fitted = _wins(rounds(ends[names[0]][seed])[-1].evaluation)
+            gaps[seed] = {t: [fmean(won) - fmean(fitted[t])] for t, won in _wins(found).items()}
+        success = two_way({s: _wins(found) for s, found in alone.items()}, (0.0, 1.0)).text(percent=True)
+        score = two_way({s: _scores(found) for s, found in alone.items()}, (0.0, 1.0)).text()
+        rows.insert(0, ["*after the rounds*", success, score, points(two_way(gaps, (-1.0, 1.0))), *["-"] * 5])
     heads = ["method", "success (95 %)", "score (95 %)", f"against `{names[0]}`, points", "tasks never solved"]
     said, place = "", folder / "verifier"
     if (place / verified.AGAIN).is_file():
@@ -242,9 +259,11 @@ def synthesis(folder: Path, names: Sequence[str], env: TextEnv[Any]) -> str:
         said = f"\n\n{said} {read_record(place / verified.AGAIN, verified.Rejudged).text()}"
     return (
         "Two rounds of self-improvement, then synthesis for the tasks that were never solved, and one last fit, all at "
-        "equal ids. Only this gym can say whether what was imagined is true: the imagined actions were taken in the "
-        "real environment afterwards (that taught nobody anything). *Possible* are those whose every action it "
-        "understands, of those that were not cut.\n\n"
+        "equal ids. The last fit learns what the first round won, as the paper's does, and what was imagined; that of "
+        f"`{names[0]}` the former alone. *After the rounds* are the weights before it, which learn what both rounds "
+        "won. Only this gym can say whether what was imagined is true: the imagined actions were taken in the real "
+        "environment afterwards (that taught nobody anything). *Possible* are those whose every action it understands, "
+        "of those that were not cut.\n\n"
         + table([*heads, "imagined episodes", "possible", "judged solved", "truly solved, of the judged"], rows)
         + f"\n\n{seeds} seed(s); means over seeds, intervals over tasks and seeds.{said}"
     )

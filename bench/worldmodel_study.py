@@ -24,7 +24,7 @@ from pathlib import Path
 import worldmodel_verifier as verified
 from worldmodel_judged import FILE, judged
 from worldmodel_made import Run, episodes, imagining, policy_model, recipe_settings, world_model
-from worldmodel_page import Acted, acting_file, acting_files, later_folder, worlds, write_page
+from worldmodel_page import Acted, acting_file, acting_files, later_folder, rounds_file, worlds, write_page
 from worldmodel_studies import ARMS, FIT, JUDGED, LATER, START, STUDIES
 from worldmodel_truth import imagined, true
 
@@ -33,8 +33,8 @@ from palaestra.agents.store import EpisodeStore
 from palaestra.envs import find, make
 from palaestra.trainers.compare import recipes_of
 from palaestra.trainers.evaluate import evaluate
-from palaestra.trainers.report import rounds
-from palaestra.trainers.rundir import write_whole
+from palaestra.trainers.phases import Fitted
+from palaestra.trainers.rundir import read_record, write_whole
 from palaestra.worldmodel.loading import read_card
 from palaestra.worldmodel.lookahead import LookAhead, LookAheadPlan
 from palaestra.worldmodel.methods import contestant
@@ -100,6 +100,42 @@ def act(run: Run, seeds: int) -> None:
             write_page(run.out / "worldmodel", run.docs)
 
 
+def ended_with(ended: Path, method: str) -> Path | None:
+    """The last weights of a recipe's run; None if those are the start model's.
+
+    Of `self-improve` they are those after its rounds: its last fit is the control of the others' last fits, and learns
+    what the first round won once more.
+    """
+    last = max(int(file.parent.name[10:]) for file in ended.glob("iteration-*/fit.json"))
+    fitted = read_record(ended / f"iteration-{last - (method == LATER[0])}/fit.json", Fitted)
+    return ended / fitted.model if fitted.model else None
+
+
+def measure_rounds(run: Run, seed: int) -> None:
+    """Self-improvement alone: the weights after its rounds, measured as the recipes measure their last ones."""
+    study, place = run.study, run.folder / "synthesis"
+    file, ended = rounds_file(run.folder, seed), place / f"{LATER[0]}-{seed}"
+    if file.is_file() or run.late() or not (ended / "report.html").is_file():
+        return
+    with EpisodeStore(file.with_suffix(".sqlite")) as store:
+        found = evaluate(
+            study.env,
+            run.policy(ended_with(ended, LATER[0])),
+            store,
+            split="dev",
+            tasks=study.finals or study.tasks,
+            env_settings=dict(study.env_settings),
+            conversation=run.conversation,
+            seed=seed,
+            samples=study.tries if study.finals else study.answers,
+            concurrency=32,
+            label="after its rounds",
+            progress="quiet",
+        )
+    write_whole(file, found.model_dump_json().encode())
+    print(f"seed {seed}, {LATER[0]} after its rounds: {found.success.text(percent=True)}", flush=True)
+
+
 def act_later(run: Run, seeds: int) -> None:
     """The policies that the recipes ended with, each of its seed, with the world model that theirs ended with."""
     for method, name in [(method, name) for method in LATER for name in run.study.later]:
@@ -111,9 +147,7 @@ def act_later(run: Run, seeds: int) -> None:
                 return
             trained = worlds(run.folder, method, seed)
             world = trained[-1] if trained else world_model(run, seed % run.worlds)
-            fitted = rounds(ends[seed])[-1].fitted
-            model = ends[seed] / fitted.model if fitted is not None and fitted.model else None  # "": nothing was learnt
-            play_tasks(run, name, seed, files[seed], world, model)
+            play_tasks(run, name, seed, files[seed], world, ended_with(ends[seed], method))
         if missing:
             write_page(run.out / "worldmodel", run.docs)
 
@@ -210,6 +244,7 @@ def go(run: Run, seeds: int) -> None:
         for seed in range(seeds if run.study.trained else 0):
             if not run.late():
                 synthesise(run, seed, world_model(run, seed % run.worlds))
+                measure_rounds(run, seed)
                 write_page(run.out / "worldmodel", run.docs)
         act_later(run, seeds)
         if run.study.verifier:

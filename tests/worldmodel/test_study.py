@@ -298,3 +298,5 @@ def test_the_policies_that_a_recipe_ended_with_look_ahead_in_the_world_model_tha
     worldmodel_study.act_later(run, 1)
     assert asked == [world]  # it is not played again
     assert len(pages) == 2
+    assert worldmodel_study.ended_with(ended, "webevolver") == ended / "iteration-2/model"
+    assert worldmodel_study.ended_with(ended, "self-improve") == ended / "iteration-1/model"
